@@ -1,0 +1,1 @@
+//! What Istio decides, exactly, and whether two configurations decide the same.

@@ -1,0 +1,1 @@
+//! Moves an Istio mesh from sidecars to ambient mode.
