@@ -1,0 +1,172 @@
+//! Security and extension policies: where they attach, what they mean, what needs a proxy.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+use smol_str::SmolStr;
+
+use crate::snapshot::{Kind, Labels, ObjectName, Origin};
+
+/// What a policy applies to, as written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Attachment {
+    /// Neither selector nor targetRefs: the namespace, or the mesh from the root namespace.
+    Namespace,
+    /// `selector` without labels (`{}`): a sidecar takes it for all pods of the namespace, ztunnel
+    /// never enforces it; with `matchLabels: {}` both take it for all.
+    EmptySelector {
+        /// Whether `matchLabels` is written out (`matchLabels: {}`).
+        match_labels_written: bool,
+    },
+    /// `selector.matchLabels`.
+    Selector(Labels),
+    /// `targetRef` or `targetRefs`.
+    Targets(Vec<TargetReference>),
+}
+
+/// One entry of `targetRefs`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct TargetReference {
+    /// API group; empty for core.
+    pub group: SmolStr,
+    /// `Service`, `ServiceEntry`, `Gateway`, `GatewayClass`.
+    pub kind: SmolStr,
+    /// Name; the namespace is the policy's own (but for a GatewayClass).
+    pub name: SmolStr,
+}
+
+/// One AuthorizationPolicy.
+#[derive(Debug, Clone)]
+pub struct AuthorizationPolicy {
+    /// Namespace and name.
+    pub name: ObjectName,
+    /// Labels (`istio.io/rev` restricts it to a revision; provenance).
+    pub labels: Labels,
+    /// Annotations (`istio.io/dry-run`).
+    pub annotations: Labels,
+    /// Where it was read.
+    pub origin: Origin,
+    /// What it applies to.
+    pub attachment: Attachment,
+    /// What it decides, or why that could not be understood.
+    pub meaning: Result<(), Vec<Misunderstanding>>,
+    /// Fields that only an HTTP proxy can check, with their paths (`rules[0].to[0].operation.methods`).
+    pub http_fields: Vec<HttpField>,
+    /// The object as read, for copying.
+    pub raw: Arc<Value>,
+}
+
+/// A field that ztunnel cannot check.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct HttpField {
+    /// `methods`, `paths`, `requestPrincipals`, `request.headers[x]` …
+    pub name: SmolStr,
+    /// Where in the object.
+    pub path: SmolStr,
+}
+
+/// Something in a policy that castoff does not understand, so that nothing is claimed about it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Misunderstanding {
+    /// Where in the object.
+    pub path: SmolStr,
+    /// Why.
+    pub reason: String,
+}
+
+/// One RequestAuthentication.
+#[derive(Debug, Clone)]
+pub struct RequestAuthentication {
+    /// Namespace and name.
+    pub name: ObjectName,
+    /// Labels.
+    pub labels: Labels,
+    /// Where it was read.
+    pub origin: Origin,
+    /// What it applies to.
+    pub attachment: Attachment,
+    /// Its rules.
+    pub rules: Vec<JwtRule>,
+    /// The object as read, for copying.
+    pub raw: Arc<Value>,
+}
+
+/// One JWT rule.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JwtRule {
+    /// Issuer.
+    pub issuer: SmolStr,
+    /// Accepted audiences; empty: any.
+    pub audiences: Vec<SmolStr>,
+    /// Whether the token is passed on (`forwardOriginalToken`, default false).
+    pub forwards_token: bool,
+}
+
+/// mTLS mode of a PeerAuthentication.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum MtlsMode {
+    /// Inherit.
+    Unset,
+    /// Plaintext only (as sidecars see it; ztunnel takes it for permissive).
+    Disable,
+    /// Both.
+    Permissive,
+    /// mTLS only.
+    Strict,
+}
+
+/// One PeerAuthentication.
+#[derive(Debug, Clone)]
+pub struct PeerAuthentication {
+    /// Namespace and name.
+    pub name: ObjectName,
+    /// Where it was read.
+    pub origin: Origin,
+    /// RFC 3339: the oldest wins at each level.
+    pub created: Option<SmolStr>,
+    /// Labels of the pods it selects; `None` for the namespace or the mesh.
+    pub selector: Option<Labels>,
+    /// Mode.
+    pub mode: MtlsMode,
+    /// Mode by pod port, sorted.
+    pub port_modes: Vec<(u16, MtlsMode)>,
+}
+
+/// Telemetry, WasmPlugin, TrafficExtension or EnvoyFilter.
+#[derive(Debug, Clone)]
+pub struct ExtensionPolicy {
+    /// Which kind.
+    pub kind: Kind,
+    /// Namespace and name.
+    pub name: ObjectName,
+    /// Labels.
+    pub labels: Labels,
+    /// Where it was read.
+    pub origin: Origin,
+    /// What it applies to (`selector`, `workloadSelector` or targetRefs).
+    pub attachment: Attachment,
+    /// For an EnvoyFilter: contexts of its patches (`SIDECAR_INBOUND`, `GATEWAY`, `ANY` …).
+    pub contexts: Vec<SmolStr>,
+    /// The object as read, for copying.
+    pub raw: Arc<Value>,
+}
+
+/// Whether labels of pods in `pod_namespace` are selected by a policy of `policy_namespace` at a
+/// *sidecar*: targetRefs never select there, an empty selector selects all
+/// (istio pilot/pkg/model/policyattachment.go `ShouldAttachPolicy`).
+pub fn selects_at_sidecar(
+    attachment: &Attachment,
+    policy_namespace: &str,
+    root_namespace: &str,
+    pod_namespace: &str,
+    pod_labels: &Labels,
+) -> bool {
+    if policy_namespace != pod_namespace && policy_namespace != root_namespace {
+        return false;
+    }
+    match attachment {
+        Attachment::Namespace | Attachment::EmptySelector { .. } => true,
+        Attachment::Selector(labels) => pod_labels.selected_by(labels),
+        Attachment::Targets(_) => false,
+    }
+}

@@ -1,0 +1,165 @@
+//! Workloads: pods grouped by their topmost owner, and how their pods join the mesh.
+
+use std::net::IpAddr;
+
+use smol_str::SmolStr;
+
+use super::Version;
+use crate::api::pod::ContainerPort;
+use crate::snapshot::{Labels, ObjectName, Origin};
+
+/// Kind of a pod's topmost owner.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum OwnerKind {
+    /// `apps/v1` Deployment.
+    Deployment,
+    /// A ReplicaSet that no Deployment owns.
+    ReplicaSet,
+    /// `apps/v1` StatefulSet.
+    StatefulSet,
+    /// `apps/v1` DaemonSet.
+    DaemonSet,
+    /// `batch/v1` Job that no CronJob owns.
+    Job,
+    /// `batch/v1` CronJob.
+    CronJob,
+    /// `argoproj.io` Rollout.
+    Rollout,
+    /// A pod without owner.
+    Pod,
+    /// Any other, by kind name.
+    Other(SmolStr),
+}
+
+/// What a workload is for. Only applications are migrated.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Role {
+    /// An ordinary workload, in the mesh or not.
+    Application,
+    /// An Istio gateway: injected with the gateway template, or deployed with args `proxy router`.
+    Gateway,
+    /// Pods that istiod runs for a Kubernetes Gateway that is no waypoint; the Gateway's name.
+    KubernetesGateway(ObjectName),
+    /// Pods that istiod runs for a waypoint; the Gateway's name.
+    Waypoint(ObjectName),
+    /// istiod.
+    ControlPlane,
+    /// ztunnel.
+    Ztunnel,
+    /// The CNI agent.
+    CniAgent,
+}
+
+/// How pods take part in the mesh.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum DataPlaneMode {
+    /// An `istio-proxy` sidecar.
+    Sidecar,
+    /// Captured by ztunnel.
+    Ambient,
+    /// Outside the mesh.
+    None,
+}
+
+/// The topmost owner and its pods.
+#[derive(Debug, Clone)]
+pub struct Workload {
+    /// Kind of the owner.
+    pub owner: OwnerKind,
+    /// `apiVersion` of the owner.
+    pub owner_api_version: SmolStr,
+    /// Namespace and name of the owner.
+    pub name: ObjectName,
+    /// What it is for.
+    pub role: Role,
+    /// Labels of the pod template; of the pods when no template was given.
+    pub template_labels: Labels,
+    /// Annotations of the pod template; of the pods when no template was given.
+    pub template_annotations: Labels,
+    /// Labels and annotations of the owner object (GitOps and Helm ownership).
+    pub owner_labels: Labels,
+    /// Annotations of the owner object.
+    pub owner_annotations: Labels,
+    /// Whether the owner's manifest was given: without it a template cannot be changed.
+    pub has_template: bool,
+    /// Service account, `default` when unset.
+    pub service_account: SmolStr,
+    /// Whether its pods share the node's network.
+    pub host_network: bool,
+    /// Ports that containers declare, sidecar excluded, sorted.
+    pub ports: Vec<ContainerPort>,
+    /// Pods by how they run. Several while a rollout is under way. Never empty; sorted.
+    pub generations: Vec<Generation>,
+    /// What new pods will be, by the labels as they are now.
+    pub next_mode: DataPlaneMode,
+    /// Why: the label or rule that decides `next_mode`, in words for a report.
+    pub next_mode_reason: SmolStr,
+    /// Whether no pod was given and the one generation was derived from the template.
+    pub predicted: bool,
+    /// Where the owner (or the pod) was read.
+    pub origin: Origin,
+    /// Desired pods, or pods seen.
+    pub replicas: usize,
+    /// Whether the owner has ended or wants no pods (Job done, scaled to 0).
+    pub idle: bool,
+}
+
+/// Pods of one workload that run alike.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Generation {
+    /// Sidecar, ambient or none.
+    pub mode: DataPlaneMode,
+    /// Labels that select them, without `pod-template-hash` and the like.
+    pub labels: Labels,
+    /// Whether peers may send HBONE to the sidecar: label `networking.istio.io/tunnel=http` or env
+    /// `ISTIO_META_ENABLE_HBONE=true`. True for ambient pods.
+    pub accepts_hbone: bool,
+    /// Whether the sidecar is a native one (an init container).
+    pub native_sidecar: bool,
+    /// Version of the sidecar's image.
+    pub proxy_version: Option<Version>,
+    /// Revision that injected the pods.
+    pub revision: SmolStr,
+    /// The pods; one entry without name when predicted.
+    pub pods: Vec<PodState>,
+}
+
+/// One pod.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PodState {
+    /// Name; empty when predicted.
+    pub name: SmolStr,
+    /// Node; empty when unknown.
+    pub node: SmolStr,
+    /// Addresses.
+    pub addresses: Vec<IpAddr>,
+    /// Whether the pod is ready.
+    pub ready: bool,
+    /// `ambient.istio.io/redirection`: `enabled`, `pending`, or empty.
+    pub redirection: SmolStr,
+    /// Where it was read.
+    pub origin: Origin,
+}
+
+impl Workload {
+    /// Whether any pod runs in this mode.
+    pub fn has_mode(&self, mode: DataPlaneMode) -> bool {
+        self.generations
+            .iter()
+            .any(|generation| generation.mode == mode)
+    }
+
+    /// Whether it is an application with pods in the mesh.
+    pub fn is_mesh_application(&self) -> bool {
+        self.role == Role::Application
+            && (self.has_mode(DataPlaneMode::Sidecar) || self.has_mode(DataPlaneMode::Ambient))
+    }
+
+    /// The SPIFFE principal of its pods, without `spiffe://`.
+    pub fn principal(&self, trust_domain: &str) -> String {
+        format!(
+            "{trust_domain}/ns/{}/sa/{}",
+            self.name.namespace, self.service_account
+        )
+    }
+}

@@ -1,0 +1,114 @@
+//! The seven phases, run from the top until one has something to say.
+//!
+//! In: a [`Mesh`] and the user's choices. Out: one [`PhaseResult`] a phase that ran. Each phase is
+//! a list of [`Check`]s; a check is one file that holds its code, what it reads, its explanation
+//! (the file's own header) and its `run`. Invariant: checks are pure; what several of them need
+//! is computed once, in [`Context`].
+
+pub mod check;
+pub mod cluster_setup;
+pub mod deploy_waypoints;
+pub mod migrate_policies;
+pub mod policy_simplification;
+pub mod pre_reqs;
+pub mod remove_sidecars;
+pub mod use_waypoints;
+
+use std::collections::BTreeSet;
+
+pub use check::{Check, Context};
+
+use crate::finding::{CheckOutcome, CheckResult, Level, Phase, PhaseOutcome, PhaseResult};
+use crate::snapshot::ObjectName;
+
+/// What a user chose for `migrate`.
+#[derive(Debug, Clone, Default)]
+pub struct MigrateOptions {
+    /// Multicluster, VMs and SPIRE become warnings; EnvoyFilters are translated.
+    pub enterprise: bool,
+    /// Label Services rather than namespaces.
+    pub per_service: bool,
+    /// Services that get a waypoint although nothing requires it (`--waypoint NS/SERVICE`).
+    pub chosen_waypoints: BTreeSet<ObjectName>,
+    /// Only these namespaces are migrated; empty: all.
+    pub namespaces: BTreeSet<String>,
+    /// Start here, leaving out what comes before.
+    pub first_phase: Option<Phase>,
+    /// Go on after a phase that failed or recommends.
+    pub ignore_failures: bool,
+}
+
+/// Runs phases from the first (or the chosen one) and stops after the first that fails,
+/// recommends or could not be checked, unless failures are ignored. `policy-simplification` is
+/// optional and never holds the run up.
+pub fn run(context: &Context<'_>) -> Vec<PhaseResult> {
+    let first = context.options.first_phase.unwrap_or(Phase::PreRequisites);
+    let mut results = Vec::new();
+    for phase in Phase::ALL.into_iter().filter(|phase| *phase >= first) {
+        let result = run_phase(phase, context);
+        let go_on = result.outcome == PhaseOutcome::Succeeded
+            || (phase == Phase::PolicySimplification && result.outcome == PhaseOutcome::Recommends)
+            || context.options.ignore_failures;
+        results.push(result);
+        if !go_on {
+            break;
+        }
+    }
+    results
+}
+
+/// The checks of a phase, in the order they are printed.
+pub fn checks(phase: Phase) -> &'static [Check] {
+    match phase {
+        Phase::PreRequisites => pre_reqs::CHECKS,
+        Phase::ClusterSetup => cluster_setup::CHECKS,
+        Phase::DeployWaypoints => deploy_waypoints::CHECKS,
+        Phase::MigratePolicies => migrate_policies::CHECKS,
+        Phase::UseWaypoints => use_waypoints::CHECKS,
+        Phase::PolicySimplification => policy_simplification::CHECKS,
+        Phase::RemoveSidecars => remove_sidecars::CHECKS,
+    }
+}
+
+fn run_phase(phase: Phase, context: &Context<'_>) -> PhaseResult {
+    let checks: Vec<CheckResult> = checks(phase)
+        .iter()
+        .map(|check| check.run(context))
+        .collect();
+    let artefacts = match phase {
+        Phase::DeployWaypoints => deploy_waypoints::artefacts(context),
+        Phase::MigratePolicies => migrate_policies::artefacts(context),
+        _ => Vec::new(),
+    };
+    PhaseResult {
+        phase,
+        outcome: outcome(&checks),
+        checks,
+        artefacts,
+    }
+}
+
+fn outcome(checks: &[CheckResult]) -> PhaseOutcome {
+    let has = |level: Level| {
+        checks
+            .iter()
+            .flat_map(|check| &check.findings)
+            .any(|finding| finding.level == level)
+    };
+    if checks
+        .iter()
+        .any(|check| check.outcome == CheckOutcome::Failed)
+        || has(Level::Error)
+    {
+        PhaseOutcome::Failed
+    } else if has(Level::Recommendation) {
+        PhaseOutcome::Recommends
+    } else if checks
+        .iter()
+        .any(|check| matches!(check.outcome, CheckOutcome::CouldNotCheck(_)))
+    {
+        PhaseOutcome::CouldNotCheck
+    } else {
+        PhaseOutcome::Succeeded
+    }
+}

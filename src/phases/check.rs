@@ -1,0 +1,90 @@
+//! What a check is, and what it is given.
+//!
+//! Invariant: a check whose needed kinds were not readable does not run; its result says why.
+
+use crate::finding::{CheckOutcome, CheckResult, Code, Finding, Level, Phase};
+use crate::mesh::Mesh;
+use crate::phases::MigrateOptions;
+use crate::snapshot::{Kind, Snapshot};
+
+/// Everything a check may look at.
+pub struct Context<'a> {
+    /// The model.
+    pub mesh: &'a Mesh,
+    /// The snapshot behind it, for copying objects only.
+    pub snapshot: &'a Snapshot,
+    /// The user's choices.
+    pub options: &'a MigrateOptions,
+}
+
+/// One check.
+pub struct Check {
+    /// Stable code: `CAST0101`. The first two digits are the phase.
+    pub code: Code,
+    /// Name as printed (`Istio version compatibility`); empty for checks that print only findings.
+    pub name: &'static str,
+    /// Phase.
+    pub phase: Phase,
+    /// Kinds without which nothing can be said: not readable or not given means "could not check".
+    pub needs: &'static [Kind],
+    /// Kinds it also looks at: not readable means "could not check", not given means none.
+    pub reads: &'static [Kind],
+    /// The check's own source file (`include_str!`): its header is the explanation.
+    pub source: &'static str,
+    /// What it finds. Pure.
+    pub find: fn(&Context<'_>) -> Vec<Finding>,
+}
+
+impl Check {
+    /// Runs the check, or says why it cannot.
+    pub fn run(&self, context: &Context<'_>) -> CheckResult {
+        let missing = self.missing_inputs(context);
+        let findings = if missing.is_empty() {
+            (self.find)(context)
+        } else {
+            Vec::new()
+        };
+        let outcome = if !missing.is_empty() {
+            CheckOutcome::CouldNotCheck(missing)
+        } else if findings.iter().any(|finding| finding.level == Level::Error) {
+            CheckOutcome::Failed
+        } else if findings
+            .iter()
+            .any(|finding| finding.level == Level::Warning)
+        {
+            CheckOutcome::Warned
+        } else {
+            CheckOutcome::Passed
+        };
+        CheckResult {
+            code: self.code,
+            name: self.name,
+            outcome,
+            findings,
+        }
+    }
+
+    fn missing_inputs(&self, context: &Context<'_>) -> Vec<String> {
+        let mesh = context.mesh;
+        let gaps = mesh
+            .gaps
+            .iter()
+            .filter(|gap| self.needs.contains(&gap.kind) || self.reads.contains(&gap.kind))
+            .map(|gap| match &gap.namespace {
+                Some(namespace) => format!(
+                    "{} in namespace {namespace}: {}",
+                    gap.kind.resource(),
+                    gap.reason
+                ),
+                None => format!("{}: {}", gap.kind.resource(), gap.reason),
+            });
+        let unseen = self
+            .needs
+            .iter()
+            .filter(|kind| {
+                !mesh.seen_kinds.contains(kind) && !mesh.gaps.iter().any(|gap| gap.kind == **kind)
+            })
+            .map(|kind| format!("{}: not among the input", kind.resource()));
+        gaps.chain(unseen).collect()
+    }
+}

@@ -1,0 +1,36 @@
+//! What could not be read, as values: checks that need it report "could not check".
+
+use super::{Kind, Origin};
+
+/// A kind (or a part of it) that the source could not deliver.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Gap {
+    /// Which kind.
+    pub kind: Kind,
+    /// The namespace, when the rest of the kind was readable.
+    pub namespace: Option<String>,
+    /// Why: `forbidden: cannot list pods`, `not among the files given` …
+    pub reason: String,
+}
+
+/// How bad a problem of the input is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ProblemLevel {
+    /// Something was left out: a broken document, an unreadable file.
+    Error,
+    /// Something was read, but perhaps not as meant: a duplicate key or object.
+    Warning,
+}
+
+/// Something odd in the input that is not about the mesh.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Problem {
+    /// Where; `None` for the input as a whole.
+    pub origin: Option<Origin>,
+    /// 1-based column, where the reader knows it.
+    pub column: Option<u32>,
+    /// Whether something was lost.
+    pub level: ProblemLevel,
+    /// One sentence, lower case, with the remedy.
+    pub message: String,
+}

@@ -1,0 +1,1 @@
+//! Where documents come from: files, standard input, the demo; later a live cluster and bundles.
