@@ -1,1 +1,17 @@
-//! What Istio decides, exactly, and whether two configurations decide the same.
+//! What Istio's authorization decides, exactly, and whether two configurations decide the same.
+//!
+//! Pure: no Kubernetes, no serialization, no I/O, no clock, no threads. In comes the vocabulary
+//! ([`policy`], [`request`], [`path`]), out goes a [`decision`] for one request, or a [`verdict`]
+//! for all requests at once. Every witness of a difference has been replayed by the plain evaluator.
+//!
+//! Reading order: [`policy`], [`request`], [`path`] (the words), [`decision`] (the answer for one
+//! request), [`verdict`] (the answer for all requests).
+
+pub mod decision;
+pub mod ip;
+pub mod path;
+pub mod policy;
+pub mod request;
+pub mod settings;
+pub mod unknown;
+pub mod verdict;
