@@ -26,7 +26,9 @@ impl IpBlock {
     pub fn parse(text: &str) -> Option<Self> {
         let (address, length) = match text.split_once('/') {
             Some((address, length)) => {
-                let digits = !length.is_empty() && length.bytes().all(|b| b.is_ascii_digit());
+                // As Go's `netip.ParsePrefix`, which istiod uses: no sign, no leading zero.
+                let digits = length.bytes().all(|byte| byte.is_ascii_digit())
+                    && (length == "0" || !length.starts_with('0'));
                 (address, Some(length).filter(|_| digits)?.parse().ok()?)
             }
             None => (text, u8::MAX),

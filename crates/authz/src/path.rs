@@ -59,7 +59,7 @@ pub struct EnforcementPath {
 }
 
 /// One enforcement point.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Point {
     /// In words: `shop/orders` for a sidecar or ztunnel, the Gateway's name for a waypoint.
     pub name: String,
@@ -92,7 +92,7 @@ impl Point {
 }
 
 /// What enforces at a point.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum PointKind {
     /// An Envoy chain: HTTP filters, or network filters for a TCP chain.
     Envoy {
@@ -131,6 +131,16 @@ pub enum Proxy {
     Waypoint,
     /// An ingress gateway.
     Gateway,
+}
+
+impl std::fmt::Display for Proxy {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str(match self {
+            Self::Sidecar => "sidecar",
+            Self::Waypoint => "waypoint",
+            Self::Gateway => "gateway",
+        })
+    }
 }
 
 /// What an Envoy chain speaks.

@@ -50,6 +50,37 @@ pub struct Http {
     pub token: Option<Token>,
 }
 
+impl Http {
+    /// A request with these, without headers and token.
+    #[must_use]
+    pub fn new(method: &str, host: &str, path: &str) -> Self {
+        Self {
+            method: method.to_owned(),
+            path: path.to_owned(),
+            host: host.to_owned(),
+            headers: BTreeMap::new(),
+            token: None,
+        }
+    }
+}
+
+/// The namespace in a principal of the form `TRUST-DOMAIN/ns/NAMESPACE/sa/ACCOUNT`, which is the only
+/// one that ztunnel reads (istio/ztunnel `src/identity/manager.rs`).
+#[must_use]
+pub fn namespace_of(principal: &str) -> Option<&str> {
+    parts_of(principal).map(|(_, namespace, _)| namespace)
+}
+
+/// Trust domain, namespace and account of a principal.
+#[must_use]
+pub fn parts_of(principal: &str) -> Option<(&str, &str, &str)> {
+    let mut parts = principal.split('/');
+    let domain = parts.next()?;
+    let (ns, namespace) = (parts.next()?, parts.next()?);
+    let (sa, account) = (parts.next()?, parts.next()?);
+    (ns == "ns" && sa == "sa" && parts.next().is_none()).then_some((domain, namespace, account))
+}
+
 /// A JWT. Claims by path; `iss` and `sub` are single strings, others may be lists (a string is a
 /// list of one). A claim that is neither a string nor a list of strings matches nothing: absent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

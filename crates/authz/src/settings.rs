@@ -25,6 +25,10 @@ pub struct Behaviour {
     pub quotes_service_accounts: bool,
     /// ztunnel enforces policies in dry-run (1.25.0 and 1.25.1).
     pub ztunnel_enforces_dry_run: bool,
+    /// What a CUSTOM policy in dry-run does is unclear (since 1.30, where istiod writes its rules into
+    /// the enforced part of the RBAC filter, `builder.go:buildHTTP`): treated as unknown. Before, it
+    /// does nothing.
+    pub dry_run_custom_unclear: bool,
     /// The field `trustDomains` exists (1.31). Before, istiod does not know the field, and
     /// `source.trustDomain` is an unknown key.
     pub trust_domains: bool,
@@ -46,6 +50,7 @@ impl Behaviour {
             quotes_service_accounts: since(&[(29, 2), (28, 6), (27, 9)], 30),
             ztunnel_enforces_dry_run: release.minor < 25
                 || (release.minor == 25 && release.patch < 2),
+            dry_run_custom_unclear: release.minor >= 30,
             trust_domains: release.minor >= 31,
         }
     }

@@ -4,7 +4,11 @@
 //! differ may be answered differently. Invariant: a question holds all that its answer may depend
 //! on besides the request itself.
 
-use crate::path::Seen;
+use std::sync::Arc;
+
+use crate::enforced::CustomThen;
+use crate::path::{EnforcementPath, Point, PointKind, Protocol, Seen, TokenRule};
+use crate::settings::Settings;
 
 /// One question whose answer is not ours to give.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -15,6 +19,8 @@ pub enum Unknown {
         provider: String,
         /// What the authorizer is told.
         seen: Box<Seen>,
+        /// Token rules of points before, that do not pass a token on; sorted.
+        stripped: Vec<TokenRule>,
         /// Asked about a bare connection, not about an HTTP request.
         tcp: bool,
     },
@@ -23,7 +29,9 @@ pub enum Unknown {
         /// The reason, and all that tells two of them apart.
         reason: String,
         /// The point and what comes after it; a filter may change what later points see.
-        after: String,
+        after: Vec<Point>,
+        /// Settings under which they are read.
+        settings: Arc<Settings>,
     },
     /// Does this value of a condition hold, which reads what we cannot know? `true`: it matches.
     Value {
@@ -33,7 +41,56 @@ pub enum Unknown {
         text: String,
         /// Point, or rewrite, that decides it.
         at: String,
+        /// What the point sees, where it is a point.
+        seen: Option<Box<Seen>>,
     },
+}
+
+impl Unknown {
+    /// The question for a value of a condition on something that is not modelled.
+    pub(crate) fn value(field: &str, text: &str, point: &Point) -> Self {
+        Self::Value {
+            field: field.to_owned(),
+            text: text.to_owned(),
+            at: match point.kind {
+                PointKind::Envoy { proxy, .. } => format!("{proxy} {}", point.name),
+                _ => point.name.clone(),
+            },
+            seen: Some(Box::new(point.seen.clone())),
+        }
+    }
+}
+
+/// The question that a CUSTOM policy of this provider asks at a point of a path.
+pub(crate) fn custom_question(
+    provider: &str,
+    then: CustomThen,
+    path: &EnforcementPath,
+    index: usize,
+) -> Unknown {
+    let point = &path.points[index];
+    if then == CustomThen::Unclear {
+        return Unknown::value("CUSTOM in dry-run", provider, point);
+    }
+    let tcp = matches!(
+        point.kind,
+        PointKind::Envoy {
+            protocol: Protocol::Tcp,
+            ..
+        }
+    );
+    let before = path.points[..index]
+        .iter()
+        .flat_map(|point| &point.token_rules);
+    let mut stripped: Vec<TokenRule> = before.filter(|rule| !rule.forward).cloned().collect();
+    stripped.sort();
+    stripped.dedup();
+    Unknown::Authorizer {
+        provider: provider.to_owned(),
+        seen: Box::new(point.seen.clone()),
+        stripped,
+        tcp,
+    }
 }
 
 impl std::fmt::Display for Unknown {
@@ -41,7 +98,9 @@ impl std::fmt::Display for Unknown {
         match self {
             Self::Authorizer { provider, .. } => write!(out, "external authorizer `{provider}`"),
             Self::Opaque { reason, .. } => write!(out, "{reason}"),
-            Self::Value { field, text, at } => write!(out, "`{field}: {text}` at {at}"),
+            Self::Value {
+                field, text, at, ..
+            } => write!(out, "`{field}: {text}` at {at}"),
         }
     }
 }

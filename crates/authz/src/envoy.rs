@@ -1,0 +1,726 @@
+//! What istiod makes of policies for an Envoy: sidecar, waypoint or gateway.
+//!
+//! In come policies, out comes the chain. Written from istio/istio `pilot/pkg/security/authz`
+//! (`model/model.go`, `model/generator.go`, `matcher/*.go`, `builder/builder.go`) and
+//! `pilot/pkg/security/trustdomain/bundle.go`. Invariant: a value that istiod cannot translate takes
+//! its whole ALLOW rule with it, and only itself out of a DENY or CUSTOM rule (`model.go:checkError`).
+
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+
+use crate::decision::CustomRefusal;
+use crate::enforced::{
+    Chain, Clause, Custom, CustomThen, Enforced, EnforcedRule, Entry, Part, Predicate, Test, Value,
+    port,
+};
+use crate::ip::IpBlock;
+use crate::policy::{Action, Condition, Key, Operation, Policy, Rule, Source};
+use crate::settings::{Behaviour, Settings};
+use crate::text::{Piece, Set, Shape, Text};
+
+/// What is enforced on an HTTP or TCP chain. The policies must be sorted.
+pub(crate) fn chain<'a>(policies: &[&'a Policy], settings: &'a Settings, tcp: bool) -> Chain<'a> {
+    let mut chain = Chain::default();
+    let several = several_providers(policies, settings.behaviour);
+    for &policy in policies {
+        let translate = || Enforced {
+            policy,
+            rules: Translation {
+                policy,
+                settings,
+                tcp,
+            }
+            .rules(),
+        };
+        match &policy.action {
+            Action::Audit => {}
+            Action::Custom { provider } => {
+                if let Some(then) = custom_then(policy, provider, settings, several, tcp) {
+                    chain.custom.push(Custom {
+                        enforced: translate(),
+                        provider,
+                        then,
+                    });
+                }
+            }
+            // In dry-run the rules go to the shadow rules, which decide nothing; a dry-run ALLOW does
+            // not make the others default to deny (`builder.go:build`, `hasEnforcePolicy`).
+            Action::Allow | Action::Deny if policy.dry_run => {}
+            Action::Allow | Action::Deny => chain.add(translate()),
+        }
+    }
+    chain
+}
+
+/// More than one provider on a chain where the release can do only one (`builder.go:buildHTTP`).
+/// Policies in dry-run count.
+fn several_providers(policies: &[&Policy], behaviour: Behaviour) -> bool {
+    let providers: BTreeSet<&str> = policies
+        .iter()
+        .filter_map(|policy| match &policy.action {
+            Action::Custom { provider } => Some(provider.as_str()),
+            _ => None,
+        })
+        .collect();
+    providers.len() > 1 && !behaviour.multiple_custom_providers
+}
+
+/// `None`: the policy has no effect.
+fn custom_then(
+    policy: &Policy,
+    provider: &str,
+    settings: &Settings,
+    several: bool,
+    tcp: bool,
+) -> Option<CustomThen> {
+    if policy.dry_run {
+        return settings
+            .behaviour
+            .dry_run_custom_unclear
+            .then_some(CustomThen::Unclear);
+    }
+    if several {
+        return Some(CustomThen::Refuse(CustomRefusal::SeveralProviders));
+    }
+    match settings
+        .authorizers
+        .iter()
+        .find(|authorizer| authorizer.name == provider)
+    {
+        None => Some(CustomThen::Refuse(CustomRefusal::UnknownProvider)),
+        // `builder.go:buildTCP`: "ignored CUSTOM action with HTTP provider on TCP filter chain".
+        Some(authorizer) if tcp && authorizer.http_only => None,
+        Some(_) => Some(CustomThen::Ask),
+    }
+}
+
+/// Why a value cannot be translated; what follows depends on the action.
+struct Untranslatable;
+
+/// Why a rule is not enforced.
+struct RuleDropped;
+
+struct Translation<'a> {
+    policy: &'a Policy,
+    settings: &'a Settings,
+    tcp: bool,
+}
+
+type Translator<'a> = fn(&Translation<'a>, &'a str) -> Result<Predicate<'a>, Untranslatable>;
+
+impl<'a> Translation<'a> {
+    fn rules(&self) -> Vec<EnforcedRule<'a>> {
+        let rules = self.policy.rules.iter().enumerate();
+        rules
+            .filter_map(|(index, rule)| {
+                let clauses = self.clauses(rule).ok()?;
+                Some(EnforcedRule { index, clauses })
+            })
+            .collect()
+    }
+
+    /// `model.go:New`: from entries are ORed, to entries are ORed, every `when` is folded into each
+    /// of them; that is the AND of a from clause, a to clause and one clause for each when.
+    fn clauses(&self, rule: &'a Rule) -> Result<Vec<Clause<'a>>, RuleDropped> {
+        let mut clauses = Vec::new();
+        let mut add = |part, entries: Vec<Entry<'a>>| {
+            if entries.iter().all(|entry| !entry.tests.is_empty()) && !entries.is_empty() {
+                clauses.push(Clause { part, entries });
+            }
+        };
+        let from = rule.from.iter().enumerate();
+        let from = from.map(|(index, source)| Ok(entry(index, self.source(source)?)));
+        add(Part::From, from.collect::<Result<_, _>>()?);
+        let to = rule.to.iter().enumerate();
+        let to = to.map(|(index, operation)| Ok(entry(index, self.operation(operation)?)));
+        add(Part::To, to.collect::<Result<_, _>>()?);
+        for (index, condition) in rule.when.iter().enumerate() {
+            add(
+                Part::When(index),
+                vec![entry(0, self.condition(condition)?)],
+            );
+        }
+        Ok(clauses)
+    }
+
+    fn source(&self, source: &'a Source) -> Result<Vec<Test<'a>>, RuleDropped> {
+        let mut tests = Vec::new();
+        // Releases before 1.31 do not have the field: the schema prunes it.
+        let none: &'a [String] = &[];
+        let domains = self.settings.behaviour.trust_domains;
+        let (trust_domains, not_trust_domains) = if domains {
+            (
+                source.trust_domains.as_slice(),
+                source.not_trust_domains.as_slice(),
+            )
+        } else {
+            (none, none)
+        };
+        self.principals(&mut tests, "principals", None, false, &source.principals)?;
+        self.principals(
+            &mut tests,
+            "notPrincipals",
+            None,
+            true,
+            &source.not_principals,
+        )?;
+        let fields: [(&'static str, bool, &'a [String], Translator<'a>); 10] = [
+            (
+                "requestPrincipals",
+                false,
+                &source.request_principals,
+                Self::request_principal,
+            ),
+            (
+                "notRequestPrincipals",
+                true,
+                &source.not_request_principals,
+                Self::request_principal,
+            ),
+            (
+                "serviceAccounts",
+                false,
+                &source.service_accounts,
+                Self::service_account,
+            ),
+            (
+                "notServiceAccounts",
+                true,
+                &source.not_service_accounts,
+                Self::service_account,
+            ),
+            ("namespaces", false, &source.namespaces, Self::namespace),
+            (
+                "notNamespaces",
+                true,
+                &source.not_namespaces,
+                Self::namespace,
+            ),
+            (
+                "remoteIpBlocks",
+                false,
+                &source.remote_ip_blocks,
+                Self::remote_ip,
+            ),
+            (
+                "notRemoteIpBlocks",
+                true,
+                &source.not_remote_ip_blocks,
+                Self::remote_ip,
+            ),
+            ("ipBlocks", false, &source.ip_blocks, Self::source_ip),
+            ("notIpBlocks", true, &source.not_ip_blocks, Self::source_ip),
+        ];
+        for (field, negated, values, translate) in fields {
+            self.test(&mut tests, field, None, negated, values, translate)?;
+        }
+        self.trust_domains(&mut tests, "trustDomains", None, false, trust_domains)?;
+        self.trust_domains(&mut tests, "notTrustDomains", None, true, not_trust_domains)?;
+        Ok(tests)
+    }
+
+    fn operation(&self, operation: &'a Operation) -> Result<Vec<Test<'a>>, RuleDropped> {
+        let mut tests = Vec::new();
+        let fields: [(&'static str, bool, &'a [String], Translator<'a>); 8] = [
+            ("hosts", false, &operation.hosts, Self::host),
+            ("notHosts", true, &operation.not_hosts, Self::host),
+            ("methods", false, &operation.methods, Self::method),
+            ("notMethods", true, &operation.not_methods, Self::method),
+            ("paths", false, &operation.paths, Self::path),
+            ("notPaths", true, &operation.not_paths, Self::path),
+            ("ports", false, &operation.ports, Self::port),
+            ("notPorts", true, &operation.not_ports, Self::port),
+        ];
+        for (field, negated, values, translate) in fields {
+            self.test(&mut tests, field, None, negated, values, translate)?;
+        }
+        Ok(tests)
+    }
+
+    /// An unknown key makes the rule invalid (`model.go:New`, "unknown attribute"); a known key with a
+    /// malformed name is a value that cannot be translated.
+    fn condition(&self, condition: &'a Condition) -> Result<Vec<Test<'a>>, RuleDropped> {
+        let key = &condition.key;
+        let malformed: Translator<'a> = |_, _| Err(Untranslatable);
+        let translate: Translator<'a> = match key {
+            Key::Invalid(text)
+                if text.starts_with("request.headers")
+                    || text.starts_with("request.auth.claims") =>
+            {
+                malformed
+            }
+            Key::Invalid(_) => return Err(RuleDropped),
+            Key::SourceTrustDomain if !self.settings.behaviour.trust_domains => {
+                return Err(RuleDropped);
+            }
+            Key::Experimental(text) if !text.contains('[') => malformed,
+            Key::RequestHeader(_) | Key::RequestAuthClaim(_) | Key::Experimental(_) => malformed,
+            Key::SourceIp => Self::source_ip,
+            Key::RemoteIp => Self::remote_ip,
+            Key::SourceNamespace => Self::namespace,
+            Key::SourceServiceAccount => Self::service_account,
+            Key::SourcePrincipal | Key::SourceTrustDomain => malformed,
+            Key::RequestAuthPrincipal => Self::request_principal,
+            Key::RequestAuthAudiences => {
+                |this, text| this.claim(vec!["aud".to_owned()].into(), text)
+            }
+            Key::RequestAuthPresenter => {
+                |this, text| this.claim(vec!["azp".to_owned()].into(), text)
+            }
+            Key::DestinationIp => Self::destination_ip,
+            Key::DestinationPort => Self::port,
+            Key::ConnectionSni => |_, text| Ok(Predicate::Sni(Text::wildcard(text))),
+        };
+        let mut tests = Vec::new();
+        for (field, negated, values) in [
+            ("values", false, &condition.values),
+            ("notValues", true, &condition.not_values),
+        ] {
+            match key {
+                Key::SourcePrincipal => {
+                    self.principals(&mut tests, field, Some(key), negated, values)?
+                }
+                Key::SourceTrustDomain => {
+                    self.trust_domains(&mut tests, field, Some(key), negated, values)?
+                }
+                Key::RequestHeader(name) => {
+                    let translate = |text| self.header(name, text);
+                    self.test_with(&mut tests, field, Some(key), negated, values, translate)?;
+                }
+                Key::RequestAuthClaim(path) => {
+                    let translate = |text| self.claim(Cow::Borrowed(path), text);
+                    self.test_with(&mut tests, field, Some(key), negated, values, translate)?;
+                }
+                Key::Experimental(name) if name.contains('[') => {
+                    let translate = |_| Ok(Predicate::Unknown(name.into()));
+                    self.test_with(&mut tests, field, Some(key), negated, values, translate)?;
+                }
+                _ => self.test(&mut tests, field, Some(key), negated, values, translate)?,
+            }
+        }
+        Ok(tests)
+    }
+
+    fn test(
+        &self,
+        tests: &mut Vec<Test<'a>>,
+        field: &'static str,
+        key: Option<&'a Key>,
+        negated: bool,
+        values: &'a [String],
+        translate: Translator<'a>,
+    ) -> Result<(), RuleDropped> {
+        self.test_with(tests, field, key, negated, values, |text| {
+            translate(self, text)
+        })
+    }
+
+    fn test_with(
+        &self,
+        tests: &mut Vec<Test<'a>>,
+        field: &'static str,
+        key: Option<&'a Key>,
+        negated: bool,
+        values: &'a [String],
+        translate: impl Fn(&'a str) -> Result<Predicate<'a>, Untranslatable>,
+    ) -> Result<(), RuleDropped> {
+        let mut translated = Vec::with_capacity(values.len());
+        for text in values {
+            match translate(text) {
+                Ok(predicate) => translated.push(Value { text, predicate }),
+                Err(Untranslatable) if self.policy.action == Action::Allow => {
+                    return Err(RuleDropped);
+                }
+                Err(Untranslatable) => {}
+            }
+        }
+        if !translated.is_empty() {
+            tests.push(Test {
+                field,
+                key,
+                negated,
+                values: translated,
+            });
+        }
+        Ok(())
+    }
+
+    /// `generator.go:srcPrincipalGenerator` after `bundle.go:ReplaceTrustDomainAliases`.
+    fn principals(
+        &self,
+        tests: &mut Vec<Test<'a>>,
+        field: &'static str,
+        key: Option<&'a Key>,
+        negated: bool,
+        values: &'a [String],
+    ) -> Result<(), RuleDropped> {
+        let mut translated = Vec::with_capacity(values.len());
+        for text in values {
+            for principal in with_aliases(text, self.settings) {
+                let predicate = identity(principal, self.settings.behaviour, text);
+                translated.push(Value { text, predicate });
+            }
+        }
+        push(tests, field, key, negated, translated);
+        Ok(())
+    }
+
+    /// `generator.go:srcTrustDomainGenerator` after `bundle.go:ExpandTrustDomainAliases`.
+    fn trust_domains(
+        &self,
+        tests: &mut Vec<Test<'a>>,
+        field: &'static str,
+        key: Option<&'a Key>,
+        negated: bool,
+        values: &'a [String],
+    ) -> Result<(), RuleDropped> {
+        let mut translated = Vec::with_capacity(values.len());
+        let settings = self.settings;
+        let known: Vec<&'a str> = std::iter::once(&settings.trust_domain)
+            .chain(&settings.trust_domain_aliases)
+            .map(String::as_str)
+            .collect();
+        for text in values {
+            let meant = if known.contains(&text.as_str()) {
+                known.as_slice()
+            } else {
+                &[text.as_str()]
+            };
+            for domain in meant {
+                let predicate = Predicate::Identity(trust_domain(domain));
+                translated.push(Value { text, predicate });
+            }
+        }
+        push(tests, field, key, negated, translated);
+        Ok(())
+    }
+
+    /// `generator.go:srcNamespaceGenerator`: the regular expression `.*/ns/<value>/.*`, in which every
+    /// `*` of the value is `.*`.
+    fn namespace(&self, text: &'a str) -> Result<Predicate<'a>, Untranslatable> {
+        let quoted = self.settings.behaviour.quotes_namespaces;
+        let mut pieces = vec![Piece::Many(Set::Any), Piece::Literal("/ns/".into())];
+        for (index, part) in text.split('*').enumerate() {
+            if index > 0 {
+                pieces.push(Piece::Many(Set::Any));
+            }
+            match literal(part, quoted) {
+                Some(part) => pieces.extend(part),
+                None => return Ok(Predicate::Unknown("namespaces".into())),
+            }
+        }
+        pieces.extend([Piece::Literal("/".into()), Piece::Many(Set::Any)]);
+        Ok(Predicate::Identity(Text::new(Shape::Sequences(vec![
+            pieces,
+        ]))))
+    }
+
+    /// `generator.go:serviceAccountRegex`: `spiffe://.+/ns/<ns>/(.+/|)sa/<sa>(/.+)?`.
+    fn service_account(&self, text: &'a str) -> Result<Predicate<'a>, Untranslatable> {
+        let quoted = self.settings.behaviour.quotes_service_accounts;
+        let (namespace, account) = text
+            .split_once('/')
+            .unwrap_or((self.policy.name.namespace.as_str(), text));
+        let (Some(namespace), Some(account)) =
+            (literal(namespace, quoted), literal(account, quoted))
+        else {
+            return Ok(Predicate::Unknown("serviceAccounts".into()));
+        };
+        let some = || [Piece::One(Set::Any), Piece::Many(Set::Any)];
+        let mut sequences = Vec::new();
+        for between in [false, true] {
+            for after in [false, true] {
+                let mut pieces = vec![Piece::Literal("spiffe://".into())];
+                pieces.extend(some());
+                pieces.push(Piece::Literal("/ns/".into()));
+                pieces.extend(namespace.clone());
+                pieces.push(Piece::Literal("/".into()));
+                if between {
+                    pieces.extend(some());
+                    pieces.push(Piece::Literal("/".into()));
+                }
+                pieces.push(Piece::Literal("sa/".into()));
+                pieces.extend(account.clone());
+                if after {
+                    pieces.push(Piece::Literal("/".into()));
+                    pieces.extend(some());
+                }
+                sequences.push(pieces);
+            }
+        }
+        Ok(Predicate::Identity(Text::new(Shape::Sequences(sequences))))
+    }
+
+    fn source_ip(&self, text: &'a str) -> Result<Predicate<'a>, Untranslatable> {
+        block(text).map(Predicate::SourceIp)
+    }
+
+    /// Allowed on TCP (`generator.go:remoteIPGenerator` does not look at `forTCP`).
+    fn remote_ip(&self, text: &'a str) -> Result<Predicate<'a>, Untranslatable> {
+        block(text).map(Predicate::RemoteIp)
+    }
+
+    fn destination_ip(&self, text: &'a str) -> Result<Predicate<'a>, Untranslatable> {
+        block(text).map(Predicate::DestinationIp)
+    }
+
+    fn port(&self, text: &'a str) -> Result<Predicate<'a>, Untranslatable> {
+        port(text)
+            .map(Predicate::DestinationPort)
+            .ok_or(Untranslatable)
+    }
+
+    /// `matcher/header.go:HostMatcher` on `:authority`, ignoring case.
+    fn host(&self, text: &'a str) -> Result<Predicate<'a>, Untranslatable> {
+        self.http_only()?;
+        Ok(Predicate::Host(Text::header(text).without_case()))
+    }
+
+    fn method(&self, text: &'a str) -> Result<Predicate<'a>, Untranslatable> {
+        self.http_only()?;
+        Ok(Predicate::Method(Text::header(text)))
+    }
+
+    /// `generator.go:pathGenerator`: a template if it holds `{*}` or `{**}`.
+    fn path(&self, text: &'a str) -> Result<Predicate<'a>, Untranslatable> {
+        self.http_only()?;
+        if !text.contains("{*}") && !text.contains("{**}") {
+            return Ok(Predicate::Path(Text::wildcard(text)));
+        }
+        // Envoy refuses the configuration of a malformed one; what then holds is unknown.
+        Ok(template(text).map_or_else(|| Predicate::Unknown("paths".into()), Predicate::Path))
+    }
+
+    /// `matcher/header.go:HeaderMatcher`. Envoy keeps `host` as `:authority`, and `:path` with its
+    /// query, which we do not model.
+    fn header(&self, name: &'a str, text: &'a str) -> Result<Predicate<'a>, Untranslatable> {
+        self.http_only()?;
+        let text = Text::header(text);
+        let lower: Cow<'a, str> = if name.bytes().any(|byte| byte.is_ascii_uppercase()) {
+            name.to_ascii_lowercase().into()
+        } else {
+            name.into()
+        };
+        Ok(match lower.as_ref() {
+            "host" | ":authority" => Predicate::Host(text),
+            ":method" => Predicate::Method(text),
+            ":path" => Predicate::Unknown("request.headers[:path]".into()),
+            _ => Predicate::Header(lower, text),
+        })
+    }
+
+    /// `generator.go:requestClaimGenerator`: the claim is a matching string or a list with one.
+    fn claim(
+        &self,
+        path: Cow<'a, [String]>,
+        text: &'a str,
+    ) -> Result<Predicate<'a>, Untranslatable> {
+        self.http_only()?;
+        Ok(Predicate::Claim(path, Text::wildcard(text)))
+    }
+
+    /// `generator.go:requestPrincipalGenerator`: split at the last `/`, issuer and subject both match.
+    fn request_principal(&self, text: &'a str) -> Result<Predicate<'a>, Untranslatable> {
+        self.http_only()?;
+        let some = || Text::new(Shape::NotEmpty);
+        let suffix = |text: &'a str| Text::new(Shape::Suffix(text.into()));
+        let prefix = |text: &'a str| Text::new(Shape::Prefix(text.into()));
+        let split = text.rsplit_once('/');
+        let (issuer, subject) = if text == "*" {
+            (some(), some())
+        } else if let Some(rest) = text.strip_prefix('*') {
+            match split {
+                Some(("*", subject)) => (some(), Text::exact(subject)),
+                Some((issuer, subject)) => (
+                    suffix(issuer.strip_prefix('*').unwrap_or(issuer)),
+                    Text::exact(subject),
+                ),
+                None => (some(), suffix(rest)),
+            }
+        } else if let Some(rest) = text.strip_suffix('*') {
+            match split {
+                Some((issuer, "*")) => (Text::exact(issuer), some()),
+                Some((issuer, subject)) => (
+                    Text::exact(issuer),
+                    prefix(subject.strip_suffix('*').unwrap_or(subject)),
+                ),
+                None => (prefix(rest), some()),
+            }
+        } else {
+            let (issuer, subject) = split.unwrap_or((text, ""));
+            (Text::exact(issuer), Text::exact(subject))
+        };
+        Ok(Predicate::RequestPrincipal { issuer, subject })
+    }
+
+    fn http_only(&self) -> Result<(), Untranslatable> {
+        if self.tcp {
+            Err(Untranslatable)
+        } else {
+            Ok(())
+        }
+    }
+}
+
+fn entry(index: usize, tests: Vec<Test<'_>>) -> Entry<'_> {
+    Entry { index, tests }
+}
+
+fn push<'a>(
+    tests: &mut Vec<Test<'a>>,
+    field: &'static str,
+    key: Option<&'a Key>,
+    negated: bool,
+    values: Vec<Value<'a>>,
+) {
+    if !values.is_empty() {
+        tests.push(Test {
+            field,
+            key,
+            negated,
+            values,
+        });
+    }
+}
+
+fn block(text: &str) -> Result<IpBlock, Untranslatable> {
+    IpBlock::parse(text).ok_or(Untranslatable)
+}
+
+/// `string.go:StringMatcherWithPrefix` with `spiffe://`: a suffix is the regular expression
+/// `spiffe://.*<suffix>`, a lone `*` is any identity.
+fn identity<'a>(principal: Cow<'a, str>, behaviour: Behaviour, text: &str) -> Predicate<'a> {
+    let shape = if principal == "*" {
+        Shape::NotEmpty
+    } else if let Some(suffix) = principal.strip_prefix('*') {
+        let Some(suffix) = literal(suffix, behaviour.quotes_namespaces) else {
+            return Predicate::Unknown(format!("principals: {text}").into());
+        };
+        let mut pieces = vec![Piece::Literal("spiffe://".into()), Piece::Many(Set::Any)];
+        pieces.extend(suffix.into_iter().map(Piece::into_owned));
+        Shape::Sequences(vec![pieces])
+    } else if let Some(prefix) = principal.strip_suffix('*') {
+        Shape::Prefix(format!("spiffe://{prefix}").into())
+    } else {
+        Shape::Exact(format!("spiffe://{principal}").into())
+    };
+    Predicate::Identity(Text::new(shape))
+}
+
+fn trust_domain(text: &str) -> Text<'_> {
+    Text::new(if text == "*" {
+        Shape::Prefix("spiffe://".into())
+    } else if let Some((before, after)) = text.split_once('*') {
+        Shape::Sequences(vec![vec![
+            Piece::Literal(format!("spiffe://{before}").into()),
+            Piece::Many(Set::NotSlash),
+            Piece::Literal(format!("{after}/").into()),
+            Piece::Many(Set::Any),
+        ]])
+    } else {
+        Shape::Prefix(format!("spiffe://{text}/").into())
+    })
+}
+
+/// A text inside a regular expression. Where the release quotes it, it is itself. Where it does not,
+/// `.` is any character, and other characters with a meaning give up.
+fn literal(text: &str, quoted: bool) -> Option<Vec<Piece<'_>>> {
+    if quoted || !text.contains(|c: char| ".+*?()|[]{}^$\\".contains(c)) {
+        return Some(vec![Piece::Literal(text.into())]);
+    }
+    if text.contains(|c: char| "+*?()|[]{}^$\\".contains(c)) {
+        return None;
+    }
+    let mut pieces = Vec::new();
+    for (index, part) in text.split('.').enumerate() {
+        if index > 0 {
+            pieces.push(Piece::One(Set::Any));
+        }
+        pieces.push(Piece::Literal(part.into()));
+    }
+    Some(pieces)
+}
+
+impl Piece<'_> {
+    fn into_owned(self) -> Piece<'static> {
+        match self {
+            Piece::Literal(text) => Piece::Literal(text.into_owned().into()),
+            Piece::One(set) => Piece::One(set),
+            Piece::Many(set) => Piece::Many(set),
+        }
+    }
+}
+
+/// `{*}` is one segment, `{**}` any number, in Envoy's alphabet for path segments
+/// (`uri_template_internal.cc`). `None`: Envoy or istiod's validation refuses it
+/// (`pkg/config/security/security.go:CheckValidPathTemplate`).
+fn template(text: &str) -> Option<Text<'_>> {
+    let rest = text.strip_prefix('/')?;
+    let segments: Vec<&str> = rest.split('/').collect();
+    let mut pieces = Vec::new();
+    let mut any_seen = false;
+    for (index, &segment) in segments.iter().enumerate() {
+        pieces.push(Piece::Literal("/".into()));
+        match segment {
+            "{*}" | "{**}" if any_seen => return None,
+            "{*}" => pieces.extend([Piece::One(Set::Segment), Piece::Many(Set::Segment)]),
+            "{**}" => {
+                any_seen = true;
+                pieces.push(Piece::Many(Set::Segments));
+            }
+            // A trailing slash.
+            "" if index > 0 && index == segments.len() - 1 => {}
+            _ if !segment.is_empty() && segment.chars().all(|c| Set::Segment.holds(c)) => {
+                pieces.push(Piece::Literal(segment.into()));
+            }
+            _ => return None,
+        }
+    }
+    Some(Text::new(Shape::Sequences(vec![pieces])))
+}
+
+/// `bundle.go:ReplaceTrustDomainAliases` for one principal: where its trust domain is one of the
+/// mesh's, or the literal `cluster.local`, it stands for all of them.
+fn with_aliases<'a>(principal: &'a str, settings: &Settings) -> Vec<Cow<'a, str>> {
+    let mut parts = principal.splitn(2, '/');
+    let (Some(domain), Some(rest)) = (parts.next(), parts.next()) else {
+        return vec![principal.into()];
+    };
+    if domain == "*" || principal.split('/').count() != 5 {
+        return vec![principal.into()];
+    }
+    let suffix = |text: &str, pattern: &str| {
+        pattern
+            .strip_prefix('*')
+            .is_some_and(|pattern| text.ends_with(pattern))
+    };
+    let prefix = |text: &str, pattern: &str| {
+        pattern
+            .strip_suffix('*')
+            .is_some_and(|pattern| text.starts_with(pattern))
+    };
+    let known = || std::iter::once(&settings.trust_domain).chain(&settings.trust_domain_aliases);
+    let ours = known().any(|known| {
+        known == domain
+            || known == "*"
+            || prefix(domain, known)
+            || prefix(known, domain)
+            || suffix(domain, known)
+            || suffix(known, domain)
+    });
+    if !ours && domain != "cluster.local" {
+        return vec![principal.into()];
+    }
+    let mut all: Vec<Cow<'a, str>> = Vec::new();
+    for known in known() {
+        let one: Cow<'a, str> = if known == domain || suffix(known, domain) {
+            principal.into()
+        } else {
+            format!("{known}/{rest}").into()
+        };
+        if !all.contains(&one) {
+            all.push(one);
+        }
+    }
+    all
+}
