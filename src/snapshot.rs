@@ -4,6 +4,7 @@
 //! the gaps: what could not be read. Invariant: a kind that nobody could list is a [`Gap`], never
 //! an empty list that looks like absence.
 
+pub mod collect;
 pub mod gap;
 pub mod kinds;
 pub mod labels;
@@ -12,6 +13,7 @@ pub mod origin;
 
 use std::collections::BTreeMap;
 
+pub use collect::AnyObject;
 pub use gap::{Gap, Problem, ProblemLevel};
 pub use kinds::Kind;
 pub use labels::Labels;

@@ -34,3 +34,17 @@ pub struct Problem {
     /// One sentence, lower case, with the remedy.
     pub message: String,
 }
+
+impl std::fmt::Display for Problem {
+    /// `manifests/pods.yaml:12:5: message`; no column where none is known.
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if let Some(origin) = &self.origin {
+            write!(formatter, "{origin}:")?;
+            if let Some(column) = self.column {
+                write!(formatter, "{column}:")?;
+            }
+            formatter.write_str(" ")?;
+        }
+        formatter.write_str(&self.message)
+    }
+}

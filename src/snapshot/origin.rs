@@ -10,7 +10,7 @@ pub enum Origin {
     File {
         /// The path as the user gave it, joined with what was found below it.
         path: Arc<str>,
-        /// 1-based line of the object's first key.
+        /// 1-based line of the object's first key; 0 for the file as a whole.
         line: u32,
     },
     /// Standard input.
@@ -37,6 +37,7 @@ pub enum Origin {
 impl fmt::Display for Origin {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::File { path, line: 0 } => formatter.write_str(path),
             Self::File { path, line } => write!(formatter, "{path}:{line}"),
             Self::StandardInput { line } => write!(formatter, "standard input:{line}"),
             Self::Cluster { context } => write!(formatter, "cluster {context}"),
