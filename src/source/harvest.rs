@@ -69,7 +69,7 @@ pub(crate) struct Harvester<'a> {
 impl Harvester<'_> {
     fn document(&self, document: &Piece<'_>) -> Snapshot {
         let json_error = match json::read(self, document) {
-            json::Outcome::Read(found) => return found,
+            json::Outcome::Read(found) => return *found,
             json::Outcome::NotJson => None,
             json::Outcome::Broken(problem) => Some(problem),
         };

@@ -20,7 +20,7 @@ use crate::snapshot::{Metadata, Problem, Snapshot};
 /// What became of a document.
 pub(crate) enum Outcome {
     /// It was JSON, at least as far as it could be used.
-    Read(Snapshot),
+    Read(Box<Snapshot>),
     /// It does not start like JSON.
     NotJson,
     /// It starts like JSON and is broken, or it is YAML in flow style.
@@ -42,12 +42,12 @@ pub(crate) fn read(harvester: &Harvester<'_>, document: &Piece<'_>) -> Outcome {
         let mut list = ListParts::default();
         let mut stream = serde_json::Deserializer::from_str(rest).into_iter::<&RawValue>();
         match stream.next() {
-            None => return Outcome::Read(found),
+            None => return Outcome::Read(Box::new(found)),
             Some(Ok(value)) => {
                 found.append(value_at(harvester, value.get(), line, None));
                 rest = rest[stream.byte_offset()..].trim_start();
                 if rest.is_empty() || rest.starts_with("...") {
-                    return Outcome::Read(found);
+                    return Outcome::Read(Box::new(found));
                 }
             }
             Some(Err(error)) => {
@@ -70,7 +70,7 @@ pub(crate) fn read(harvester: &Harvester<'_>, document: &Piece<'_>) -> Outcome {
                     return Outcome::Broken(problem);
                 }
                 found.problems.push(problem);
-                return Outcome::Read(found);
+                return Outcome::Read(Box::new(found));
             }
         }
     }
