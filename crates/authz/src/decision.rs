@@ -53,6 +53,8 @@ pub struct PointDecision {
 pub enum Because {
     /// There is no chain: see the reason in the path.
     Stopped,
+    /// The chain speaks HTTP and the content is not HTTP.
+    NotHttp,
     /// The port requires a client certificate and none is seen.
     IdentityRequired,
     /// The NetworkPolicies admit it, or do not.

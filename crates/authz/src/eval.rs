@@ -146,6 +146,16 @@ impl<'r> Evaluation<'r, '_> {
             outcome,
             because,
         };
+        let http = matches!(
+            self.point.kind,
+            PointKind::Envoy {
+                protocol: Protocol::Http,
+                ..
+            }
+        );
+        if http && self.request.http.is_none() {
+            return (answer(Outcome::Deny, Because::NotHttp), self.token);
+        }
         let before_tokens = Sight::new(self.request, self.point, None);
         if self.point.identity_required && before_tokens.principal().is_none() {
             return (answer(Outcome::Deny, Because::IdentityRequired), self.token);

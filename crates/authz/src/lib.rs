@@ -17,6 +17,7 @@ pub mod eval;
 pub mod ip;
 pub mod path;
 pub mod policy;
+mod prove;
 pub mod request;
 pub mod settings;
 mod sight;

@@ -236,6 +236,23 @@ pub enum IpSeen {
     },
 }
 
+impl IpSeen {
+    /// The name under which [`Request::surroundings`](crate::request::Request) holds the choice, for
+    /// an address of an owner: two choices among different addresses are different choices.
+    #[must_use]
+    pub fn choice(&self) -> Option<String> {
+        let Self::Of { owner, among } = self else {
+            return None;
+        };
+        let among: Vec<String> = among.iter().map(IpAddr::to_string).collect();
+        Some(if among.is_empty() {
+            owner.clone()
+        } else {
+            format!("{owner} ({})", among.join(", "))
+        })
+    }
+}
+
 /// Which port a point sees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum PortSeen {

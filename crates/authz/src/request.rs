@@ -29,7 +29,7 @@ pub struct Request {
     pub sni: Option<String>,
     /// The HTTP request; `None` for bytes that are not HTTP.
     pub http: Option<Http>,
-    /// Addresses that surroundings choose, by owner (`shop/waypoint`), see [`IpSeen::Of`](crate::path::IpSeen).
+    /// Addresses that surroundings choose, by [`IpSeen::choice`](crate::path::IpSeen::choice).
     pub surroundings: BTreeMap<String, IpAddr>,
     /// Answers assumed for what is not modelled; a question not in here stays open.
     pub answers: BTreeMap<Unknown, bool>,

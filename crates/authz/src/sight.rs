@@ -69,10 +69,15 @@ impl<'a> Sight<'a> {
             IpSeen::Dialled => Seen::Value(self.request.destination_ip),
             IpSeen::NotAnIp => Seen::Nothing,
             IpSeen::Fixed(address) => Seen::Value(*address),
-            IpSeen::Of { owner, .. } => match self.request.surroundings.get(owner) {
-                Some(address) => Seen::Value(*address),
-                None => Seen::Unknown(owner.clone()),
-            },
+            IpSeen::Of { owner, .. } => {
+                let choice = seen
+                    .choice()
+                    .and_then(|choice| self.request.surroundings.get(&choice));
+                choice.map_or_else(
+                    || Seen::Unknown(owner.clone()),
+                    |&address| Seen::Value(address),
+                )
+            }
         }
     }
 

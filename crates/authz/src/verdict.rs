@@ -12,6 +12,8 @@ use crate::path::{Address, AddressKind, EnforcementPath};
 use crate::request::Request;
 use crate::unknown::Unknown;
 
+pub use crate::prove::compare::compare;
+
 /// Who calls.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Caller {

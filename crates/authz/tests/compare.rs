@@ -1,0 +1,550 @@
+//! What the prover answers in the cases that its definition names.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+#[path = "support/words.rs"]
+mod words;
+
+use castoff_authz::decision::{Because, Outcome};
+use castoff_authz::path::{
+    AddressKind, EnforcementPath, HttpSeen, IpSeen, NetworkEntry, PointKind, PortSeen,
+    PrincipalSeen, Protocol, Proxy, TokenRule,
+};
+use castoff_authz::policy::{Action, Key, Policy, Rule};
+use castoff_authz::settings::Authorizer;
+use castoff_authz::verdict::{
+    Caller, Comparison, Finding, Limits, Proved, UndecidedReason, Verdict, Witness, compare,
+};
+use words::*;
+
+fn question(baseline: Vec<EnforcementPath>, present: Vec<EnforcementPath>) -> Comparison {
+    Comparison {
+        caller: Caller::anybody(),
+        http: true,
+        baseline,
+        present,
+    }
+}
+
+fn ask(baseline: Vec<EnforcementPath>, present: Vec<EnforcementPath>) -> Verdict {
+    compare(&question(baseline, present), Limits::default())
+}
+
+fn witness(finding: &Finding) -> &Witness {
+    match finding {
+        Finding::Witness(witness) => witness,
+        other => panic!("no witness but {other:?}"),
+    }
+}
+
+fn at(kind: PointKind, policies: &[Policy]) -> EnforcementPath {
+    path(vec![point(kind, policies)])
+}
+
+fn allow(rules: Vec<Rule>) -> Policy {
+    policy(Action::Allow, rules)
+}
+
+fn deny(rules: Vec<Rule>) -> Policy {
+    policy(Action::Deny, rules)
+}
+
+const WEB: &str = "cluster.local/ns/shop/sa/web";
+
+#[test]
+fn the_same_policies_in_another_order_and_split_are_the_same() {
+    let rules = vec![
+        rule(&[("principals", WEB)], &[("paths", "/a")]),
+        rule(
+            &[("namespaces", "bank")],
+            &[("methods", "GET"), ("methods", "HEAD")],
+        ),
+    ];
+    let mut second = allow(vec![rules[1].clone()]);
+    second.name.name = "second".to_owned();
+    let split = [second, allow(vec![rules[0].clone()])];
+    assert!(ask(vec![at(http(), &[allow(rules)])], vec![at(http(), &split)]).is_same());
+}
+
+#[test]
+fn equal_meaning_in_different_words_is_the_same() {
+    let rows = [
+        (
+            to(&[("paths", "/a*"), ("paths", "/ab")]),
+            to(&[("paths", "/a*")]),
+        ),
+        (to(&[("paths", "*")]), Rule::default()),
+        (from(&[("principals", "*")]), from(&[("namespaces", "*")])),
+        (
+            from(&[("namespaces", "shop"), ("principals", "*/sa/web")]),
+            from(&[("serviceAccounts", "web")]),
+        ),
+        (
+            from(&[("ipBlocks", "10.0.0.0/9"), ("ipBlocks", "10.128.0.0/9")]),
+            from(&[("ipBlocks", "10.0.0.0/8")]),
+        ),
+        (
+            to(&[("paths", "/{**}"), ("notPaths", "/{*}")]),
+            to(&[("paths", "/{**}"), ("notPaths", "/{*}")]),
+        ),
+    ];
+    for (one, other) in rows {
+        let verdict = ask(
+            vec![at(http(), &[allow(vec![one.clone()])])],
+            vec![at(http(), &[allow(vec![other.clone()])])],
+        );
+        assert!(verdict.is_same(), "{one:?} {other:?} {verdict:?}");
+    }
+}
+
+#[test]
+fn a_removed_rule_breaks_with_a_human_witness() {
+    let both = vec![
+        rule(
+            &[("principals", WEB)],
+            &[("paths", "/orders"), ("methods", "POST")],
+        ),
+        rule(&[("principals", WEB)], &[("paths", "/health")]),
+    ];
+    let verdict = ask(
+        vec![at(http(), &[allow(both.clone())])],
+        vec![at(http(), &[allow(both[1..].to_vec())])],
+    );
+    assert_eq!(verdict.opens, Finding::Never);
+    let witness = witness(&verdict.breaks);
+    let request = witness.request.http.as_ref().unwrap();
+    assert_eq!(witness.request.principal.as_deref(), Some(WEB));
+    assert_eq!(
+        (request.method.as_str(), request.path.as_str()),
+        ("POST", "/orders")
+    );
+    assert_eq!(witness.before[0].1.outcome, Outcome::Allow);
+    let after = witness.after[0].1.deciding().unwrap();
+    let Because::NoAllowMatches { tried, .. } = &after.because else {
+        panic!("{after:?}");
+    };
+    assert_eq!(tried[0].fields[0].field, "to[0].operation.paths");
+    assert_eq!(tried[0].fields[0].values, ["/health"]);
+    assert_eq!(tried[0].fields[0].seen.as_deref(), Some("/orders"));
+}
+
+#[test]
+fn an_l7_deny_left_to_ztunnel_opens() {
+    let policies = [deny(vec![to(&[("paths", "/admin*")])])];
+    let verdict = ask(
+        vec![at(http(), &policies)],
+        vec![at(PointKind::Ztunnel, &policies)],
+    );
+    assert_eq!(verdict.breaks, Finding::Never);
+    assert_eq!(
+        witness(&verdict.opens).request.http.as_ref().unwrap().path,
+        "/admin"
+    );
+}
+
+#[test]
+fn a_guard_for_the_waypoint_is_the_same_but_for_the_waypoint_itself() {
+    let waypoint_account = "cluster.local/ns/shop/sa/waypoint";
+    let original = || allow(vec![rule(&[("principals", WEB)], &[("methods", "GET")])]);
+    let guard = || allow(vec![from(&[("principals", waypoint_account)])]);
+    let baseline = at(http(), &[original()]);
+    let mut first = point(
+        PointKind::Envoy {
+            proxy: Proxy::Waypoint,
+            protocol: Protocol::Http,
+        },
+        &[original()],
+    );
+    first.name = "shop/waypoint".to_owned();
+    let mut second = point(PointKind::Ztunnel, &[guard()]);
+    second.seen.principal = PrincipalSeen::Fixed(waypoint_account.to_owned());
+    let by_service = path(vec![first, second]);
+    let mut by_pod = path(vec![point(PointKind::Ztunnel, &[guard()])]);
+    by_pod.address.kind = AddressKind::Pod;
+    by_pod.in_use = false;
+    let question = question(vec![baseline], vec![by_service, by_pod]);
+    let verdict = compare(&question, Limits::default());
+    assert_eq!(verdict.breaks, Finding::Never);
+    assert_eq!(
+        witness(&verdict.opens).request.principal.as_deref(),
+        Some(waypoint_account)
+    );
+    let but_the_waypoint = question
+        .clone()
+        .except_identities(&[waypoint_account.to_owned()]);
+    assert!(compare(&but_the_waypoint, Limits::default()).is_same());
+    assert!(
+        compare(
+            &question.clone().only_kind(AddressKind::Service),
+            Limits::default()
+        )
+        .is_same()
+    );
+    let others =
+        question.only_identities(&[WEB.to_owned(), "cluster.local/ns/bank/sa/teller".to_owned()]);
+    assert!(compare(&others, Limits::default()).is_same());
+}
+
+#[test]
+fn an_address_not_in_use_does_not_hide_an_opening_and_its_loss_is_no_break() {
+    let mut pod = at(http(), &[]);
+    pod.address.kind = AddressKind::Pod;
+    pod.in_use = false;
+    let service = at(http(), &[deny(vec![from(&[("principals", WEB)])])]);
+    let verdict = ask(vec![service.clone(), pod], vec![at(http(), &[])]);
+    assert_eq!(
+        witness(&verdict.opens).request.principal.as_deref(),
+        Some(WEB)
+    );
+    assert_eq!(verdict.breaks, Finding::Never);
+}
+
+#[test]
+fn a_caller_fixes_the_identity() {
+    let baseline = || vec![at(http(), &[allow(vec![from(&[("principals", WEB)])])])];
+    let present = || vec![at(http(), &[allow(vec![from(&[("namespaces", "shop")])])])];
+    let mut question = question(baseline(), present());
+    question.caller = Caller::workload(WEB);
+    assert!(compare(&question, Limits::default()).is_same());
+    question.caller = Caller::outsider();
+    assert!(compare(&question, Limits::default()).is_same());
+    question.caller = Caller::other_identity("cluster.local", &[WEB.to_owned()]);
+    let verdict = compare(&question, Limits::default());
+    assert_eq!(
+        witness(&verdict.opens).request.principal.as_deref(),
+        Some("cluster.local/ns/shop/sa/other")
+    );
+    question.caller = Caller::other_identity("other.example", &[]);
+    let verdict = compare(&question, Limits::default());
+    assert_eq!(
+        witness(&verdict.opens).request.principal.as_deref(),
+        Some("other.example/ns/shop/sa/other")
+    );
+}
+
+#[test]
+fn an_equal_authorizer_is_the_same_and_a_different_one_undecided() {
+    let with = |kind: PointKind, custom: Option<&str>, rules: Vec<Rule>| {
+        let mut policies = vec![deny(vec![to(&[("paths", "/never")])])];
+        policies.extend(custom.map(|provider| {
+            let provider = provider.to_owned();
+            Policy::new("shop", "custom", Action::Custom { provider }, rules)
+        }));
+        let mut path = at(kind, &policies);
+        path.settings = settings(|settings| {
+            settings.authorizers = ["gate", "door"]
+                .map(|name| Authorizer {
+                    name: name.to_owned(),
+                    http_only: false,
+                })
+                .to_vec();
+        });
+        vec![path]
+    };
+    let admin = || vec![to(&[("paths", "/admin*")])];
+    let written_differently = vec![to(&[("paths", "/admin"), ("paths", "/admin*")])];
+    let same = ask(
+        with(http(), Some("gate"), admin()),
+        with(http(), Some("gate"), written_differently),
+    );
+    assert!(same.is_same(), "{same:?}");
+    for present in [
+        with(http(), Some("door"), admin()),
+        with(http(), None, vec![]),
+    ] {
+        let verdict = ask(with(http(), Some("gate"), admin()), present);
+        let Finding::Undecided(undecided) = &verdict.opens else {
+            panic!("{verdict:?}");
+        };
+        assert!(matches!(undecided.reason, UndecidedReason::Unknown { .. }));
+        let Proved::Outside { attributes, .. } = &undecided.proved else {
+            panic!("{undecided:?}");
+        };
+        assert_eq!(
+            attributes[0],
+            ("path".to_owned(), vec!["/admin".to_owned()])
+        );
+    }
+    // A difference beside the authorizer is certain, and says on whom it rests.
+    let wider = ask(with(http(), Some("gate"), vec![Rule::default()]), {
+        let mut path = with(http(), Some("gate"), vec![Rule::default()]);
+        path[0].points[0].policies.remove(0);
+        path
+    });
+    assert_eq!(witness(&wider.opens).if_accepted_by, ["gate"]);
+}
+
+#[test]
+fn what_is_not_modelled_is_undecided_only_for_the_requests_it_touches() {
+    let opaque = |reason: &str, policies: &[Policy]| {
+        let mut path = at(http(), policies);
+        path.points.insert(
+            0,
+            point(
+                PointKind::Opaque {
+                    reason: reason.to_owned(),
+                },
+                &[],
+            ),
+        );
+        path.points.insert(
+            0,
+            point(http(), &[deny(vec![from(&[("notPrincipals", WEB)])])]),
+        );
+        vec![path]
+    };
+    assert!(ask(opaque("EnvoyFilter a", &[]), opaque("EnvoyFilter a", &[])).is_same());
+    let verdict = ask(opaque("EnvoyFilter a", &[]), opaque("EnvoyFilter b", &[]));
+    let Finding::Undecided(undecided) = &verdict.breaks else {
+        panic!("{verdict:?}");
+    };
+    let Proved::Outside {
+        attributes,
+        addresses,
+    } = &undecided.proved
+    else {
+        panic!("{undecided:?}");
+    };
+    assert_eq!(
+        attributes,
+        &[("identity".to_owned(), vec![format!("spiffe://{WEB}")])]
+    );
+    assert_eq!(addresses.len(), 1);
+    let removed = ask(opaque("EnvoyFilter a", &[]), vec![]);
+    assert!(
+        matches!(removed.breaks, Finding::Undecided(_)),
+        "{removed:?}"
+    );
+    assert_eq!(removed.opens, Finding::Never);
+}
+
+#[test]
+fn experimental_conditions_and_rewrites_are_undecided_where_they_differ() {
+    let key = || Key::parse("experimental.envoy.filters.x[y]");
+    let experimental = |value: &str| vec![at(http(), &[deny(vec![when(key(), value)])])];
+    assert!(ask(experimental("a"), experimental("a")).is_same());
+    assert!(matches!(
+        ask(experimental("a"), experimental("b")).opens,
+        Finding::Undecided(_)
+    ));
+    let rewritten = |name: &str| {
+        let mut path = at(
+            http(),
+            &[allow(vec![to(&[("paths", "/a"), ("methods", "GET")])])],
+        );
+        path.points[0].seen.http = HttpSeen::Rewritten(name.to_owned());
+        vec![path]
+    };
+    assert!(ask(rewritten("route"), rewritten("route")).is_same());
+    assert!(matches!(
+        ask(rewritten("route"), rewritten("other")).breaks,
+        Finding::Undecided(_)
+    ));
+}
+
+#[test]
+fn an_unknown_proxy_address_is_undecided_and_a_known_one_decided() {
+    let through = |among: &[&str]| {
+        let mut path = at(
+            PointKind::Ztunnel,
+            &[allow(vec![from(&[("ipBlocks", "10.0.0.0/8")])])],
+        );
+        path.points[0].seen.source_ip = IpSeen::Of {
+            owner: "shop/waypoint".to_owned(),
+            among: among.iter().map(|one| one.parse().unwrap()).collect(),
+        };
+        vec![path]
+    };
+    let open = || vec![at(PointKind::Ztunnel, &[])];
+    let verdict = ask(open(), through(&[]));
+    let Finding::Undecided(undecided) = &verdict.breaks else {
+        panic!("{verdict:?}");
+    };
+    assert!(
+        matches!(&undecided.reason, UndecidedReason::AddressesNotKnown { owners, .. } if owners == &["shop/waypoint"])
+    );
+    assert!(ask(open(), through(&["10.1.1.1", "10.1.1.2"])).is_same());
+    let mixed = ask(open(), through(&["10.1.1.1", "11.1.1.2"]));
+    let surroundings = &witness(&mixed.breaks).request.surroundings;
+    assert_eq!(
+        surroundings.values().next().unwrap().to_string(),
+        "11.1.1.2"
+    );
+}
+
+#[test]
+fn tokens_validated_stripped_and_refused_change_access() {
+    let rule = |forward| TokenRule {
+        issuer: "https://issuer.example".to_owned(),
+        audiences: vec![],
+        forward,
+        validation: "keys".to_owned(),
+    };
+    let sidecar = |rules: &[TokenRule]| {
+        let mut at = point(
+            http(),
+            &[deny(vec![from(&[("notRequestPrincipals", "*")])])],
+        );
+        at.token_rules = rules.to_vec();
+        at
+    };
+    let waypoint = |forward| {
+        let mut at = point(http(), &[]);
+        at.token_rules = vec![rule(forward)];
+        at
+    };
+    let baseline = || vec![path(vec![sidecar(&[rule(true)])])];
+    assert!(
+        ask(
+            baseline(),
+            vec![path(vec![waypoint(true), sidecar(&[rule(true)])])]
+        )
+        .is_same()
+    );
+    let stripped = ask(
+        baseline(),
+        vec![path(vec![waypoint(false), sidecar(&[rule(true)])])],
+    );
+    assert_eq!(stripped.opens, Finding::Never);
+    let token = witness(&stripped.breaks)
+        .request
+        .http
+        .as_ref()
+        .unwrap()
+        .token
+        .as_ref()
+        .unwrap();
+    assert_eq!(token.issuer(), Some("https://issuer.example"));
+    // Without the RequestAuthentication nothing has a request principal.
+    let missing = ask(baseline(), vec![path(vec![sidecar(&[])])]);
+    assert_eq!(missing.opens, Finding::Never);
+    witness(&missing.breaks);
+    // A RequestAuthentication that goes lets bad tokens through.
+    let gone = ask(vec![path(vec![waypoint(true)])], vec![path(vec![])]);
+    assert!(
+        witness(&gone.opens)
+            .request
+            .http
+            .as_ref()
+            .unwrap()
+            .token
+            .is_some()
+    );
+}
+
+#[test]
+fn claims_may_have_several_values() {
+    let claim = |values: &[&str]| {
+        let rules = values
+            .iter()
+            .map(|value| when(Key::parse("request.auth.claims[groups]"), value));
+        let mut at = point(http(), &[allow(rules.collect())]);
+        at.token_rules = vec![TokenRule {
+            issuer: "i".to_owned(),
+            audiences: vec![],
+            forward: true,
+            validation: "keys".to_owned(),
+        }];
+        at
+    };
+    let both = |one: &str, other: &str| path(vec![claim(&[one]), claim(&[other])]);
+    assert!(ask(vec![both("a", "b")], vec![both("b", "a")]).is_same());
+    // A list may hold `a` and `b`, so it is not true that both at once never happens.
+    let verdict = ask(
+        vec![path(vec![point(
+            PointKind::Stop {
+                reason: String::new(),
+            },
+            &[],
+        )])],
+        vec![both("a", "b")],
+    );
+    let token = witness(&verdict.opens)
+        .request
+        .http
+        .as_ref()
+        .unwrap()
+        .token
+        .as_ref()
+        .unwrap()
+        .clone();
+    assert_eq!(token.claims[&vec!["groups".to_owned()]], ["a", "b"]);
+}
+
+#[test]
+fn network_policies_admit_by_address_and_port() {
+    let network = |block: &str, port: u16| {
+        let mut at = point(
+            PointKind::NetworkPolicy {
+                admits: vec![NetworkEntry {
+                    block: Some((castoff_authz::ip::IpBlock::parse(block).unwrap(), vec![])),
+                    ports: vec![(port, port)],
+                }],
+            },
+            &[],
+        );
+        at.seen.destination_port = PortSeen::Fixed(15008);
+        vec![path(vec![at])]
+    };
+    assert!(ask(network("10.0.0.0/8", 15008), network("10.0.0.0/8", 15008)).is_same());
+    let closed = ask(network("10.0.0.0/8", 15008), network("10.0.0.0/8", 8080));
+    assert_eq!(
+        witness(&closed.breaks).request.source_ip.to_string(),
+        "10.0.0.0"
+    );
+    let wider = ask(network("10.0.0.0/9", 15008), network("10.0.0.0/8", 15008));
+    assert_eq!(
+        witness(&wider.opens).request.source_ip.to_string(),
+        "10.128.0.0"
+    );
+}
+
+#[test]
+fn a_limit_gives_undecided_and_no_hang() {
+    let rules = (0..50)
+        .map(|index| to(&[("paths", &format!("/{index}/*/x{index}"))]))
+        .collect();
+    let limits = Limits {
+        nodes: 20,
+        states: 20,
+    };
+    let verdict = compare(
+        &question(vec![at(http(), &[allow(rules)])], vec![at(http(), &[])]),
+        limits,
+    );
+    let Finding::Undecided(undecided) = verdict.opens else {
+        panic!("{verdict:?}");
+    };
+    assert!(matches!(undecided.reason, UndecidedReason::TooLarge { .. }));
+    assert_eq!(undecided.proved, Proved::Nothing);
+}
+
+#[test]
+fn bytes_that_are_not_http_never_pass_an_http_chain() {
+    let mut bytes = question(vec![at(tcp(), &[])], vec![at(http(), &[])]);
+    bytes.http = false;
+    let verdict = compare(&bytes, Limits::default());
+    assert_eq!(verdict.opens, Finding::Never);
+    assert_eq!(
+        witness(&verdict.breaks).after[0]
+            .1
+            .deciding()
+            .unwrap()
+            .because,
+        Because::NotHttp
+    );
+}
+
+#[test]
+fn an_address_that_is_gone_breaks() {
+    let verdict = ask(vec![at(http(), &[])], vec![]);
+    assert_eq!(verdict.opens, Finding::Never);
+    assert_eq!(
+        witness(&verdict.breaks)
+            .request
+            .http
+            .as_ref()
+            .unwrap()
+            .method,
+        "GET"
+    );
+}
