@@ -70,6 +70,10 @@ pub enum Level {
     Warning,
     /// ℹ️ for information.
     Note,
+    /// A check looked and the input does not tell. Never reaches a report as a finding: it turns
+    /// the check's outcome into [`CheckOutcome::CouldNotCheck`], or, beside errors, is shown as a
+    /// warning.
+    Undecided,
 }
 
 /// A reference to the object that a finding is about.
@@ -143,6 +147,53 @@ impl Finding {
             related: Vec::new(),
             facts: BTreeMap::new(),
             remedies: Vec::new(),
+        }
+    }
+
+    /// The same finding, about this object.
+    pub fn about(mut self, kind: Kind, name: &ObjectName, origin: Option<&Origin>) -> Self {
+        self.subject = Some(Subject {
+            kind,
+            name: name.clone(),
+            field: None,
+            origin: origin.cloned(),
+        });
+        self
+    }
+
+    /// The same finding with one more line beneath.
+    pub fn detail(mut self, line: impl Into<String>) -> Self {
+        self.details.push(line.into());
+        self
+    }
+
+    /// The same finding with one more fact.
+    pub fn fact(mut self, name: &'static str, value: impl Into<Value>) -> Self {
+        self.facts.insert(name, value.into());
+        self
+    }
+
+    /// The same finding with one more thing to do.
+    pub fn remedy(mut self, remedy: Remedy) -> Self {
+        self.remedies.push(remedy);
+        self
+    }
+}
+
+impl Remedy {
+    /// A command with the command that takes it back.
+    pub fn command(run: impl Into<String>, undo: impl Into<String>) -> Self {
+        Self::Command {
+            run: run.into(),
+            undo: Some(undo.into()),
+        }
+    }
+
+    /// A command that needs no taking back, such as a restart.
+    pub fn command_without_undo(run: impl Into<String>) -> Self {
+        Self::Command {
+            run: run.into(),
+            undo: None,
         }
     }
 }

@@ -38,16 +38,20 @@ pub struct MigrateOptions {
     pub ignore_failures: bool,
 }
 
-/// Runs phases from the first (or the chosen one) and stops after the first that fails,
-/// recommends or could not be checked, unless failures are ignored. `policy-simplification` is
-/// optional and never holds the run up.
+/// Runs phases from the first (or the chosen one) and stops after the first that fails or
+/// recommends, unless failures are ignored. A phase that could not be checked says so and holds
+/// nothing up; the summary and the exit code remember it. `policy-simplification` is optional and
+/// never holds the run up.
 pub fn run(context: &Context<'_>) -> Vec<PhaseResult> {
     let first = context.options.first_phase.unwrap_or(Phase::PreRequisites);
     let mut results = Vec::new();
     for phase in Phase::ALL.into_iter().filter(|phase| *phase >= first) {
         let result = run_phase(phase, context);
-        let go_on = result.outcome == PhaseOutcome::Succeeded
-            || (phase == Phase::PolicySimplification && result.outcome == PhaseOutcome::Recommends)
+        let go_on = matches!(
+            result.outcome,
+            PhaseOutcome::Succeeded | PhaseOutcome::CouldNotCheck
+        ) || (phase == Phase::PolicySimplification
+            && result.outcome == PhaseOutcome::Recommends)
             || context.options.ignore_failures;
         results.push(result);
         if !go_on {
@@ -110,5 +114,52 @@ fn outcome(checks: &[CheckResult]) -> PhaseOutcome {
         PhaseOutcome::CouldNotCheck
     } else {
         PhaseOutcome::Succeeded
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::check::EXPLANATION_HEADINGS;
+    use super::*;
+
+    fn all_checks() -> impl Iterator<Item = &'static Check> {
+        Phase::ALL.into_iter().flat_map(checks)
+    }
+
+    #[test]
+    fn codes_are_unique_and_begin_with_the_phase() {
+        let mut seen = BTreeSet::new();
+        for (index, phase) in Phase::ALL.into_iter().enumerate() {
+            for check in checks(phase) {
+                assert_eq!(check.phase, phase, "{}", check.code.0);
+                let prefix = format!("CAST{:02}", index + 1);
+                assert!(check.code.0.starts_with(&prefix), "{}", check.code.0);
+                assert_eq!(check.code.0.len(), 8, "{}", check.code.0);
+                assert!(seen.insert(check.code), "{} is used twice", check.code.0);
+            }
+        }
+    }
+
+    #[test]
+    fn every_check_explains_itself_under_the_same_headings() {
+        for check in all_checks() {
+            let explanation = check.explanation();
+            assert!(
+                explanation.starts_with("# "),
+                "{} has no title",
+                check.code.0
+            );
+            let places: Vec<Option<usize>> = EXPLANATION_HEADINGS
+                .iter()
+                .map(|heading| explanation.find(heading))
+                .collect();
+            assert!(
+                places.iter().all(Option::is_some) && places.is_sorted(),
+                "{}: headings at {places:?}",
+                check.code.0
+            );
+        }
     }
 }

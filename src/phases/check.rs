@@ -35,23 +35,58 @@ pub struct Check {
     pub find: fn(&Context<'_>) -> Vec<Finding>,
 }
 
+/// The headings that every check's explanation has, in this order.
+pub const EXPLANATION_HEADINGS: [&str; 4] = [
+    "## What it finds",
+    "## Why it matters",
+    "## How to fix it",
+    "## Since and source",
+];
+
 impl Check {
-    /// Runs the check, or says why it cannot.
+    /// The explanation for users, as Markdown: the header of the check's own file.
+    pub fn explanation(&self) -> String {
+        let mut text = String::new();
+        for line in self.source.lines() {
+            let Some(line) = line.strip_prefix("//!") else {
+                break;
+            };
+            text.push_str(line.strip_prefix(' ').unwrap_or(line));
+            text.push('\n');
+        }
+        text
+    }
+
+    /// Runs the check, or says why it cannot. What [`Level::Undecided`] findings say becomes the
+    /// reason why nothing could be checked, unless there are errors: then it stays as a warning.
     pub fn run(&self, context: &Context<'_>) -> CheckResult {
-        let missing = self.missing_inputs(context);
-        let findings = if missing.is_empty() {
+        let mut missing = self.missing_inputs(context);
+        let mut findings = if missing.is_empty() {
             (self.find)(context)
         } else {
             Vec::new()
         };
-        let outcome = if !missing.is_empty() {
-            CheckOutcome::CouldNotCheck(missing)
-        } else if findings.iter().any(|finding| finding.level == Level::Error) {
+        let has =
+            |findings: &[Finding], level| findings.iter().any(|finding| finding.level == level);
+        let failed = has(&findings, Level::Error);
+        if failed {
+            for finding in &mut findings {
+                if finding.level == Level::Undecided {
+                    finding.level = Level::Warning;
+                }
+            }
+        } else {
+            missing.extend(
+                findings
+                    .extract_if(.., |finding| finding.level == Level::Undecided)
+                    .map(|finding| finding.message),
+            );
+        }
+        let outcome = if failed {
             CheckOutcome::Failed
-        } else if findings
-            .iter()
-            .any(|finding| finding.level == Level::Warning)
-        {
+        } else if !missing.is_empty() {
+            CheckOutcome::CouldNotCheck(missing)
+        } else if has(&findings, Level::Warning) {
             CheckOutcome::Warned
         } else {
             CheckOutcome::Passed
