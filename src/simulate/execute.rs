@@ -1,0 +1,200 @@
+//! Carries out one command on a snapshot, as an API server would.
+//!
+//! In: a snapshot, a [`Command`], the files it may name. Out: the same snapshot, changed. What
+//! controllers do afterwards is [`super::settle`]'s. Invariant: a command whose object is not
+//! there is an error, as `kubectl` would say, never a silent success.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::command::{Command, LabelChange};
+use super::controllers::replace_pods;
+use crate::snapshot::{Kind, Labels, Metadata, Object, ObjectName, Origin, Snapshot};
+
+/// Why a command could not be carried out.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ExecuteError {
+    /// The object is not in the snapshot.
+    #[error("{kind} `{name}` not found")]
+    NotFound {
+        /// Kind, as `kubectl` takes it.
+        kind: String,
+        /// Which.
+        name: ObjectName,
+    },
+    /// The command names a file that was not written.
+    #[error("`{0}` was not written")]
+    NoFile(String),
+    /// The file holds something that could not be read.
+    #[error("`{file}`: {reason}")]
+    BadFile {
+        /// Which.
+        file: String,
+        /// Why.
+        reason: String,
+    },
+    /// A form of the command that is not played, with what it would need.
+    #[error("{0}")]
+    NotPlayed(String),
+}
+
+/// Carries out one command. `files` are those that castoff wrote, by name (the last part of a
+/// path counts).
+///
+/// # Errors
+/// When the object or file is missing, or the change touches something that is not modelled.
+pub fn execute(
+    snapshot: &mut Snapshot,
+    command: &Command,
+    files: &BTreeMap<String, String>,
+) -> Result<(), ExecuteError> {
+    match command {
+        Command::Apply { file } => {
+            let name = file.rsplit('/').next().unwrap_or(file);
+            let content = files.get(name).ok_or_else(|| ExecuteError::NoFile(file.clone()))?;
+            apply(snapshot, name, content)
+        }
+        Command::Label { kind, name, changes } => {
+            edit_metadata(snapshot, *kind, name, |metadata| relabel(&mut metadata.labels, changes))
+        }
+        Command::Delete { kind: Kind::Pod, name } => {
+            let (deleted, kept): (Vec<_>, Vec<_>) =
+                std::mem::take(&mut snapshot.pods).into_iter().partition(|pod| pod.object_name() == *name);
+            snapshot.pods = kept;
+            if deleted.is_empty() { Err(not_found(Kind::Pod, name)) } else { Ok(()) }
+        }
+        Command::Delete { kind, name } => {
+            let objects = snapshot.resources.get_mut(kind).ok_or_else(|| not_found(*kind, name))?;
+            let before = objects.len();
+            objects.retain(|object| object.object_name() != *name);
+            if objects.len() == before { Err(not_found(*kind, name)) } else { Ok(()) }
+        }
+        Command::Patch { kind, name, patch } => patch_labels(snapshot, *kind, name, patch),
+        Command::Restart { kind, namespace, name } => restart(snapshot, *kind, namespace, name.as_deref()),
+    }
+}
+
+fn not_found(kind: Kind, name: &ObjectName) -> ExecuteError {
+    ExecuteError::NotFound { kind: kind.resource(), name: name.clone() }
+}
+
+/// Puts every object of a manifest file in the place of the one it names, or adds it.
+fn apply(snapshot: &mut Snapshot, file: &str, content: &str) -> Result<(), ExecuteError> {
+    let problems = snapshot.apply_text(file, content);
+    match problems.first() {
+        Some(problem) => Err(ExecuteError::BadFile { file: file.to_owned(), reason: problem.message.clone() }),
+        None => Ok(()),
+    }
+}
+
+fn relabel(labels: &mut Labels, changes: &[LabelChange]) {
+    for change in changes {
+        match &change.value {
+            Some(value) => labels.set(&change.key, value),
+            None => {
+                labels.remove(&change.key);
+            }
+        }
+    }
+}
+
+fn edit_metadata(
+    snapshot: &mut Snapshot,
+    kind: Kind,
+    name: &ObjectName,
+    edit: impl FnOnce(&mut Metadata),
+) -> Result<(), ExecuteError> {
+    fn find<'a, T>(objects: &'a mut [Object<T>], name: &ObjectName) -> Option<&'a mut Metadata> {
+        objects.iter_mut().find(|object| object.object_name() == *name).map(|object| &mut object.metadata)
+    }
+    let found = match kind {
+        Kind::Namespace => find(&mut snapshot.namespaces, name),
+        Kind::Service => find(&mut snapshot.services, name),
+        Kind::Pod => find(&mut snapshot.pods, name),
+        _ => snapshot.resources.get_mut(&kind).and_then(|objects| find(objects, name)),
+    };
+    let metadata = found.ok_or_else(|| not_found(kind, name))?;
+    edit(metadata);
+    if let Some(object) = snapshot
+        .resources
+        .get_mut(&kind)
+        .and_then(|objects| objects.iter_mut().find(|object| object.object_name() == *name))
+    {
+        // The JSON is what policies are read from; it must say the same as the typed metadata.
+        object.body["metadata"]["labels"] = labels_as_json(&object.metadata.labels);
+    }
+    Ok(())
+}
+
+fn labels_as_json(labels: &Labels) -> Value {
+    labels.iter().map(|(key, value)| (key.to_owned(), Value::from(value))).collect::<serde_json::Map<_, _>>().into()
+}
+
+/// Merge patches of labels and annotations, on the object and on its pod template: the only ones
+/// that castoff writes.
+fn patch_labels(snapshot: &mut Snapshot, kind: Kind, name: &ObjectName, patch: &Value) -> Result<(), ExecuteError> {
+    let owner = snapshot
+        .owners
+        .iter_mut()
+        .find(|owner| Kind::of(&owner.api_version, &owner.kind) == Some(kind) && owner.object_name() == *name)
+        .ok_or_else(|| not_found(kind, name))?;
+    merge_metadata(&mut owner.metadata, patch.get("metadata"));
+    let template_path =
+        if kind == Kind::CronJob { "/spec/jobTemplate/spec/template/metadata" } else { "/spec/template/metadata" };
+    let Some(change) = patch.pointer(template_path) else { return Ok(()) };
+    let spec = &mut owner.body.spec;
+    let template = match (&mut spec.template, &mut spec.job_template) {
+        (Some(template), _) => Some(template),
+        (None, Some(job)) => job.spec.template.as_mut(),
+        (None, None) => None,
+    }
+    .ok_or_else(|| ExecuteError::NotPlayed(format!("{} `{name}` has no pod template", kind.resource())))?;
+    merge_metadata(&mut template.metadata, Some(change));
+    match kind {
+        // New pods come with the next run.
+        Kind::CronJob => Ok(()),
+        Kind::Job => Err(ExecuteError::NotPlayed(format!("the pod template of Job `{name}` cannot be changed"))),
+        _ => {
+            let origin = Origin::Simulated;
+            replace_pods(snapshot, kind, name, &origin);
+            Ok(())
+        }
+    }
+}
+
+fn merge_metadata(metadata: &mut Metadata, change: Option<&Value>) {
+    for (field, labels) in [("labels", &mut metadata.labels), ("annotations", &mut metadata.annotations)] {
+        let Some(changes) = change.and_then(|change| change.get(field)).and_then(Value::as_object) else { continue };
+        for (key, value) in changes {
+            match value.as_str() {
+                Some(value) => labels.set(key, value),
+                None => {
+                    labels.remove(key);
+                }
+            }
+        }
+    }
+}
+
+fn restart(
+    snapshot: &mut Snapshot,
+    kind: Kind,
+    namespace: &str,
+    name: Option<&str>,
+) -> Result<(), ExecuteError> {
+    let owners: Vec<ObjectName> = snapshot
+        .owners
+        .iter()
+        .filter(|owner| Kind::of(&owner.api_version, &owner.kind) == Some(kind))
+        .map(Object::object_name)
+        .filter(|owner| owner.namespace == namespace && name.is_none_or(|name| owner.name == name))
+        .collect();
+    if let (Some(name), true) = (name, owners.is_empty()) {
+        return Err(not_found(kind, &ObjectName::new(namespace, name)));
+    }
+    for owner in &owners {
+        replace_pods(snapshot, kind, owner, &Origin::Simulated);
+    }
+    Ok(())
+}
