@@ -1,0 +1,19 @@
+//! Asks `castoff_authz` whether access stays the same, and tells what it answered.
+//!
+//! In: a [`Mesh`](crate::mesh::Mesh) of the baseline and one of the present. Out: a row a server:
+//! same, opens, breaks or undecided, with witnesses. Invariant: what could not be modelled is
+//! [`PointKind::Opaque`](castoff_authz::path::PointKind) on the path and so undecided, never left
+//! out.
+
+pub mod addresses;
+pub mod attach;
+pub mod caller;
+pub mod legs;
+pub mod reading;
+pub mod rows;
+mod seen;
+pub mod tell;
+
+pub use attach::Attachments;
+pub use caller::{Caller, CallerMode, Content, Dial, Server};
+pub use legs::{Hop, Transport, hops};

@@ -1,0 +1,80 @@
+//! The addresses by which a server's port is reached, and which of them somebody is known to use.
+//!
+//! In: a mesh and a server. Out: its Services' addresses and its pod address. Invariant: a pod
+//! address counts as used where nothing else leads to the port, and where somebody is known to
+//! dial pods (a headless Service, scrape annotations).
+
+use std::collections::BTreeSet;
+
+use castoff_authz::path::{Address, AddressKind};
+
+use super::rows::service_address;
+use super::{Dial, Server};
+use crate::mesh::{Mesh, WorkloadId};
+
+/// One address of a server.
+#[derive(Debug, Clone)]
+pub struct DialledAddress {
+    /// In words.
+    pub address: Address,
+    /// For the model.
+    pub dial: Dial,
+    /// Whether somebody is known to use it.
+    pub in_use: bool,
+    /// Whether callers outside the mesh are known to come this way.
+    pub from_outside: bool,
+}
+
+/// Ports of a workload: those that Services lead to and those that containers declare.
+pub fn ports(mesh: &Mesh, workload: WorkloadId) -> BTreeSet<u16> {
+    let declared = mesh
+        .workload(workload)
+        .ports
+        .iter()
+        .filter(|port| port.protocol.is_empty() || port.protocol == "TCP")
+        .map(|port| port.container_port);
+    let targets = mesh
+        .services_of(workload)
+        .flat_map(|(_, service)| &service.backends)
+        .filter(|backend| backend.workload == workload)
+        .flat_map(|backend| backend.target_ports.iter().flatten().copied());
+    declared.chain(targets).collect()
+}
+
+/// Every address of a server's port.
+pub fn of(mesh: &Mesh, server: Server) -> Vec<DialledAddress> {
+    let workload = mesh.workload(server.workload);
+    let mut list = Vec::new();
+    let mut pods_in_use = false;
+    for (id, service) in mesh.services_of(server.workload) {
+        let Some(backend) = service
+            .backends
+            .iter()
+            .find(|backend| backend.workload == server.workload && backend.generation == server.generation)
+        else {
+            continue;
+        };
+        for (index, port) in service.ports.iter().enumerate() {
+            if backend.target_ports.get(index).copied().flatten() != Some(server.port) {
+                continue;
+            }
+            pods_in_use |= service.headless;
+            list.push(DialledAddress {
+                address: service_address(&service.name, port.port),
+                dial: Dial::Service { service: id, port: index },
+                in_use: true,
+                from_outside: service.exposed.is_some(),
+            });
+        }
+    }
+    let scraped = workload.template_annotations.has("prometheus.io/scrape", "true")
+        && workload.template_annotations.get("prometheus.io/port") == Some(server.port.to_string().as_str());
+    let only_way = list.is_empty();
+    list.push(DialledAddress {
+        address: Address { kind: AddressKind::Pod, name: workload.name.to_string(), port: server.port },
+        dial: Dial::Pod,
+        in_use: pods_in_use || scraped || only_way,
+        from_outside: false,
+    });
+    list
+}

@@ -1,0 +1,168 @@
+//! Which policies stand at which enforcement point.
+//!
+//! In: a mesh. Out: the policies at a sidecar, a ztunnel, a waypoint or a gateway, shared by
+//! reference. Invariant: a policy that was not understood, an EnvoyFilter or a Wasm plugin that
+//! attaches to a point makes that point opaque, with its name.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use castoff_authz::path::TokenRule;
+use castoff_authz::policy::Policy;
+use smol_str::SmolStr;
+
+use crate::mesh::policy::{Attachment, TargetReference, selects_at_sidecar};
+use crate::mesh::{Mesh, Service, Waypoint};
+use crate::snapshot::{Kind, Labels, ObjectName};
+
+/// The gateway class that stands for all Envoy waypoints
+/// (istio pilot/pkg/model/policyattachment.go).
+const WAYPOINT_CLASS: &str = "istio-waypoint";
+
+/// What stands at one point.
+#[derive(Debug, Clone, Default)]
+pub struct AtPoint {
+    /// AuthorizationPolicies, in the order of namespace and name.
+    pub policies: Vec<Arc<Policy>>,
+    /// Rules of the RequestAuthentications.
+    pub token_rules: Vec<TokenRule>,
+    /// Why the point cannot be modelled, one reason an object; empty when it can.
+    pub opaque: Vec<String>,
+}
+
+/// Policies of a mesh, indexed by namespace.
+pub struct Attachments<'a> {
+    mesh: &'a Mesh,
+    /// Indexes into `mesh.authorization_policies`, with what each means, by namespace.
+    policies: BTreeMap<SmolStr, Vec<(usize, Option<Arc<Policy>>)>>,
+    tokens: BTreeMap<SmolStr, Vec<usize>>,
+    extensions: BTreeMap<SmolStr, Vec<usize>>,
+}
+
+impl<'a> Attachments<'a> {
+    /// Indexes a mesh once.
+    pub fn of(mesh: &'a Mesh) -> Self {
+        let mut policies: BTreeMap<SmolStr, Vec<_>> = BTreeMap::new();
+        for (index, policy) in mesh.authorization_policies.iter().enumerate() {
+            let meaning = policy.meaning.as_ref().ok().map(|meaning| Arc::new(meaning.clone()));
+            policies.entry(policy.name.namespace.clone()).or_default().push((index, meaning));
+        }
+        Self {
+            mesh,
+            policies,
+            tokens: by_namespace(mesh.request_authentications.iter().map(|one| &one.name.namespace)),
+            extensions: by_namespace(mesh.extension_policies.iter().map(|one| &one.name.namespace)),
+        }
+    }
+
+    /// At the sidecar or the gateway in front of pods with these labels. A Gateway API gateway
+    /// also takes what targets its Gateway (`ENABLE_SELECTOR_BASED_K8S_GATEWAY_POLICY`, on by
+    /// default).
+    pub fn at_proxy(&self, namespace: &str, labels: &Labels, gateway: Option<&ObjectName>) -> AtPoint {
+        self.collect(&[&self.mesh.settings.root_namespace, namespace], |attachment, policy_namespace| {
+            let targeted = gateway.is_some_and(|gateway| {
+                policy_namespace == gateway.namespace
+                    && targets(attachment, |target| target.kind == "Gateway" && target.name == gateway.name)
+            });
+            targeted
+                || selects_at_sidecar(
+                    attachment,
+                    policy_namespace,
+                    &self.mesh.settings.root_namespace,
+                    namespace,
+                    labels,
+                )
+        })
+    }
+
+    /// At the ztunnel in front of pods with these labels: nothing with targetRefs; `selector: {}`
+    /// attaches to nothing, and a pod without any label takes every selector
+    /// (istio pilot/pkg/serviceregistry/ambient/workloads.go `buildWorkloadPolicies`).
+    /// RequestAuthentications and extensions have no effect there.
+    pub fn at_ztunnel(&self, namespace: &str, labels: &Labels) -> AtPoint {
+        let mut at = AtPoint::default();
+        self.each_policy(&[&self.mesh.settings.root_namespace, namespace], &mut at, |attachment, _| {
+            match attachment {
+                Attachment::Namespace => true,
+                Attachment::EmptySelector { match_labels_written } => *match_labels_written,
+                Attachment::Selector(selector) => labels.is_empty() || labels.selected_by(selector),
+                Attachment::Targets(_) => false,
+            }
+        });
+        at
+    }
+
+    /// At a waypoint: on the chains of a Service, or (`None`) on those of pod addresses, where
+    /// only what targets the Gateway or its class applies.
+    pub fn at_waypoint(&self, waypoint: &Waypoint, service: Option<&Service>) -> AtPoint {
+        let root = &self.mesh.settings.root_namespace;
+        let mut namespaces: Vec<&str> = vec![root, &waypoint.name.namespace];
+        if let Some(service) = service {
+            namespaces.push(&service.name.namespace);
+        }
+        self.collect(&namespaces, |attachment, policy_namespace| {
+            targets(attachment, |target| match target.kind.as_str() {
+                "GatewayClass" => policy_namespace == root && target.name == WAYPOINT_CLASS,
+                "Gateway" => policy_namespace == waypoint.name.namespace && target.name == waypoint.name.name,
+                "Service" => service.is_some_and(|service| {
+                    policy_namespace == service.name.namespace && target.name == service.name.name
+                }),
+                _ => false,
+            })
+        })
+    }
+
+    fn collect(&self, namespaces: &[&str], attaches: impl Fn(&Attachment, &str) -> bool) -> AtPoint {
+        let mut at = AtPoint::default();
+        self.each_policy(namespaces, &mut at, &attaches);
+        for namespace in distinct(namespaces) {
+            for index in self.tokens.get(namespace).into_iter().flatten() {
+                let authentication = &self.mesh.request_authentications[*index];
+                if attaches(&authentication.attachment, namespace) {
+                    at.token_rules.extend(authentication.token_rules());
+                }
+            }
+            for index in self.extensions.get(namespace).into_iter().flatten() {
+                let extension = &self.mesh.extension_policies[*index];
+                if extension.kind != Kind::Telemetry && attaches(&extension.attachment, namespace) {
+                    at.opaque.push(format!("{} {}", extension.kind.row().name, extension.name));
+                }
+            }
+        }
+        at
+    }
+
+    fn each_policy(&self, namespaces: &[&str], at: &mut AtPoint, attaches: impl Fn(&Attachment, &str) -> bool) {
+        for namespace in distinct(namespaces) {
+            for (index, meaning) in self.policies.get(namespace).into_iter().flatten() {
+                let policy = &self.mesh.authorization_policies[*index];
+                if !attaches(&policy.attachment, namespace) {
+                    continue;
+                }
+                match meaning {
+                    Some(meaning) => at.policies.push(Arc::clone(meaning)),
+                    None => at.opaque.push(format!("AuthorizationPolicy {} is not understood", policy.name)),
+                }
+            }
+        }
+    }
+}
+
+fn by_namespace<'n>(names: impl Iterator<Item = &'n SmolStr>) -> BTreeMap<SmolStr, Vec<usize>> {
+    let mut map: BTreeMap<SmolStr, Vec<usize>> = BTreeMap::new();
+    for (index, namespace) in names.enumerate() {
+        map.entry(namespace.clone()).or_default().push(index);
+    }
+    map
+}
+
+fn targets(attachment: &Attachment, wanted: impl Fn(&TargetReference) -> bool) -> bool {
+    matches!(attachment, Attachment::Targets(list) if list.iter().any(wanted))
+}
+
+fn distinct<'n>(namespaces: &[&'n str]) -> Vec<&'n str> {
+    let mut list = namespaces.to_vec();
+    list.sort_unstable();
+    list.dedup();
+    list
+}

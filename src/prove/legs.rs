@@ -1,0 +1,286 @@
+//! How a request gets from a caller to a server: its legs and the points where they end.
+//!
+//! In: a mesh, a caller, what it dials and which pods answer. Out: the enforcement points in
+//! order, each with its policies and what it sees there. Invariant: a way that this file does not
+//! know (a DestinationRule with TLS of its own, a Sidecar with ingress listeners …) is an opaque
+//! point, so that nothing is claimed about it.
+
+use castoff_authz::path::{Point, PointKind, Protocol as Chain, Proxy};
+
+use super::seen::{self, Leg};
+use super::reading;
+use super::{Attachments, Caller, CallerMode, Content, Dial, Server};
+use crate::mesh::policy::MtlsMode;
+use crate::mesh::{DataPlaneMode, Distribution, Generation, Mesh, Protocol, Service, ServiceId, Waypoint, Workload};
+use crate::snapshot::ObjectName;
+
+/// What carries a leg.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Transport {
+    /// Istio mutual TLS between proxies.
+    MutualTls,
+    /// HBONE: a CONNECT tunnel over mutual TLS, to port 15008.
+    Hbone,
+    /// Plaintext.
+    Plain,
+}
+
+/// One enforcement point and the leg that leads into it.
+#[derive(Debug, Clone)]
+pub struct Hop {
+    /// Transport of the leg into it.
+    pub transport: Transport,
+    /// The point.
+    pub point: Point,
+}
+
+/// Who sends a leg.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sender<'a> {
+    Caller(CallerMode),
+    Waypoint(&'a Waypoint),
+}
+
+/// Everything that one path is made from.
+struct Way<'a> {
+    mesh: &'a Mesh,
+    attachments: &'a Attachments<'a>,
+    caller: &'a Caller,
+    dial: Dial,
+    server: Server,
+    content: Content,
+}
+
+/// The points between a caller and a server, in the order crossed; empty where nothing enforces.
+pub fn hops(
+    mesh: &Mesh,
+    attachments: &Attachments<'_>,
+    caller: &Caller,
+    dial: Dial,
+    server: Server,
+    content: Content,
+) -> Vec<Hop> {
+    let way = Way { mesh, attachments, caller, dial, server, content };
+    let mut hops = Vec::new();
+    let sender = match way.waypoint() {
+        Some(waypoint) => {
+            hops.push(way.into_waypoint(waypoint));
+            Sender::Waypoint(waypoint)
+        }
+        None => Sender::Caller(caller.mode),
+    };
+    hops.extend(way.into_server(sender));
+    hops
+}
+
+impl Way<'_> {
+    fn workload(&self) -> &Workload {
+        self.mesh.workload(self.server.workload)
+    }
+
+    fn generation(&self) -> &Generation {
+        &self.workload().generations[self.server.generation]
+    }
+
+    /// The Service dialled; `None` for a pod address.
+    fn service(&self) -> Option<(ServiceId, &Service, usize)> {
+        match self.dial {
+            Dial::Service { service, port } => Some((service, self.mesh.service(service), port)),
+            Dial::Pod => None,
+        }
+    }
+
+    /// The Service dialled, if it has an address of its own.
+    fn virtual_service_address(&self) -> Option<(&Service, usize)> {
+        self.service().filter(|(_, service, _)| !service.headless).map(|(_, service, port)| (service, port))
+    }
+
+    /// The waypoint that this caller's traffic goes through. Upstream sidecars never use one
+    /// (istio pilot/pkg/xds/endpoints/endpoint_builder.go `findServiceWaypoint`; issue 51445).
+    fn waypoint(&self) -> Option<&Waypoint> {
+        let like_ztunnel = match self.caller.mode {
+            CallerMode::Ambient => true,
+            CallerMode::Sidecar => self.mesh.distribution == Distribution::Solo,
+            CallerMode::Gateway => self.virtual_service_address().is_some_and(|(service, _)| service.ingress_uses_waypoint),
+            CallerMode::Plain => false,
+        };
+        if !like_ztunnel {
+            return None;
+        }
+        let binding = match self.virtual_service_address() {
+            Some((service, _)) => service.binding.waypoint(),
+            None => self.mesh.workload_binding(self.server.workload, self.server.generation).waypoint(),
+        };
+        binding.map(|id| self.mesh.waypoint(id))
+    }
+
+    fn into_waypoint(&self, waypoint: &Waypoint) -> Hop {
+        let service = self.virtual_service_address();
+        let at = self.attachments.at_waypoint(waypoint, service.map(|(service, _)| service));
+        let chain = match service {
+            Some((service, port)) => self.chain(service.ports[port].protocol),
+            // Chains for pod addresses sniff, whatever the Services declare
+            // (istio pilot/pkg/networking/core/listener_waypoint.go `buildWaypointInternal`).
+            None => self.chain(Protocol::Unknown),
+        };
+        let leg = Leg {
+            from_waypoint: None,
+            into: seen::Into::Waypoint { service },
+            transport: Transport::Hbone,
+            chain,
+        };
+        let point = self.point(&waypoint.name, Proxy::Waypoint, chain, at, &leg, true);
+        Hop { transport: Transport::Hbone, point }
+    }
+
+    fn into_server(&self, sender: Sender<'_>) -> Option<Hop> {
+        let generation = self.generation();
+        let transport = self.transport(sender);
+        let from_waypoint = match sender {
+            Sender::Waypoint(waypoint) => Some(waypoint),
+            Sender::Caller(_) => None,
+        };
+        let namespace = &self.workload().name.namespace;
+        match generation.mode {
+            DataPlaneMode::None => None,
+            DataPlaneMode::Ambient => {
+                let mut at = self.attachments.at_ztunnel(namespace, &generation.labels);
+                at.policies.extend(
+                    self.mesh
+                        .ztunnel_mtls_policies(namespace, &generation.labels)
+                        .into_iter()
+                        .map(std::sync::Arc::new),
+                );
+                let leg = Leg { from_waypoint, into: seen::Into::Ztunnel, transport, chain: Some(Chain::Tcp) };
+                let mut point = Point::new(PointKind::Ztunnel, &self.workload().name.to_string());
+                point.policies = at.policies;
+                point.seen = leg.seen(self.mesh, self.caller, self.server);
+                if !at.opaque.is_empty() {
+                    point.kind = PointKind::Opaque { reason: at.opaque.join(", ") };
+                }
+                Some(Hop { transport, point })
+            }
+            DataPlaneMode::Sidecar => {
+                let mut at = self.attachments.at_proxy(namespace, &generation.labels, None);
+                if self.workload_has_ingress_listeners() {
+                    at.opaque.push("a Sidecar object with ingress listeners".to_owned());
+                }
+                let chain = self.chain(reading::inbound_protocol(self.mesh, self.server));
+                let mode = self.mesh.mtls_at_sidecar(namespace, &generation.labels, self.server.port);
+                let strict = transport == Transport::Hbone || mode == MtlsMode::Strict;
+                let leg = Leg { from_waypoint, into: seen::Into::Sidecar { dial: self.dial }, transport, chain };
+                let point = self.point(&self.workload().name, Proxy::Sidecar, chain, at, &leg, strict);
+                Some(Hop { transport, point })
+            }
+        }
+    }
+
+    fn point(
+        &self,
+        name: &ObjectName,
+        proxy: Proxy,
+        chain: Option<Chain>,
+        at: super::attach::AtPoint,
+        leg: &Leg<'_>,
+        identity_required: bool,
+    ) -> Point {
+        let kind = match chain {
+            _ if !at.opaque.is_empty() => PointKind::Opaque { reason: at.opaque.join(", ") },
+            Some(protocol) => PointKind::Envoy { proxy, protocol },
+            None => PointKind::Stop { reason: "the port speaks HTTP, the bytes are not HTTP".to_owned() },
+        };
+        let mut point = Point::new(kind, &name.to_string());
+        point.policies = at.policies;
+        if chain == Some(Chain::Http) {
+            point.token_rules = at.token_rules;
+        }
+        point.identity_required = identity_required;
+        point.seen = leg.seen(self.mesh, self.caller, self.server);
+        point
+    }
+
+    /// The chain that takes this content; `None` where none does.
+    fn chain(&self, protocol: Protocol) -> Option<Chain> {
+        match (protocol, self.content) {
+            (Protocol::Http | Protocol::Http2, Content::Http) | (Protocol::Unknown, Content::Http) => Some(Chain::Http),
+            (Protocol::Http | Protocol::Http2, Content::Bytes) => None,
+            (Protocol::Tcp | Protocol::Tls | Protocol::Udp, _) | (Protocol::Unknown, Content::Bytes) => {
+                Some(Chain::Tcp)
+            }
+        }
+    }
+
+    /// What carries the leg into the server's pods.
+    fn transport(&self, sender: Sender<'_>) -> Transport {
+        let generation = self.generation();
+        let hbone_or_plain = if generation.accepts_hbone { Transport::Hbone } else { Transport::Plain };
+        match sender {
+            _ if generation.mode == DataPlaneMode::None => Transport::Plain,
+            Sender::Caller(CallerMode::Plain) => Transport::Plain,
+            // ztunnel and waypoints do not speak the sidecars' mutual TLS
+            // (istio pilot/pkg/networking/core/cluster_waypoint.go; ztunnel src/proxy/outbound.rs).
+            Sender::Waypoint(_) | Sender::Caller(CallerMode::Ambient) => hbone_or_plain,
+            Sender::Caller(mode @ (CallerMode::Sidecar | CallerMode::Gateway)) => self.envoy_transport(mode),
+        }
+    }
+
+    /// How a sidecar or a gateway sends.
+    fn envoy_transport(&self, mode: CallerMode) -> Transport {
+        let generation = self.generation();
+        let Some((_, service, port)) = self.service() else {
+            // The listener of a headless TCP port takes the pod's address; any other pod address
+            // falls to PassthroughCluster, which has no transport socket
+            // (istio pilot/pkg/networking/core/cluster_builder.go `buildDefaultPassthroughCluster`).
+            return match self.headless_tcp_listener() {
+                Some(service) if self.all_endpoints_have_sidecars(service) => Transport::MutualTls,
+                _ => Transport::Plain,
+            };
+        };
+        // One endpoint without sidecar takes mutual TLS from all pods of a headless Service
+        // (istio pilot/pkg/model/push_context.go `BestEffortInferServiceMTLSMode`; issue 54921).
+        let headless_and_mixed = service.headless && !self.all_endpoints_have_sidecars(service);
+        match generation.mode {
+            DataPlaneMode::None => Transport::Plain,
+            DataPlaneMode::Ambient if service.headless && mode == CallerMode::Sidecar => Transport::Plain,
+            DataPlaneMode::Ambient if !reading::sends_hbone(self.mesh) => Transport::Plain,
+            DataPlaneMode::Ambient => Transport::Hbone,
+            DataPlaneMode::Sidecar if headless_and_mixed => Transport::Plain,
+            DataPlaneMode::Sidecar => {
+                let _ = port;
+                let namespace = &self.workload().name.namespace;
+                match self.mesh.mtls_at_sidecar(namespace, &generation.labels, self.server.port) {
+                    MtlsMode::Disable => Transport::Plain,
+                    _ if generation.accepts_hbone && reading::prefers_hbone(self.mesh) => Transport::Hbone,
+                    _ => Transport::MutualTls,
+                }
+            }
+        }
+    }
+
+    fn all_endpoints_have_sidecars(&self, service: &Service) -> bool {
+        service.backends.iter().all(|backend| {
+            self.mesh.workload(backend.workload).generations[backend.generation].mode == DataPlaneMode::Sidecar
+        })
+    }
+
+    /// The headless Service whose TCP port has a listener for this pod's address.
+    fn headless_tcp_listener(&self) -> Option<&Service> {
+        if self.caller.mode != CallerMode::Sidecar {
+            return None;
+        }
+        self.mesh.services_of(self.server.workload).map(|(_, service)| service).find(|service| {
+            service.headless
+                && service.backends.iter().any(|backend| {
+                    backend.workload == self.server.workload
+                        && backend.generation == self.server.generation
+                        && service.ports.iter().zip(&backend.target_ports).any(|(port, target)| {
+                            *target == Some(self.server.port) && matches!(port.protocol, Protocol::Tcp | Protocol::Tls)
+                        })
+                })
+        })
+    }
+
+    fn workload_has_ingress_listeners(&self) -> bool {
+        reading::has_ingress_listeners(self.mesh, &self.workload().name.namespace, &self.generation().labels)
+    }
+}

@@ -1,0 +1,86 @@
+//! What the mesh's settings and objects mean for a path: release, flags, protocols of ports.
+
+use castoff_authz::settings::{Authorizer, Behaviour, Release, Settings};
+
+use super::Server;
+use crate::mesh::{ControlPlane, Mesh, Protocol};
+use crate::snapshot::{Kind, Labels};
+
+/// The oldest release that can be migrated; taken where no istiod shows its version.
+const OLDEST: Release = Release { minor: 25, patch: 0 };
+
+/// Settings for the evaluator: trust domain, authorizers, what the oldest istiod does.
+pub fn authorization_settings(mesh: &Mesh) -> Settings {
+    let release = mesh
+        .control_planes
+        .iter()
+        .filter_map(|control_plane| control_plane.version.as_ref())
+        .min()
+        .map_or(OLDEST, |version| Release { minor: small(version.minor), patch: small(version.patch) });
+    let mut behaviour = Behaviour::of(release);
+    behaviour.multiple_custom_providers =
+        every(mesh, |one| one.flag("PILOT_ENABLE_MULTIPLE_CUSTOM_AUTHZ_PROVIDERS", false));
+    Settings {
+        trust_domain: mesh.settings.trust_domain.to_string(),
+        trust_domain_aliases: mesh.settings.trust_domain_aliases.iter().map(ToString::to_string).collect(),
+        behaviour,
+        authorizers: mesh
+            .settings
+            .extension_providers
+            .iter()
+            .map(|(name, kind)| Authorizer { name: name.to_string(), http_only: kind == "envoyExtAuthzHttp" })
+            .collect(),
+    }
+}
+
+fn small(number: u32) -> u16 {
+    u16::try_from(number).unwrap_or(u16::MAX)
+}
+
+/// Whether sidecars and gateways send HBONE to ambient pods: `PILOT_ENABLE_AMBIENT`
+/// (istio pilot/pkg/features/ambient.go, `PILOT_ENABLE_SENDING_HBONE` follows it).
+pub fn sends_hbone(mesh: &Mesh) -> bool {
+    every(mesh, |one| one.flag("PILOT_ENABLE_SENDING_HBONE", one.ambient_enabled()))
+}
+
+/// Whether sidecars prefer HBONE among themselves: `PILOT_PREFER_SENDING_HBONE`, off by default.
+pub fn prefers_hbone(mesh: &Mesh) -> bool {
+    sends_hbone(mesh) && every(mesh, |one| one.flag("PILOT_PREFER_SENDING_HBONE", false))
+}
+
+fn every(mesh: &Mesh, holds: impl Fn(&ControlPlane) -> bool) -> bool {
+    !mesh.control_planes.is_empty() && mesh.control_planes.iter().all(holds)
+}
+
+/// What a sidecar takes an inbound port for. Where several Services lead to it, the oldest decides
+/// (istio pilot/pkg/networking/core/listener_inbound.go `buildInboundChainConfigs`); without age,
+/// the first by name. A port of no Service is sniffed.
+pub fn inbound_protocol(mesh: &Mesh, server: Server) -> Protocol {
+    mesh.services_of(server.workload)
+        .filter_map(|(_, service)| {
+            let backend = service
+                .backends
+                .iter()
+                .find(|backend| backend.workload == server.workload && backend.generation == server.generation)?;
+            let index = backend.target_ports.iter().position(|target| *target == Some(server.port))?;
+            Some(((service.created.clone(), &service.name), service.ports[index].protocol))
+        })
+        .min_by(|(left, _), (right, _)| left.cmp(right))
+        .map_or(Protocol::Unknown, |(_, protocol)| protocol)
+}
+
+/// Whether a Sidecar object with ingress listeners of its own selects these pods: its ports take
+/// the place of the Services' and are not modelled.
+pub fn has_ingress_listeners(mesh: &Mesh, namespace: &str, labels: &Labels) -> bool {
+    mesh.traffic.others.iter().any(|object| {
+        object.kind == Kind::Sidecar
+            && object.name.namespace == namespace
+            && object.raw.pointer("/spec/ingress").and_then(|list| list.as_array()).is_some_and(|list| !list.is_empty())
+            && match object.raw.pointer("/spec/workloadSelector/labels").and_then(|selector| selector.as_object()) {
+                Some(selector) => selector
+                    .iter()
+                    .all(|(key, value)| value.as_str().is_some_and(|value| labels.has(key, value))),
+                None => true,
+            }
+    })
+}

@@ -1,0 +1,153 @@
+//! A witness as people read it: the request, where it was decided before, where now.
+//!
+//! In: structures of `castoff_authz`. Out: sentences, no layout. Invariant: every word rests on
+//! the decision; nothing is concluded here.
+
+use castoff_authz::decision::{Because, CustomRefusal, Decision, Outcome, RuleTrace, TokenRefusal};
+use castoff_authz::path::{EnforcementPath, PointKind, Proxy};
+use castoff_authz::request::Request;
+use castoff_authz::verdict::{Finding, Proved, UndecidedReason, Witness};
+
+/// `GET /admin from cluster.local/ns/web/sa/front`, or `a connection from …`.
+pub fn request(request: &Request) -> String {
+    let from = request.principal.as_deref().unwrap_or("a caller without identity");
+    let Some(http) = &request.http else { return format!("a connection from {from}") };
+    let mut text = format!("{} {} from {from}", http.method, http.path);
+    if !http.host.is_empty() {
+        text.push_str(&format!(", host {}", http.host));
+    }
+    for (name, value) in &http.headers {
+        text.push_str(&format!(", header {name}: {value}"));
+    }
+    if let Some(token) = &http.token {
+        let claims: Vec<String> =
+            token.claims.iter().map(|(path, values)| format!("{}={}", path.join("."), values.join(","))).collect();
+        text.push_str(&format!(", token {}", claims.join(" ")));
+    }
+    text
+}
+
+/// `allowed at the waypoint shop/waypoint by shop/orders-readers rule 1`.
+pub fn decision(decision: &Decision, path: &EnforcementPath) -> String {
+    let outcome = match &decision.outcome {
+        Outcome::Allow => "allowed",
+        Outcome::Deny => "denied",
+        Outcome::Depends(_) => "not decided",
+    };
+    let Some(deciding) = decision.deciding() else {
+        return format!("{outcome}, nothing on the way enforces anything");
+    };
+    let Some(point) = path.points.get(deciding.point) else { return outcome.to_owned() };
+    let place = match &point.kind {
+        PointKind::Envoy { proxy: Proxy::Sidecar, .. } => format!("the sidecar of {}", point.name),
+        PointKind::Envoy { proxy: Proxy::Waypoint, .. } => format!("the waypoint {}", point.name),
+        PointKind::Envoy { proxy: Proxy::Gateway, .. } => format!("the gateway {}", point.name),
+        PointKind::Ztunnel => format!("the ztunnel of {}", point.name),
+        PointKind::NetworkPolicy { .. } => format!("the NetworkPolicies of {}", point.name),
+        PointKind::Stop { reason } => format!("{} ({reason})", point.name),
+        PointKind::Opaque { reason } => format!("{} (not modelled: {reason})", point.name),
+    };
+    format!("{outcome} at {place}{}", because(&deciding.because))
+}
+
+fn because(because: &Because) -> String {
+    match because {
+        Because::Stopped | Because::NotModelled => String::new(),
+        Because::IdentityRequired => ": mutual TLS is required and no identity is seen".to_owned(),
+        Because::NetworkPolicy { entry: Some(entry) } => format!(": entry {} admits it", entry + 1),
+        Because::NetworkPolicy { entry: None } => ": no entry admits it".to_owned(),
+        Because::TokenRefused(TokenRefusal::UnknownIssuer) => ": no rule names the token's issuer".to_owned(),
+        Because::TokenRefused(TokenRefusal::Audience) => ": the token has another audience".to_owned(),
+        Because::TokenRefused(TokenRefusal::Invalid) => ": the token is not valid".to_owned(),
+        Because::Custom { rule, refused } => {
+            let why = match refused {
+                None => "its authorizer decides",
+                Some(CustomRefusal::UnknownProvider) => "its provider is not configured",
+                Some(CustomRefusal::SeveralProviders) => "several providers meet on one chain",
+                Some(CustomRefusal::Assumed) => "if its authorizer refuses",
+            };
+            format!(" by {} ({why})", rule_name(rule))
+        }
+        Because::DeniedBy(rule) | Because::AllowedBy(rule) => format!(" by {}", rule_name(rule)),
+        Because::NoAllowMatches { tried, without_rules } => {
+            let mut names: Vec<String> = tried.iter().map(|rule| rule.policy.to_string()).collect();
+            names.extend(without_rules.iter().map(ToString::to_string));
+            names.sort();
+            names.dedup();
+            format!(": no ALLOW matches ({})", names.join(", "))
+        }
+        Because::NothingRefuses => ": nothing refuses it".to_owned(),
+    }
+}
+
+/// `shop/deny-admin rule 1`.
+fn rule_name(rule: &RuleTrace) -> String {
+    format!("{} rule {}", rule.policy, rule.rule + 1)
+}
+
+/// A witness in two or three lines.
+pub fn witness(witness: &Witness, baseline: &[EnforcementPath], present: &[EnforcementPath]) -> Vec<String> {
+    let mut lines = vec![format!("{} to {}", request(&witness.request), witness.address)];
+    lines.extend(side("before", &witness.before, baseline, witness));
+    lines.extend(side("now", &witness.after, present, witness));
+    if !witness.if_accepted_by.is_empty() {
+        lines.push(format!("if {} accepts it", witness.if_accepted_by.join(" and ")));
+    }
+    lines
+}
+
+/// The decision at the witness's own address, and others only where it has none there.
+fn side<'a>(
+    when: &'a str,
+    decisions: &'a [(usize, Decision)],
+    paths: &'a [EnforcementPath],
+    witness: &'a Witness,
+) -> impl Iterator<Item = String> + 'a {
+    let at_address =
+        |index: &usize| paths.get(*index).is_some_and(|path| path.address == witness.address);
+    let any_there = decisions.iter().any(|(index, _)| at_address(index));
+    decisions.iter().filter(move |(index, _)| !any_there || at_address(index)).filter_map(
+        move |(index, one)| {
+            let path = paths.get(*index)?;
+            let by = if path.address == witness.address { String::new() } else { format!(" by {}", path.address) };
+            Some(format!("{when}{by}: {}", decision(one, path)))
+        },
+    )
+}
+
+/// Why a direction is not decided, in lines.
+pub fn undecided(finding: &Finding) -> Vec<String> {
+    match finding {
+        Finding::Never | Finding::Witness(_) => Vec::new(),
+        Finding::Bug(disagreement) => vec![format!(
+            "castoff's prover and evaluator disagree, please report this: expected {}, for {}",
+            disagreement.expected,
+            request(&disagreement.witness.request)
+        )],
+        Finding::Undecided(undecided) => {
+            let mut lines = vec![match &undecided.reason {
+                UndecidedReason::Unknown { questions, example, address } => format!(
+                    "hangs on {}: {} to {address}",
+                    questions.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and "),
+                    request(example)
+                ),
+                UndecidedReason::AddressesNotKnown { owners, example, address } => format!(
+                    "hangs on the addresses of {}: {} to {address}",
+                    owners.join(" and "),
+                    request(example)
+                ),
+                UndecidedReason::TooLarge { limit } => format!("too large: {limit}"),
+            }];
+            if let Proved::Outside { attributes, .. } = &undecided.proved {
+                let region: Vec<String> =
+                    attributes.iter().map(|(name, values)| format!("{name} {}", values.join(", "))).collect();
+                lines.push(if region.is_empty() {
+                    "nothing else differs".to_owned()
+                } else {
+                    format!("proved the same for all requests outside {}", region.join("; "))
+                });
+            }
+            lines
+        }
+    }
+}
