@@ -9,10 +9,12 @@ pub mod addresses;
 pub mod attach;
 pub mod caller;
 pub mod legs;
+pub mod network;
 pub mod reading;
 pub mod rows;
 mod seen;
 pub mod tell;
+pub mod wire;
 
 pub use attach::Attachments;
 pub use caller::{Caller, CallerMode, Content, Dial, Server};

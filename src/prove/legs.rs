@@ -30,6 +30,8 @@ pub enum Transport {
 pub struct Hop {
     /// Transport of the leg into it.
     pub transport: Transport,
+    /// Whether the point is a waypoint; its name is then the Gateway's.
+    pub is_waypoint: bool,
     /// The point.
     pub point: Point,
 }
@@ -130,7 +132,7 @@ impl Way<'_> {
             chain,
         };
         let point = self.point(&waypoint.name, Proxy::Waypoint, chain, at, &leg, true);
-        Hop { transport: Transport::Hbone, point }
+        Hop { transport: Transport::Hbone, is_waypoint: true, point }
     }
 
     fn into_server(&self, sender: Sender<'_>) -> Option<Hop> {
@@ -158,7 +160,7 @@ impl Way<'_> {
                 if !at.opaque.is_empty() {
                     point.kind = PointKind::Opaque { reason: at.opaque.join(", ") };
                 }
-                Some(Hop { transport, point })
+                Some(Hop { transport, is_waypoint: false, point })
             }
             DataPlaneMode::Sidecar => {
                 let mut at = self.attachments.at_proxy(namespace, &generation.labels, None);
@@ -170,7 +172,7 @@ impl Way<'_> {
                 let strict = transport == Transport::Hbone || mode == MtlsMode::Strict;
                 let leg = Leg { from_waypoint, into: seen::Into::Sidecar { dial: self.dial }, transport, chain };
                 let point = self.point(&self.workload().name, Proxy::Sidecar, chain, at, &leg, strict);
-                Some(Hop { transport, point })
+                Some(Hop { transport, is_waypoint: false, point })
             }
         }
     }

@@ -1,0 +1,112 @@
+//! The connections that a path is made of, and the NetworkPolicies that each must pass.
+//!
+//! In: the hops of a path and the pods at both ends. Out: the path's points with a NetworkPolicy
+//! point before each leg that some policy selects. Invariant: a leg into a waypoint or over HBONE
+//! is judged at port 15008, any other at the pods' own port.
+
+use castoff_authz::path::{IpSeen, Point, PointKind, PortSeen, Seen};
+
+use super::network::{HBONE_PORT, NetworkPolicies, Pods};
+use super::{Hop, Server, Transport};
+use crate::mesh::{Mesh, Waypoint};
+use crate::snapshot::{Labels, ObjectName};
+
+/// Points of a path, NetworkPolicies included. `sender` is `None` for the outside.
+pub fn points(
+    mesh: &Mesh,
+    network: &NetworkPolicies<'_>,
+    sender: Option<Pods<'_>>,
+    hops: Vec<Hop>,
+    server: Server,
+) -> Vec<Point> {
+    if network.is_empty() {
+        return hops.into_iter().map(|hop| hop.point).collect();
+    }
+    let workload = mesh.workload(server.workload);
+    let server_pods = Pods {
+        namespace: &workload.name.namespace,
+        labels: &workload.generations[server.generation].labels,
+        ports: &workload.ports,
+    };
+    let mut points = Vec::new();
+    let mut from = Sender { pods: sender, name: "the caller".to_owned(), is_caller: true };
+    let mut waypoint_labels = Vec::with_capacity(hops.len());
+    let mut reached_server = false;
+    let waypoints: Vec<Option<&Waypoint>> = hops.iter().map(|hop| waypoint_of(mesh, hop)).collect();
+    for waypoint in waypoints.iter().flatten() {
+        waypoint_labels.push(pod_labels(mesh, waypoint));
+    }
+    let mut labels = waypoint_labels.iter();
+    for (hop, waypoint) in hops.into_iter().zip(waypoints) {
+        let receiver = match (waypoint, labels.as_slice().first()) {
+            (Some(waypoint), Some(waypoint_labels)) => {
+                labels.next();
+                Pods { namespace: &waypoint.name.namespace, labels: waypoint_labels, ports: &[] }
+            }
+            _ => server_pods,
+        };
+        let port = if hop.transport == Transport::Hbone { HBONE_PORT } else { server.port };
+        reached_server |= waypoint.is_none();
+        leg(&mut points, network, &from, receiver, &hop.point.name, port);
+        from = Sender { pods: Some(receiver), name: hop.point.name.clone(), is_caller: false };
+        points.push(hop.point);
+    }
+    if !reached_server {
+        leg(&mut points, network, &from, server_pods, &workload.name.to_string(), server.port);
+    }
+    points
+}
+
+struct Sender<'a> {
+    pods: Option<Pods<'a>>,
+    name: String,
+    is_caller: bool,
+}
+
+fn leg(
+    points: &mut Vec<Point>,
+    network: &NetworkPolicies<'_>,
+    from: &Sender<'_>,
+    receiver: Pods<'_>,
+    receiver_name: &str,
+    port: u16,
+) {
+    let outgoing = from.pods.and_then(|pods| network.egress(pods, receiver).map(|admits| (&from.name, admits)));
+    let incoming = network.ingress(receiver, from.pods).map(|admits| (receiver_name, admits));
+    let outgoing = outgoing.map(|(name, admits)| (name.as_str(), admits));
+    for (name, admits) in outgoing.into_iter().chain(incoming) {
+        let mut point = Point::new(PointKind::NetworkPolicy { admits }, name);
+        let source_ip = if from.is_caller {
+            IpSeen::Callers
+        } else {
+            IpSeen::Of { owner: from.name.clone(), among: Vec::new() }
+        };
+        point.seen = Seen { source_ip, destination_port: PortSeen::Fixed(port), ..Seen::as_sent() };
+        points.push(point);
+    }
+}
+
+fn waypoint_of<'a>(mesh: &'a Mesh, hop: &Hop) -> Option<&'a Waypoint> {
+    if !hop.is_waypoint {
+        return None;
+    }
+    let (namespace, name) = hop.point.name.split_once('/')?;
+    mesh.waypoint_named(&ObjectName::new(namespace, name)).map(|(_, waypoint)| waypoint)
+}
+
+/// Labels of a waypoint's pods: as read, or as istiod's template sets them
+/// (istio manifests/charts/istio-control/istio-discovery/files/waypoint.yaml).
+fn pod_labels(mesh: &Mesh, waypoint: &Waypoint) -> Labels {
+    match waypoint.workload.map(|id| mesh.workload(id)) {
+        Some(workload) => workload.generations[0].labels.clone(),
+        None => [
+            ("gateway.networking.k8s.io/gateway-name", waypoint.name.name.as_str()),
+            ("gateway.networking.k8s.io/gateway-class-name", waypoint.class.as_str()),
+            ("gateway.istio.io/managed", "istio.io-mesh-controller"),
+            ("istio.io/dataplane-mode", "none"),
+        ]
+        .into_iter()
+        .chain(waypoint.labels.iter())
+        .collect(),
+    }
+}
