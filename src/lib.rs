@@ -22,4 +22,4 @@ pub mod mesh;
 
 pub mod finding;
 pub mod phases;
-pub mod simulate;
+pub mod prove;

@@ -155,3 +155,35 @@ impl Mesh {
             .map(|id| (*id, self.waypoint(*id)))
     }
 }
+
+// TEMPORARY, until the builder lands.
+/// x
+#[derive(Default)]
+pub struct MeshOverrides {}
+impl Mesh {
+    /// x
+    pub fn build(_: &crate::snapshot::Snapshot, _: &MeshOverrides) -> Self {
+        panic!()
+    }
+    /// x
+    pub fn workload_binding(&self, _: WorkloadId, _: usize) -> WaypointBinding {
+        panic!()
+    }
+    /// x
+    pub fn ztunnel_mtls_policies(
+        &self,
+        _: &str,
+        _: &crate::snapshot::Labels,
+    ) -> Vec<castoff_authz::policy::Policy> {
+        panic!()
+    }
+    /// x
+    pub fn mtls_at_sidecar(
+        &self,
+        _: &str,
+        _: &crate::snapshot::Labels,
+        _: u16,
+    ) -> policy::MtlsMode {
+        panic!()
+    }
+}

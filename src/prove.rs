@@ -8,6 +8,7 @@
 pub mod addresses;
 pub mod attach;
 pub mod caller;
+pub mod callers;
 pub mod legs;
 pub mod network;
 pub mod reading;

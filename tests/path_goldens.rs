@@ -10,11 +10,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use castoff::mesh::{DataPlaneMode, Mesh, MeshOverrides, WorkloadId};
-use castoff::prove::{Attachments, Caller, CallerMode, Content, Dial, Hop, Server, Transport, hops, reading};
+use castoff::prove::{
+    Attachments, Caller, CallerMode, Content, Dial, Hop, Server, Transport, hops, reading,
+};
 use castoff::snapshot::ObjectName;
 use castoff_authz::decision::Outcome;
 use castoff_authz::path::{
-    Address, AddressKind, EnforcementPath, IpSeen, PointKind, PrincipalSeen, Protocol, Proxy, SniSeen,
+    Address, AddressKind, EnforcementPath, IpSeen, PointKind, PrincipalSeen, Protocol, Proxy,
+    SniSeen,
 };
 use castoff_authz::request::{Http, Request, Token};
 use serde_json::Value;
@@ -29,7 +32,10 @@ fn every_captured_path_and_decision_is_reproduced() {
     for folder in FOLDERS {
         let folder = PathBuf::from(folder);
         if !folder.is_dir() {
-            eprintln!("SKIPPED: {} is not here, its paths were not compared", folder.display());
+            eprintln!(
+                "SKIPPED: {} is not here, its paths were not compared",
+                folder.display()
+            );
             continue;
         }
         let mut names: Vec<PathBuf> = std::fs::read_dir(&folder)
@@ -45,15 +51,25 @@ fn every_captured_path_and_decision_is_reproduced() {
     }
     let mut by_state: BTreeMap<&str, usize> = BTreeMap::new();
     for failure in &failures {
-        *by_state.entry(failure.split(' ').next().unwrap()).or_default() += 1;
+        *by_state
+            .entry(failure.split(' ').next().unwrap())
+            .or_default() += 1;
     }
-    eprintln!("{records} records of {states} states compared, {} differences {by_state:?}", failures.len());
-    assert!(failures.is_empty(), "{}", failures[..failures.len().min(40)].join("\n"));
+    eprintln!(
+        "{records} records of {states} states compared, {} differences {by_state:?}",
+        failures.len()
+    );
+    assert!(
+        failures.is_empty(),
+        "{}",
+        failures[..failures.len().min(40)].join("\n")
+    );
 }
 
 fn compare_state(state: &Path, failures: &mut Vec<String>) -> usize {
     let name = state.file_name().unwrap().to_string_lossy().into_owned();
-    let snapshot = castoff::source::read_files(&[state.join("snapshot")]).expect("the snapshot is readable");
+    let snapshot =
+        castoff::source::read_files(&[state.join("snapshot")]).expect("the snapshot is readable");
     let mesh = Mesh::build(&snapshot, &MeshOverrides::default());
     let attachments = Attachments::of(&mesh);
     let text = std::fs::read_to_string(state.join("paths.jsonl")).unwrap();
@@ -79,9 +95,20 @@ fn compare_state(state: &Path, failures: &mut Vec<String>) -> usize {
     count
 }
 
-fn compare_record(mesh: &Mesh, attachments: &Attachments<'_>, record: &Value, problems: &mut Vec<String>) {
-    let Some((caller, dial, server)) = question(mesh, record, problems) else { return };
-    let content = if record["sends"] == "http" { Content::Http } else { Content::Bytes };
+fn compare_record(
+    mesh: &Mesh,
+    attachments: &Attachments<'_>,
+    record: &Value,
+    problems: &mut Vec<String>,
+) {
+    let Some((caller, dial, server)) = question(mesh, record, problems) else {
+        return;
+    };
+    let content = if record["sends"] == "http" {
+        Content::Http
+    } else {
+        Content::Bytes
+    };
     let mut actual = hops(mesh, attachments, &caller, dial, server, content);
     let mut expected: Vec<&Value> = record["path"].as_array().unwrap().iter().collect();
     if record["dial"].get("gateway").is_some() && !expected.is_empty() {
@@ -92,10 +119,17 @@ fn compare_record(mesh: &Mesh, attachments: &Attachments<'_>, record: &Value, pr
         return;
     }
     let names = |list: Vec<String>| list.join(" > ");
-    let expected_names = names(expected.iter().map(|point| describe_expected(point)).collect());
+    let expected_names = names(
+        expected
+            .iter()
+            .map(|point| describe_expected(point))
+            .collect(),
+    );
     let actual_names = names(actual.iter().map(describe).collect());
     if expected_names != actual_names {
-        problems.push(format!("path is [{actual_names}], captured [{expected_names}]"));
+        problems.push(format!(
+            "path is [{actual_names}], captured [{expected_names}]"
+        ));
         return;
     }
     for (hop, captured) in actual.iter().zip(&expected) {
@@ -105,7 +139,11 @@ fn compare_record(mesh: &Mesh, attachments: &Attachments<'_>, record: &Value, pr
         return;
     }
     let path = EnforcementPath {
-        address: Address { kind: AddressKind::Service, name: "captured".into(), port: server.port },
+        address: Address {
+            kind: AddressKind::Service,
+            name: "captured".into(),
+            port: server.port,
+        },
         in_use: true,
         settings: Arc::new(reading::authorization_settings(mesh)),
         points: actual.drain(..).map(|hop| hop.point).collect(),
@@ -119,7 +157,10 @@ fn compare_record(mesh: &Mesh, attachments: &Attachments<'_>, record: &Value, pr
             Outcome::Depends(_) => "ask",
         };
         if captured != ours {
-            problems.push(format!("`{probe}` is {ours}, captured {captured} ({:?})", decision.deciding()));
+            problems.push(format!(
+                "`{probe}` is {ours}, captured {captured} ({:?})",
+                decision.deciding()
+            ));
         }
     }
 }
@@ -130,10 +171,16 @@ fn object_name(text: &str) -> ObjectName {
 }
 
 fn workload_named(mesh: &Mesh, name: &ObjectName) -> Option<WorkloadId> {
-    mesh.workloads_in(&name.namespace).find(|(_, workload)| workload.name == *name).map(|(id, _)| id)
+    mesh.workloads_in(&name.namespace)
+        .find(|(_, workload)| workload.name == *name)
+        .map(|(id, _)| id)
 }
 
-fn question(mesh: &Mesh, record: &Value, problems: &mut Vec<String>) -> Option<(Caller, Dial, Server)> {
+fn question(
+    mesh: &Mesh,
+    record: &Value,
+    problems: &mut Vec<String>,
+) -> Option<(Caller, Dial, Server)> {
     let dialled = &record["dial"];
     let from = match dialled.get("gateway") {
         Some(gateway) => gateway,
@@ -151,8 +198,12 @@ fn question(mesh: &Mesh, record: &Value, problems: &mut Vec<String>) -> Option<(
             };
             let name = object_name(name);
             // A Gateway API gateway's Deployment is named after its class, too.
-            let found = workload_named(mesh, &name)
-                .or_else(|| workload_named(mesh, &ObjectName::new(&name.namespace, &format!("{}-istio", name.name))));
+            let found = workload_named(mesh, &name).or_else(|| {
+                workload_named(
+                    mesh,
+                    &ObjectName::new(&name.namespace, &format!("{}-istio", name.name)),
+                )
+            });
             let Some(id) = found else {
                 problems.push(format!("caller {name} is not in the mesh"));
                 return None;
@@ -171,13 +222,26 @@ fn question(mesh: &Mesh, record: &Value, problems: &mut Vec<String>) -> Option<(
         _ => DataPlaneMode::None,
     };
     let generations = &mesh.workload(workload).generations;
-    let Some(generation) = generations.iter().position(|generation| generation.mode == mode) else {
-        problems.push(format!("server {server_name} has no {mode:?} pods, but {generations:?}"));
+    let Some(generation) = generations
+        .iter()
+        .position(|generation| generation.mode == mode)
+    else {
+        problems.push(format!(
+            "server {server_name} has no {mode:?} pods, but {generations:?}"
+        ));
         return None;
     };
     let port = u16::try_from(dialled["port"].as_u64().unwrap()).unwrap();
     let Some(service) = dialled.get("service") else {
-        return Some((caller, Dial::Pod, Server { workload, generation, port }));
+        return Some((
+            caller,
+            Dial::Pod,
+            Server {
+                workload,
+                generation,
+                port,
+            },
+        ));
     };
     let name = object_name(service.as_str().unwrap());
     let Some((id, service)) = mesh.service_named(&name) else {
@@ -196,14 +260,31 @@ fn question(mesh: &Mesh, record: &Value, problems: &mut Vec<String>) -> Option<(
     };
     let target = index.and_then(|index| backend.and_then(|backend| backend.target_ports[index]));
     let (Some(index), Some(target)) = (index, target) else {
-        problems.push(format!("Service {name}:{port} does not lead to {server_name}: {service:?}"));
+        problems.push(format!(
+            "Service {name}:{port} does not lead to {server_name}: {service:?}"
+        ));
         return None;
     };
-    Some((caller, Dial::Service { service: id, port: index }, Server { workload, generation, port: target }))
+    Some((
+        caller,
+        Dial::Service {
+            service: id,
+            port: index,
+        },
+        Server {
+            workload,
+            generation,
+            port: target,
+        },
+    ))
 }
 
 fn describe_expected(point: &Value) -> String {
-    let protocol = if point.get("stop").is_some() { "stop" } else { point["protocol"].as_str().unwrap_or("stop") };
+    let protocol = if point.get("stop").is_some() {
+        "stop"
+    } else {
+        point["protocol"].as_str().unwrap_or("stop")
+    };
     format!(
         "{} {} {} {protocol}",
         point["transport"].as_str().unwrap(),
@@ -238,10 +319,19 @@ fn describe(hop: &Hop) -> String {
     format!("{transport} {point} {} {protocol}", hop.point.name)
 }
 
-fn compare_point(mesh: &Mesh, hop: &Hop, captured: &Value, caller: &Caller, problems: &mut Vec<String>) {
+fn compare_point(
+    mesh: &Mesh,
+    hop: &Hop,
+    captured: &Value,
+    caller: &Caller,
+    problems: &mut Vec<String>,
+) {
     let mut differ = |what: &str, ours: String, theirs: String| {
         if ours != theirs {
-            problems.push(format!("{what} at {} is {ours}, captured {theirs}", hop.point.name));
+            problems.push(format!(
+                "{what} at {} is {ours}, captured {theirs}",
+                hop.point.name
+            ));
         }
     };
     let seen = &hop.point.seen;
@@ -270,33 +360,74 @@ fn compare_point(mesh: &Mesh, hop: &Hop, captured: &Value, caller: &Caller, prob
     );
     let captured_sni = captured["sni"].as_str();
     if let SniSeen::Fixed(sni) = &seen.sni {
-        differ("SNI", format!("{:?}", Some(sni.as_str())), format!("{captured_sni:?}"));
+        differ(
+            "SNI",
+            format!("{:?}", Some(sni.as_str())),
+            format!("{captured_sni:?}"),
+        );
     }
     let stopped = captured.get("stop").is_some();
     if stopped {
         return;
     }
     // Captured names are those with a rule left in this chain, ours all that attach.
-    let ours: BTreeSet<String> = hop.point.policies.iter().map(|policy| policy.name.to_string()).collect();
+    let ours: BTreeSet<String> = hop
+        .point
+        .policies
+        .iter()
+        .map(|policy| policy.name.to_string())
+        .collect();
     let theirs: BTreeSet<String> = captured["policies"]
         .as_array()
         .unwrap()
         .iter()
-        .map(|name| name.as_str().unwrap().trim_start_matches("DRY-RUN ").to_owned())
+        .map(|name| {
+            name.as_str()
+                .unwrap()
+                .trim_start_matches("DRY-RUN ")
+                .to_owned()
+        })
         .collect();
     let unknown: Vec<&String> = theirs.difference(&ours).collect();
-    differ("policies captured and not attached", format!("{unknown:?}"), "[]".into());
-    if matches!(hop.point.kind, PointKind::Envoy { protocol: Protocol::Http, .. }) {
+    differ(
+        "policies captured and not attached",
+        format!("{unknown:?}"),
+        "[]".into(),
+    );
+    if matches!(
+        hop.point.kind,
+        PointKind::Envoy {
+            protocol: Protocol::Http,
+            ..
+        }
+    ) {
         let extra: Vec<&String> = ours
             .difference(&theirs)
             .filter(|name| has_rules(mesh, name))
             .collect();
-        differ("policies attached and not captured", format!("{extra:?}"), "[]".into());
+        differ(
+            "policies attached and not captured",
+            format!("{extra:?}"),
+            "[]".into(),
+        );
     }
-    let issuers: BTreeSet<&str> = hop.point.token_rules.iter().map(|rule| rule.issuer.as_str()).collect();
-    let captured_issuers: BTreeSet<&str> =
-        captured["jwt"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-    differ("token issuers", format!("{issuers:?}"), format!("{captured_issuers:?}"));
+    let issuers: BTreeSet<&str> = hop
+        .point
+        .token_rules
+        .iter()
+        .map(|rule| rule.issuer.as_str())
+        .collect();
+    let captured_issuers: BTreeSet<&str> = captured["jwt"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .collect();
+    differ(
+        "token issuers",
+        format!("{issuers:?}"),
+        format!("{captured_issuers:?}"),
+    );
 }
 
 fn has_rules(mesh: &Mesh, name: &str) -> bool {
@@ -309,7 +440,9 @@ fn has_rules(mesh: &Mesh, name: &str) -> bool {
 
 fn request(probe: &str, caller: &Caller, path: &EnforcementPath) -> Request {
     let source: IpAddr = Ipv4Addr::new(10, 244, 0, 99).into();
-    let (line, extra) = probe.split_once(" with ").map_or((probe, None), |(line, extra)| (line, Some(extra)));
+    let (line, extra) = probe
+        .split_once(" with ")
+        .map_or((probe, None), |(line, extra)| (line, Some(extra)));
     let http = line.split_once(' ').map(|(method, target)| Http {
         method: method.into(),
         path: target.into(),
@@ -317,13 +450,24 @@ fn request(probe: &str, caller: &Caller, path: &EnforcementPath) -> Request {
         headers: BTreeMap::new(),
         token: extra.and_then(token),
     });
-    let forwarded = extra.and_then(|extra| extra.strip_prefix("x-forwarded-for ")).map(|text| text.parse().unwrap());
+    let forwarded = extra
+        .and_then(|extra| extra.strip_prefix("x-forwarded-for "))
+        .map(|text| text.parse().unwrap());
     let surroundings = path
         .points
         .iter()
-        .flat_map(|point| [&point.seen.source_ip, &point.seen.remote_ip, &point.seen.destination_ip])
+        .flat_map(|point| {
+            [
+                &point.seen.source_ip,
+                &point.seen.remote_ip,
+                &point.seen.destination_ip,
+            ]
+        })
         .filter_map(|seen| match seen {
-            IpSeen::Of { owner, .. } => Some((owner.clone(), forwarded.unwrap_or(Ipv4Addr::new(10, 244, 0, 50).into()))),
+            IpSeen::Of { owner, .. } => Some((
+                owner.clone(),
+                forwarded.unwrap_or(Ipv4Addr::new(10, 244, 0, 50).into()),
+            )),
             _ => None,
         })
         .collect();
@@ -341,12 +485,17 @@ fn request(probe: &str, caller: &Caller, path: &EnforcementPath) -> Request {
 }
 
 fn token(text: &str) -> Option<Token> {
-    let (bad, text) = text.strip_prefix("bad ").map_or((false, text), |rest| (true, rest));
+    let (bad, text) = text
+        .strip_prefix("bad ")
+        .map_or((false, text), |rest| (true, rest));
     let (issuer, subject) = text.split_once('/')?;
     let claims = BTreeMap::from([
         (vec!["iss".to_owned()], vec![issuer.to_owned()]),
         (vec!["sub".to_owned()], vec![subject.to_owned()]),
     ]);
     let _ = bad;
-    Some(Token { claims, ..Token::default() })
+    Some(Token {
+        claims,
+        ..Token::default()
+    })
 }

@@ -49,7 +49,7 @@ pub struct AuthorizationPolicy {
     /// What it applies to.
     pub attachment: Attachment,
     /// What it decides, or why that could not be understood.
-    pub meaning: Result<(), Vec<Misunderstanding>>,
+    pub meaning: Result<castoff_authz::policy::Policy, Vec<Misunderstanding>>,
     /// Fields that only an HTTP proxy can check, with their paths (`rules[0].to[0].operation.methods`).
     pub http_fields: Vec<HttpField>,
     /// The object as read, for copying.
@@ -89,6 +89,21 @@ pub struct RequestAuthentication {
     pub rules: Vec<JwtRule>,
     /// The object as read, for copying.
     pub raw: Arc<Value>,
+}
+
+impl RequestAuthentication {
+    /// Its rules for the evaluator.
+    pub fn token_rules(&self) -> Vec<castoff_authz::path::TokenRule> {
+        self.rules
+            .iter()
+            .map(|rule| castoff_authz::path::TokenRule {
+                issuer: rule.issuer.to_string(),
+                audiences: rule.audiences.iter().map(ToString::to_string).collect(),
+                forward: rule.forwards_token,
+                validation: String::new(),
+            })
+            .collect()
+    }
 }
 
 /// One JWT rule.

@@ -63,6 +63,8 @@ pub struct Service {
     pub annotations: Labels,
     /// Where it was read.
     pub origin: Origin,
+    /// RFC 3339: of several Services on one pod port the oldest declares the protocol.
+    pub created: Option<SmolStr>,
     /// `None` when endpoints are managed by hand.
     pub selector: Option<Labels>,
     /// `clusterIP: None`: clients dial pods.

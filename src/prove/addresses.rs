@@ -47,11 +47,9 @@ pub fn of(mesh: &Mesh, server: Server) -> Vec<DialledAddress> {
     let mut list = Vec::new();
     let mut pods_in_use = false;
     for (id, service) in mesh.services_of(server.workload) {
-        let Some(backend) = service
-            .backends
-            .iter()
-            .find(|backend| backend.workload == server.workload && backend.generation == server.generation)
-        else {
+        let Some(backend) = service.backends.iter().find(|backend| {
+            backend.workload == server.workload && backend.generation == server.generation
+        }) else {
             continue;
         };
         for (index, port) in service.ports.iter().enumerate() {
@@ -61,17 +59,27 @@ pub fn of(mesh: &Mesh, server: Server) -> Vec<DialledAddress> {
             pods_in_use |= service.headless;
             list.push(DialledAddress {
                 address: service_address(&service.name, port.port),
-                dial: Dial::Service { service: id, port: index },
+                dial: Dial::Service {
+                    service: id,
+                    port: index,
+                },
                 in_use: true,
                 from_outside: service.exposed.is_some(),
             });
         }
     }
-    let scraped = workload.template_annotations.has("prometheus.io/scrape", "true")
-        && workload.template_annotations.get("prometheus.io/port") == Some(server.port.to_string().as_str());
+    let scraped = workload
+        .template_annotations
+        .has("prometheus.io/scrape", "true")
+        && workload.template_annotations.get("prometheus.io/port")
+            == Some(server.port.to_string().as_str());
     let only_way = list.is_empty();
     list.push(DialledAddress {
-        address: Address { kind: AddressKind::Pod, name: workload.name.to_string(), port: server.port },
+        address: Address {
+            kind: AddressKind::Pod,
+            name: workload.name.to_string(),
+            port: server.port,
+        },
         dial: Dial::Pod,
         in_use: pods_in_use || scraped || only_way,
         from_outside: false,

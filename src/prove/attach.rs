@@ -44,35 +44,60 @@ impl<'a> Attachments<'a> {
     pub fn of(mesh: &'a Mesh) -> Self {
         let mut policies: BTreeMap<SmolStr, Vec<_>> = BTreeMap::new();
         for (index, policy) in mesh.authorization_policies.iter().enumerate() {
-            let meaning = policy.meaning.as_ref().ok().map(|meaning| Arc::new(meaning.clone()));
-            policies.entry(policy.name.namespace.clone()).or_default().push((index, meaning));
+            let meaning = policy
+                .meaning
+                .as_ref()
+                .ok()
+                .map(|meaning| Arc::new(meaning.clone()));
+            policies
+                .entry(policy.name.namespace.clone())
+                .or_default()
+                .push((index, meaning));
         }
         Self {
             mesh,
             policies,
-            tokens: by_namespace(mesh.request_authentications.iter().map(|one| &one.name.namespace)),
-            extensions: by_namespace(mesh.extension_policies.iter().map(|one| &one.name.namespace)),
+            tokens: by_namespace(
+                mesh.request_authentications
+                    .iter()
+                    .map(|one| &one.name.namespace),
+            ),
+            extensions: by_namespace(
+                mesh.extension_policies
+                    .iter()
+                    .map(|one| &one.name.namespace),
+            ),
         }
     }
 
     /// At the sidecar or the gateway in front of pods with these labels. A Gateway API gateway
     /// also takes what targets its Gateway (`ENABLE_SELECTOR_BASED_K8S_GATEWAY_POLICY`, on by
     /// default).
-    pub fn at_proxy(&self, namespace: &str, labels: &Labels, gateway: Option<&ObjectName>) -> AtPoint {
-        self.collect(&[&self.mesh.settings.root_namespace, namespace], |attachment, policy_namespace| {
-            let targeted = gateway.is_some_and(|gateway| {
-                policy_namespace == gateway.namespace
-                    && targets(attachment, |target| target.kind == "Gateway" && target.name == gateway.name)
-            });
-            targeted
-                || selects_at_sidecar(
-                    attachment,
-                    policy_namespace,
-                    &self.mesh.settings.root_namespace,
-                    namespace,
-                    labels,
-                )
-        })
+    pub fn at_proxy(
+        &self,
+        namespace: &str,
+        labels: &Labels,
+        gateway: Option<&ObjectName>,
+    ) -> AtPoint {
+        self.collect(
+            &[&self.mesh.settings.root_namespace, namespace],
+            |attachment, policy_namespace| {
+                let targeted = gateway.is_some_and(|gateway| {
+                    policy_namespace == gateway.namespace
+                        && targets(attachment, |target| {
+                            target.kind == "Gateway" && target.name == gateway.name
+                        })
+                });
+                targeted
+                    || selects_at_sidecar(
+                        attachment,
+                        policy_namespace,
+                        &self.mesh.settings.root_namespace,
+                        namespace,
+                        labels,
+                    )
+            },
+        )
     }
 
     /// At the ztunnel in front of pods with these labels: nothing with targetRefs; `selector: {}`
@@ -81,14 +106,18 @@ impl<'a> Attachments<'a> {
     /// RequestAuthentications and extensions have no effect there.
     pub fn at_ztunnel(&self, namespace: &str, labels: &Labels) -> AtPoint {
         let mut at = AtPoint::default();
-        self.each_policy(&[&self.mesh.settings.root_namespace, namespace], &mut at, |attachment, _| {
-            match attachment {
+        self.each_policy(
+            &[&self.mesh.settings.root_namespace, namespace],
+            &mut at,
+            |attachment, _| match attachment {
                 Attachment::Namespace => true,
-                Attachment::EmptySelector { match_labels_written } => *match_labels_written,
+                Attachment::EmptySelector {
+                    match_labels_written,
+                } => *match_labels_written,
                 Attachment::Selector(selector) => labels.is_empty() || labels.selected_by(selector),
                 Attachment::Targets(_) => false,
-            }
-        });
+            },
+        );
         at
     }
 
@@ -103,7 +132,9 @@ impl<'a> Attachments<'a> {
         self.collect(&namespaces, |attachment, policy_namespace| {
             targets(attachment, |target| match target.kind.as_str() {
                 "GatewayClass" => policy_namespace == root && target.name == WAYPOINT_CLASS,
-                "Gateway" => policy_namespace == waypoint.name.namespace && target.name == waypoint.name.name,
+                "Gateway" => {
+                    policy_namespace == waypoint.name.namespace && target.name == waypoint.name.name
+                }
                 "Service" => service.is_some_and(|service| {
                     policy_namespace == service.name.namespace && target.name == service.name.name
                 }),
@@ -112,7 +143,11 @@ impl<'a> Attachments<'a> {
         })
     }
 
-    fn collect(&self, namespaces: &[&str], attaches: impl Fn(&Attachment, &str) -> bool) -> AtPoint {
+    fn collect(
+        &self,
+        namespaces: &[&str],
+        attaches: impl Fn(&Attachment, &str) -> bool,
+    ) -> AtPoint {
         let mut at = AtPoint::default();
         self.each_policy(namespaces, &mut at, &attaches);
         for namespace in distinct(namespaces) {
@@ -125,14 +160,20 @@ impl<'a> Attachments<'a> {
             for index in self.extensions.get(namespace).into_iter().flatten() {
                 let extension = &self.mesh.extension_policies[*index];
                 if extension.kind != Kind::Telemetry && attaches(&extension.attachment, namespace) {
-                    at.opaque.push(format!("{} {}", extension.kind.row().name, extension.name));
+                    at.opaque
+                        .push(format!("{} {}", extension.kind.row().name, extension.name));
                 }
             }
         }
         at
     }
 
-    fn each_policy(&self, namespaces: &[&str], at: &mut AtPoint, attaches: impl Fn(&Attachment, &str) -> bool) {
+    fn each_policy(
+        &self,
+        namespaces: &[&str],
+        at: &mut AtPoint,
+        attaches: impl Fn(&Attachment, &str) -> bool,
+    ) {
         for namespace in distinct(namespaces) {
             for (index, meaning) in self.policies.get(namespace).into_iter().flatten() {
                 let policy = &self.mesh.authorization_policies[*index];
@@ -141,7 +182,10 @@ impl<'a> Attachments<'a> {
                 }
                 match meaning {
                     Some(meaning) => at.policies.push(Arc::clone(meaning)),
-                    None => at.opaque.push(format!("AuthorizationPolicy {} is not understood", policy.name)),
+                    None => at.opaque.push(format!(
+                        "AuthorizationPolicy {} is not understood",
+                        policy.name
+                    )),
                 }
             }
         }

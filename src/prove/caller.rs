@@ -33,12 +33,20 @@ impl Caller {
         let workload = mesh.workload(workload);
         let principal =
             (mode != CallerMode::Plain).then(|| workload.principal(&mesh.settings.trust_domain));
-        Self { workload: Some(workload.name.clone()), mode, principal }
+        Self {
+            workload: Some(workload.name.clone()),
+            mode,
+            principal,
+        }
     }
 
     /// Somebody without identity.
     pub fn outsider() -> Self {
-        Self { workload: None, mode: CallerMode::Plain, principal: None }
+        Self {
+            workload: None,
+            mode: CallerMode::Plain,
+            principal: None,
+        }
     }
 
     /// How pods of this mode send, given what the workload is for.

@@ -7,11 +7,13 @@
 
 use castoff_authz::path::{Point, PointKind, Protocol as Chain, Proxy};
 
-use super::seen::{self, Leg};
 use super::reading;
+use super::seen::{self, Leg};
 use super::{Attachments, Caller, CallerMode, Content, Dial, Server};
 use crate::mesh::policy::MtlsMode;
-use crate::mesh::{DataPlaneMode, Distribution, Generation, Mesh, Protocol, Service, ServiceId, Waypoint, Workload};
+use crate::mesh::{
+    DataPlaneMode, Distribution, Generation, Mesh, Protocol, Service, ServiceId, Waypoint, Workload,
+};
 use crate::snapshot::ObjectName;
 
 /// What carries a leg.
@@ -37,7 +39,7 @@ pub struct Hop {
 }
 
 /// Who sends a leg.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 enum Sender<'a> {
     Caller(CallerMode),
     Waypoint(&'a Waypoint),
@@ -62,7 +64,14 @@ pub fn hops(
     server: Server,
     content: Content,
 ) -> Vec<Hop> {
-    let way = Way { mesh, attachments, caller, dial, server, content };
+    let way = Way {
+        mesh,
+        attachments,
+        caller,
+        dial,
+        server,
+        content,
+    };
     let mut hops = Vec::new();
     let sender = match way.waypoint() {
         Some(waypoint) => {
@@ -94,7 +103,9 @@ impl Way<'_> {
 
     /// The Service dialled, if it has an address of its own.
     fn virtual_service_address(&self) -> Option<(&Service, usize)> {
-        self.service().filter(|(_, service, _)| !service.headless).map(|(_, service, port)| (service, port))
+        self.service()
+            .filter(|(_, service, _)| !service.headless)
+            .map(|(_, service, port)| (service, port))
     }
 
     /// The waypoint that this caller's traffic goes through. Upstream sidecars never use one
@@ -103,7 +114,9 @@ impl Way<'_> {
         let like_ztunnel = match self.caller.mode {
             CallerMode::Ambient => true,
             CallerMode::Sidecar => self.mesh.distribution == Distribution::Solo,
-            CallerMode::Gateway => self.virtual_service_address().is_some_and(|(service, _)| service.ingress_uses_waypoint),
+            CallerMode::Gateway => self
+                .virtual_service_address()
+                .is_some_and(|(service, _)| service.ingress_uses_waypoint),
             CallerMode::Plain => false,
         };
         if !like_ztunnel {
@@ -111,14 +124,19 @@ impl Way<'_> {
         }
         let binding = match self.virtual_service_address() {
             Some((service, _)) => service.binding.waypoint(),
-            None => self.mesh.workload_binding(self.server.workload, self.server.generation).waypoint(),
+            None => self
+                .mesh
+                .workload_binding(self.server.workload, self.server.generation)
+                .waypoint(),
         };
         binding.map(|id| self.mesh.waypoint(id))
     }
 
     fn into_waypoint(&self, waypoint: &Waypoint) -> Hop {
         let service = self.virtual_service_address();
-        let at = self.attachments.at_waypoint(waypoint, service.map(|(service, _)| service));
+        let at = self
+            .attachments
+            .at_waypoint(waypoint, service.map(|(service, _)| service));
         let chain = match service {
             Some((service, port)) => self.chain(service.ports[port].protocol),
             // Chains for pod addresses sniff, whatever the Services declare
@@ -132,7 +150,11 @@ impl Way<'_> {
             chain,
         };
         let point = self.point(&waypoint.name, Proxy::Waypoint, chain, at, &leg, true);
-        Hop { transport: Transport::Hbone, is_waypoint: true, point }
+        Hop {
+            transport: Transport::Hbone,
+            is_waypoint: true,
+            point,
+        }
     }
 
     fn into_server(&self, sender: Sender<'_>) -> Option<Hop> {
@@ -153,26 +175,58 @@ impl Way<'_> {
                         .into_iter()
                         .map(std::sync::Arc::new),
                 );
-                let leg = Leg { from_waypoint, into: seen::Into::Ztunnel, transport, chain: Some(Chain::Tcp) };
+                let leg = Leg {
+                    from_waypoint,
+                    into: seen::Into::Ztunnel,
+                    transport,
+                    chain: Some(Chain::Tcp),
+                };
                 let mut point = Point::new(PointKind::Ztunnel, &self.workload().name.to_string());
                 point.policies = at.policies;
                 point.seen = leg.seen(self.mesh, self.caller, self.server);
                 if !at.opaque.is_empty() {
-                    point.kind = PointKind::Opaque { reason: at.opaque.join(", ") };
+                    point.kind = PointKind::Opaque {
+                        reason: at.opaque.join(", "),
+                    };
                 }
-                Some(Hop { transport, is_waypoint: false, point })
+                Some(Hop {
+                    transport,
+                    is_waypoint: false,
+                    point,
+                })
             }
             DataPlaneMode::Sidecar => {
-                let mut at = self.attachments.at_proxy(namespace, &generation.labels, None);
+                let mut at = self
+                    .attachments
+                    .at_proxy(namespace, &generation.labels, None);
                 if self.workload_has_ingress_listeners() {
-                    at.opaque.push("a Sidecar object with ingress listeners".to_owned());
+                    at.opaque
+                        .push("a Sidecar object with ingress listeners".to_owned());
                 }
                 let chain = self.chain(reading::inbound_protocol(self.mesh, self.server));
-                let mode = self.mesh.mtls_at_sidecar(namespace, &generation.labels, self.server.port);
+                let mode =
+                    self.mesh
+                        .mtls_at_sidecar(namespace, &generation.labels, self.server.port);
                 let strict = transport == Transport::Hbone || mode == MtlsMode::Strict;
-                let leg = Leg { from_waypoint, into: seen::Into::Sidecar { dial: self.dial }, transport, chain };
-                let point = self.point(&self.workload().name, Proxy::Sidecar, chain, at, &leg, strict);
-                Some(Hop { transport, is_waypoint: false, point })
+                let leg = Leg {
+                    from_waypoint,
+                    into: seen::Into::Sidecar { dial: self.dial },
+                    transport,
+                    chain,
+                };
+                let point = self.point(
+                    &self.workload().name,
+                    Proxy::Sidecar,
+                    chain,
+                    at,
+                    &leg,
+                    strict,
+                );
+                Some(Hop {
+                    transport,
+                    is_waypoint: false,
+                    point,
+                })
             }
         }
     }
@@ -187,9 +241,13 @@ impl Way<'_> {
         identity_required: bool,
     ) -> Point {
         let kind = match chain {
-            _ if !at.opaque.is_empty() => PointKind::Opaque { reason: at.opaque.join(", ") },
+            _ if !at.opaque.is_empty() => PointKind::Opaque {
+                reason: at.opaque.join(", "),
+            },
             Some(protocol) => PointKind::Envoy { proxy, protocol },
-            None => PointKind::Stop { reason: "the port speaks HTTP, the bytes are not HTTP".to_owned() },
+            None => PointKind::Stop {
+                reason: "the port speaks HTTP, the bytes are not HTTP".to_owned(),
+            },
         };
         let mut point = Point::new(kind, &name.to_string());
         point.policies = at.policies;
@@ -204,25 +262,31 @@ impl Way<'_> {
     /// The chain that takes this content; `None` where none does.
     fn chain(&self, protocol: Protocol) -> Option<Chain> {
         match (protocol, self.content) {
-            (Protocol::Http | Protocol::Http2, Content::Http) | (Protocol::Unknown, Content::Http) => Some(Chain::Http),
+            (Protocol::Http | Protocol::Http2, Content::Http)
+            | (Protocol::Unknown, Content::Http) => Some(Chain::Http),
             (Protocol::Http | Protocol::Http2, Content::Bytes) => None,
-            (Protocol::Tcp | Protocol::Tls | Protocol::Udp, _) | (Protocol::Unknown, Content::Bytes) => {
-                Some(Chain::Tcp)
-            }
+            (Protocol::Tcp | Protocol::Tls | Protocol::Udp, _)
+            | (Protocol::Unknown, Content::Bytes) => Some(Chain::Tcp),
         }
     }
 
     /// What carries the leg into the server's pods.
     fn transport(&self, sender: Sender<'_>) -> Transport {
         let generation = self.generation();
-        let hbone_or_plain = if generation.accepts_hbone { Transport::Hbone } else { Transport::Plain };
+        let hbone_or_plain = if generation.accepts_hbone {
+            Transport::Hbone
+        } else {
+            Transport::Plain
+        };
         match sender {
             _ if generation.mode == DataPlaneMode::None => Transport::Plain,
             Sender::Caller(CallerMode::Plain) => Transport::Plain,
             // ztunnel and waypoints do not speak the sidecars' mutual TLS
             // (istio pilot/pkg/networking/core/cluster_waypoint.go; ztunnel src/proxy/outbound.rs).
             Sender::Waypoint(_) | Sender::Caller(CallerMode::Ambient) => hbone_or_plain,
-            Sender::Caller(mode @ (CallerMode::Sidecar | CallerMode::Gateway)) => self.envoy_transport(mode),
+            Sender::Caller(mode @ (CallerMode::Sidecar | CallerMode::Gateway)) => {
+                self.envoy_transport(mode)
+            }
         }
     }
 
@@ -243,16 +307,23 @@ impl Way<'_> {
         let headless_and_mixed = service.headless && !self.all_endpoints_have_sidecars(service);
         match generation.mode {
             DataPlaneMode::None => Transport::Plain,
-            DataPlaneMode::Ambient if service.headless && mode == CallerMode::Sidecar => Transport::Plain,
+            DataPlaneMode::Ambient if service.headless && mode == CallerMode::Sidecar => {
+                Transport::Plain
+            }
             DataPlaneMode::Ambient if !reading::sends_hbone(self.mesh) => Transport::Plain,
             DataPlaneMode::Ambient => Transport::Hbone,
             DataPlaneMode::Sidecar if headless_and_mixed => Transport::Plain,
             DataPlaneMode::Sidecar => {
                 let _ = port;
                 let namespace = &self.workload().name.namespace;
-                match self.mesh.mtls_at_sidecar(namespace, &generation.labels, self.server.port) {
+                match self
+                    .mesh
+                    .mtls_at_sidecar(namespace, &generation.labels, self.server.port)
+                {
                     MtlsMode::Disable => Transport::Plain,
-                    _ if generation.accepts_hbone && reading::prefers_hbone(self.mesh) => Transport::Hbone,
+                    _ if generation.accepts_hbone && reading::prefers_hbone(self.mesh) => {
+                        Transport::Hbone
+                    }
                     _ => Transport::MutualTls,
                 }
             }
@@ -261,7 +332,8 @@ impl Way<'_> {
 
     fn all_endpoints_have_sidecars(&self, service: &Service) -> bool {
         service.backends.iter().all(|backend| {
-            self.mesh.workload(backend.workload).generations[backend.generation].mode == DataPlaneMode::Sidecar
+            self.mesh.workload(backend.workload).generations[backend.generation].mode
+                == DataPlaneMode::Sidecar
         })
     }
 
@@ -270,19 +342,29 @@ impl Way<'_> {
         if self.caller.mode != CallerMode::Sidecar {
             return None;
         }
-        self.mesh.services_of(self.server.workload).map(|(_, service)| service).find(|service| {
-            service.headless
-                && service.backends.iter().any(|backend| {
-                    backend.workload == self.server.workload
-                        && backend.generation == self.server.generation
-                        && service.ports.iter().zip(&backend.target_ports).any(|(port, target)| {
-                            *target == Some(self.server.port) && matches!(port.protocol, Protocol::Tcp | Protocol::Tls)
-                        })
-                })
-        })
+        self.mesh
+            .services_of(self.server.workload)
+            .map(|(_, service)| service)
+            .find(|service| {
+                service.headless
+                    && service.backends.iter().any(|backend| {
+                        backend.workload == self.server.workload
+                            && backend.generation == self.server.generation
+                            && service.ports.iter().zip(&backend.target_ports).any(
+                                |(port, target)| {
+                                    *target == Some(self.server.port)
+                                        && matches!(port.protocol, Protocol::Tcp | Protocol::Tls)
+                                },
+                            )
+                    })
+            })
     }
 
     fn workload_has_ingress_listeners(&self) -> bool {
-        reading::has_ingress_listeners(self.mesh, &self.workload().name.namespace, &self.generation().labels)
+        reading::has_ingress_listeners(
+            self.mesh,
+            &self.workload().name.namespace,
+            &self.generation().labels,
+        )
     }
 }

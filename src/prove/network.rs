@@ -30,6 +30,17 @@ pub struct Pods<'a> {
     pub ports: &'a [ContainerPort],
 }
 
+/// The other end of a connection.
+#[derive(Debug, Clone, Copy)]
+pub enum Party<'a> {
+    /// These pods.
+    Pods(Pods<'a>),
+    /// An address outside the cluster: only address blocks admit it.
+    Outside,
+    /// Pods that are not known: every selector is taken to admit them, in every state alike.
+    Anybody,
+}
+
 /// NetworkPolicies by namespace.
 pub struct NetworkPolicies<'a> {
     mesh: &'a Mesh,
@@ -41,7 +52,10 @@ impl<'a> NetworkPolicies<'a> {
     pub fn of(mesh: &'a Mesh) -> Self {
         let mut by_namespace: BTreeMap<&SmolStr, Vec<&NetworkPolicy>> = BTreeMap::new();
         for policy in &mesh.traffic.network_policies {
-            by_namespace.entry(&policy.name.namespace).or_default().push(policy);
+            by_namespace
+                .entry(&policy.name.namespace)
+                .or_default()
+                .push(policy);
         }
         Self { mesh, by_namespace }
     }
@@ -51,9 +65,9 @@ impl<'a> NetworkPolicies<'a> {
         self.by_namespace.is_empty()
     }
 
-    /// What may come into `receiver` from `sender` (`None`: from outside the cluster). `None` when
-    /// no ingress policy selects the receiver, so that everything may.
-    pub fn ingress(&self, receiver: Pods<'_>, sender: Option<Pods<'_>>) -> Option<Vec<NetworkEntry>> {
+    /// What may come into `receiver` from `sender`. `None` when no ingress policy selects the
+    /// receiver, so that everything may.
+    pub fn ingress(&self, receiver: Pods<'_>, sender: Party<'_>) -> Option<Vec<NetworkEntry>> {
         let mut selected = false;
         let mut entries = Vec::new();
         for spec in self.selecting(receiver) {
@@ -62,7 +76,14 @@ impl<'a> NetworkPolicies<'a> {
             }
             selected = true;
             for rule in &spec.ingress {
-                self.admit(&mut entries, &rule.from, &rule.ports, receiver.namespace, sender, receiver.ports);
+                self.admit(
+                    &mut entries,
+                    &rule.from,
+                    &rule.ports,
+                    receiver.namespace,
+                    sender,
+                    receiver.ports,
+                );
             }
         }
         selected.then_some(entries)
@@ -78,7 +99,14 @@ impl<'a> NetworkPolicies<'a> {
             }
             selected = true;
             for rule in spec.egress.iter().flatten() {
-                self.admit(&mut entries, &rule.to, &rule.ports, sender.namespace, Some(receiver), receiver.ports);
+                self.admit(
+                    &mut entries,
+                    &rule.to,
+                    &rule.ports,
+                    sender.namespace,
+                    Party::Pods(receiver),
+                    receiver.ports,
+                );
             }
         }
         selected.then_some(entries)
@@ -99,26 +127,39 @@ impl<'a> NetworkPolicies<'a> {
         peers: &[Peer],
         ports: &[PolicyPort],
         policy_namespace: &str,
-        other: Option<Pods<'_>>,
+        other: Party<'_>,
         named: &[ContainerPort],
     ) {
-        let resolved: Vec<(u16, u16)> = ports.iter().filter_map(|port| range(port, named)).collect();
+        let resolved: Vec<(u16, u16)> =
+            ports.iter().filter_map(|port| range(port, named)).collect();
         if resolved.is_empty() && !ports.is_empty() {
             return;
         }
-        let mut push = |block| entries.push(NetworkEntry { block, ports: resolved.clone() });
+        let mut push = |block| {
+            entries.push(NetworkEntry {
+                block,
+                ports: resolved.clone(),
+            })
+        };
         if peers.is_empty() {
             push(None);
         }
         for peer in peers {
             match (&peer.ip_block, other) {
                 (Some(block), _) => {
-                    let except = block.except.iter().filter_map(|text| IpBlock::parse(text)).collect();
+                    let except = block
+                        .except
+                        .iter()
+                        .filter_map(|text| IpBlock::parse(text))
+                        .collect();
                     if let Some(cidr) = IpBlock::parse(&block.cidr) {
                         push(Some((cidr, except)));
                     }
                 }
-                (None, Some(pods)) if self.is_peer(peer, policy_namespace, pods) => push(None),
+                (None, Party::Anybody) => push(None),
+                (None, Party::Pods(pods)) if self.is_peer(peer, policy_namespace, pods) => {
+                    push(None)
+                }
                 (None, _) => {}
             }
         }
@@ -132,7 +173,11 @@ impl<'a> NetworkPolicies<'a> {
             },
             None => pods.namespace == policy_namespace,
         };
-        namespace && peer.pod_selector.as_ref().is_none_or(|selector| selector.matches(pods.labels))
+        namespace
+            && peer
+                .pod_selector
+                .as_ref()
+                .is_none_or(|selector| selector.matches(pods.labels))
     }
 }
 
@@ -160,7 +205,12 @@ fn range(port: &PolicyPort, named: &[ContainerPort]) -> Option<(u16, u16)> {
         None => return Some((0, u16::MAX)),
         Some(Value::String(name)) => {
             let number = name.parse().ok();
-            number.or_else(|| named.iter().find(|one| one.name == name.as_str()).map(|one| one.container_port))?
+            number.or_else(|| {
+                named
+                    .iter()
+                    .find(|one| one.name == name.as_str())
+                    .map(|one| one.container_port)
+            })?
         }
         Some(number) => u16::try_from(number.as_u64()?).ok()?,
     };
@@ -177,14 +227,41 @@ mod tests {
 
     #[test]
     fn ports_are_numbers_names_ranges_or_all_tcp() {
-        let named = [ContainerPort { name: "http".into(), container_port: 8080, protocol: "TCP".into() }];
-        let json = serde_json::json!;
-        assert_eq!(range(&port(json!({"port": 80})), &named), Some((80, 80)));
-        assert_eq!(range(&port(json!({"port": "http"})), &named), Some((8080, 8080)));
-        assert_eq!(range(&port(json!({"port": "other"})), &named), None);
-        assert_eq!(range(&port(json!({"port": 80, "endPort": 90})), &named), Some((80, 90)));
-        assert_eq!(range(&port(json!({})), &named), Some((0, 65535)));
-        assert_eq!(range(&port(json!({"port": 53, "protocol": "UDP"})), &named), None);
+        let named = [ContainerPort {
+            name: "http".into(),
+            container_port: 8080,
+            protocol: "TCP".into(),
+        }];
+        assert_eq!(
+            range(&port(serde_json::json!({"port": 80})), &named),
+            Some((80, 80))
+        );
+        assert_eq!(
+            range(&port(serde_json::json!({"port": "http"})), &named),
+            Some((8080, 8080))
+        );
+        assert_eq!(
+            range(&port(serde_json::json!({"port": "other"})), &named),
+            None
+        );
+        assert_eq!(
+            range(
+                &port(serde_json::json!({"port": 80, "endPort": 90})),
+                &named
+            ),
+            Some((80, 90))
+        );
+        assert_eq!(
+            range(&port(serde_json::json!({})), &named),
+            Some((0, 65535))
+        );
+        assert_eq!(
+            range(
+                &port(serde_json::json!({"port": 53, "protocol": "UDP"})),
+                &named
+            ),
+            None
+        );
     }
 
     #[test]

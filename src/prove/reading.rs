@@ -7,7 +7,10 @@ use crate::mesh::{ControlPlane, Mesh, Protocol};
 use crate::snapshot::{Kind, Labels};
 
 /// The oldest release that can be migrated; taken where no istiod shows its version.
-const OLDEST: Release = Release { minor: 25, patch: 0 };
+const OLDEST: Release = Release {
+    minor: 25,
+    patch: 0,
+};
 
 /// Settings for the evaluator: trust domain, authorizers, what the oldest istiod does.
 pub fn authorization_settings(mesh: &Mesh) -> Settings {
@@ -16,19 +19,31 @@ pub fn authorization_settings(mesh: &Mesh) -> Settings {
         .iter()
         .filter_map(|control_plane| control_plane.version.as_ref())
         .min()
-        .map_or(OLDEST, |version| Release { minor: small(version.minor), patch: small(version.patch) });
+        .map_or(OLDEST, |version| Release {
+            minor: small(version.minor),
+            patch: small(version.patch),
+        });
     let mut behaviour = Behaviour::of(release);
-    behaviour.multiple_custom_providers =
-        every(mesh, |one| one.flag("PILOT_ENABLE_MULTIPLE_CUSTOM_AUTHZ_PROVIDERS", false));
+    behaviour.multiple_custom_providers = every(mesh, |one| {
+        one.flag("PILOT_ENABLE_MULTIPLE_CUSTOM_AUTHZ_PROVIDERS", false)
+    });
     Settings {
         trust_domain: mesh.settings.trust_domain.to_string(),
-        trust_domain_aliases: mesh.settings.trust_domain_aliases.iter().map(ToString::to_string).collect(),
+        trust_domain_aliases: mesh
+            .settings
+            .trust_domain_aliases
+            .iter()
+            .map(ToString::to_string)
+            .collect(),
         behaviour,
         authorizers: mesh
             .settings
             .extension_providers
             .iter()
-            .map(|(name, kind)| Authorizer { name: name.to_string(), http_only: kind == "envoyExtAuthzHttp" })
+            .map(|(name, kind)| Authorizer {
+                name: name.to_string(),
+                http_only: kind == "envoyExtAuthzHttp",
+            })
             .collect(),
     }
 }
@@ -40,7 +55,9 @@ fn small(number: u32) -> u16 {
 /// Whether sidecars and gateways send HBONE to ambient pods: `PILOT_ENABLE_AMBIENT`
 /// (istio pilot/pkg/features/ambient.go, `PILOT_ENABLE_SENDING_HBONE` follows it).
 pub fn sends_hbone(mesh: &Mesh) -> bool {
-    every(mesh, |one| one.flag("PILOT_ENABLE_SENDING_HBONE", one.ambient_enabled()))
+    every(mesh, |one| {
+        one.flag("PILOT_ENABLE_SENDING_HBONE", one.ambient_enabled())
+    })
 }
 
 /// Whether sidecars prefer HBONE among themselves: `PILOT_PREFER_SENDING_HBONE`, off by default.
@@ -58,12 +75,17 @@ fn every(mesh: &Mesh, holds: impl Fn(&ControlPlane) -> bool) -> bool {
 pub fn inbound_protocol(mesh: &Mesh, server: Server) -> Protocol {
     mesh.services_of(server.workload)
         .filter_map(|(_, service)| {
-            let backend = service
-                .backends
+            let backend = service.backends.iter().find(|backend| {
+                backend.workload == server.workload && backend.generation == server.generation
+            })?;
+            let index = backend
+                .target_ports
                 .iter()
-                .find(|backend| backend.workload == server.workload && backend.generation == server.generation)?;
-            let index = backend.target_ports.iter().position(|target| *target == Some(server.port))?;
-            Some(((service.created.clone(), &service.name), service.ports[index].protocol))
+                .position(|target| *target == Some(server.port))?;
+            Some((
+                (service.created.clone(), &service.name),
+                service.ports[index].protocol,
+            ))
         })
         .min_by(|(left, _), (right, _)| left.cmp(right))
         .map_or(Protocol::Unknown, |(_, protocol)| protocol)
@@ -75,8 +97,16 @@ pub fn has_ingress_listeners(mesh: &Mesh, namespace: &str, labels: &Labels) -> b
     mesh.traffic.others.iter().any(|object| {
         object.kind == Kind::Sidecar
             && object.name.namespace == namespace
-            && object.raw.pointer("/spec/ingress").and_then(|list| list.as_array()).is_some_and(|list| !list.is_empty())
-            && match object.raw.pointer("/spec/workloadSelector/labels").and_then(|selector| selector.as_object()) {
+            && object
+                .raw
+                .pointer("/spec/ingress")
+                .and_then(|list| list.as_array())
+                .is_some_and(|list| !list.is_empty())
+            && match object
+                .raw
+                .pointer("/spec/workloadSelector/labels")
+                .and_then(|selector| selector.as_object())
+            {
                 Some(selector) => selector
                     .iter()
                     .all(|(key, value)| value.as_str().is_some_and(|value| labels.has(key, value))),

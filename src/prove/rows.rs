@@ -8,13 +8,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use castoff_authz::path::{Address, AddressKind, EnforcementPath};
+use castoff_authz::path::{Address, AddressKind, EnforcementPath, NetworkEntry};
 use castoff_authz::settings::Settings;
 use castoff_authz::verdict::{self, Comparison, Finding, Limits, Verdict};
 
 use super::addresses::{self, DialledAddress};
+use super::callers::{self, CallerClass, Member};
+use super::network::{NetworkPolicies, Party, Pods};
+use super::wire;
 use super::{Attachments, Caller, CallerMode, Content, Server, hops};
-use crate::mesh::{DataPlaneMode, Mesh, Role, Workload, WorkloadId};
+use crate::mesh::{DataPlaneMode, Mesh, Workload, WorkloadId};
 use crate::snapshot::ObjectName;
 
 /// Two states of one mesh.
@@ -23,19 +26,6 @@ pub struct States<'a> {
     pub baseline: &'a Mesh,
     /// What it is now.
     pub present: &'a Mesh,
-}
-
-/// The callers that arrive alike, before and now.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CallerClass {
-    /// How they arrived in the baseline.
-    pub before: CallerMode,
-    /// How they arrive now.
-    pub now: CallerMode,
-    /// Who: principals for workloads, or a set of identities.
-    pub identities: verdict::Identities,
-    /// In words: `workloads with sidecars`, `any other identity`, `outsiders`.
-    pub words: &'static str,
 }
 
 /// The answer for one class of callers at one port of a server.
@@ -47,8 +37,12 @@ pub struct PortAnswer {
     pub generation: DataPlaneMode,
     /// What is sent.
     pub content: Content,
-    /// Who calls.
-    pub callers: CallerClass,
+    /// Who calls, in words.
+    pub callers: &'static str,
+    /// The paths of the baseline, for telling a witness.
+    pub baseline: Vec<EnforcementPath>,
+    /// The paths now.
+    pub present: Vec<EnforcementPath>,
     /// The verdict.
     pub verdict: Verdict,
 }
@@ -85,16 +79,23 @@ impl ServerRow {
     /// The row in one word; a bug of the prover counts as undecided, never as same.
     pub fn verdict(&self) -> RowVerdict {
         let any = |pick: fn(&Verdict) -> &Finding, wanted: fn(&Finding) -> bool| {
-            self.differences.iter().any(|answer| wanted(pick(&answer.verdict)))
+            self.differences
+                .iter()
+                .any(|answer| wanted(pick(&answer.verdict)))
         };
         let witness = |finding: &Finding| matches!(finding, Finding::Witness(_));
         let open = |finding: &Finding| matches!(finding, Finding::Undecided(_) | Finding::Bug(_));
-        let (opens, breaks) = (any(|verdict| &verdict.opens, witness), any(|verdict| &verdict.breaks, witness));
+        let (opens, breaks) = (
+            any(|verdict| &verdict.opens, witness),
+            any(|verdict| &verdict.breaks, witness),
+        );
         match (opens, breaks) {
             (true, true) => RowVerdict::OpensAndBreaks,
             (true, false) => RowVerdict::Opens,
             (false, true) => RowVerdict::Breaks,
-            (false, false) if any(|verdict| &verdict.opens, open) || any(|verdict| &verdict.breaks, open) => {
+            (false, false)
+                if any(|verdict| &verdict.opens, open) || any(|verdict| &verdict.breaks, open) =>
+            {
                 RowVerdict::Undecided
             }
             (false, false) => RowVerdict::Same,
@@ -111,7 +112,10 @@ pub fn rows(states: &States<'_>, limits: Limits) -> Vec<ServerRow> {
         .filter(|workload| workload.is_mesh_application())
         .map(|workload| &workload.name)
         .collect();
-    names.into_iter().filter_map(|name| comparer.row(name)).collect()
+    names
+        .into_iter()
+        .filter_map(|name| comparer.row(name))
+        .collect()
 }
 
 struct Comparer<'a> {
@@ -125,6 +129,7 @@ struct Comparer<'a> {
 struct Side<'a> {
     mesh: &'a Mesh,
     attachments: Attachments<'a>,
+    network: NetworkPolicies<'a>,
     settings: Arc<Settings>,
     by_name: BTreeMap<&'a ObjectName, WorkloadId>,
 }
@@ -134,6 +139,7 @@ impl<'a> Side<'a> {
         Self {
             mesh,
             attachments: Attachments::of(mesh),
+            network: NetworkPolicies::of(mesh),
             settings: Arc::new(super::reading::authorization_settings(mesh)),
             by_name: mesh
                 .workloads
@@ -145,13 +151,16 @@ impl<'a> Side<'a> {
     }
 
     fn workload(&self, name: &ObjectName) -> Option<(WorkloadId, &'a Workload)> {
-        self.by_name.get(name).map(|id| (*id, &self.mesh.workloads[id.0]))
+        self.by_name
+            .get(name)
+            .map(|id| (*id, &self.mesh.workloads[id.0]))
     }
 
     /// The paths by which callers of a mode reach a server.
     fn paths(
         &self,
         mode: CallerMode,
+        sender: Party<'_>,
         server: Server,
         addresses: &[DialledAddress],
         content: Content,
@@ -163,16 +172,66 @@ impl<'a> Side<'a> {
         };
         addresses
             .iter()
-            .map(|dialled| EnforcementPath {
-                address: dialled.address.clone(),
-                in_use: dialled.in_use,
-                settings: Arc::clone(&self.settings),
-                points: hops(self.mesh, &self.attachments, &caller, dialled.dial, server, content)
-                    .into_iter()
-                    .map(|hop| hop.point)
-                    .collect(),
+            .map(|dialled| {
+                let hops = hops(
+                    self.mesh,
+                    &self.attachments,
+                    &caller,
+                    dialled.dial,
+                    server,
+                    content,
+                );
+                EnforcementPath {
+                    address: dialled.address.clone(),
+                    in_use: dialled.in_use,
+                    settings: Arc::clone(&self.settings),
+                    points: wire::points(self.mesh, &self.network, sender, hops, server),
+                }
             })
             .collect()
+    }
+
+    /// What NetworkPolicies admit from a caller: into the server, into every waypoint on the way,
+    /// and out of the caller. Equal answers mean equal NetworkPolicy points.
+    fn admitted(&self, sender: Party<'_>, server: Server) -> Vec<Option<Vec<NetworkEntry>>> {
+        let workload = self.mesh.workload(server.workload);
+        let server_pods = Pods {
+            namespace: &workload.name.namespace,
+            labels: &workload.generations[server.generation].labels,
+            ports: &workload.ports,
+        };
+        let waypoints = wire::waypoint_labels(self.mesh, server);
+        let receivers =
+            std::iter::once(server_pods).chain(waypoints.iter().map(|(namespace, labels)| Pods {
+                namespace,
+                labels,
+                ports: &[],
+            }));
+        receivers
+            .flat_map(|receiver| {
+                let outgoing = match sender {
+                    Party::Pods(pods) => self.network.egress(pods, receiver),
+                    Party::Outside | Party::Anybody => None,
+                };
+                [self.network.ingress(receiver, sender), outgoing]
+            })
+            .collect()
+    }
+
+    /// The pods of a caller, as NetworkPolicies see them.
+    fn party(&self, member: &Member, at: Option<(WorkloadId, usize)>) -> Party<'a> {
+        match (member, at) {
+            (Member::Outsiders, _) => Party::Outside,
+            (Member::Workload { .. }, Some((id, generation))) => {
+                let workload = &self.mesh.workloads[id.0];
+                Party::Pods(Pods {
+                    namespace: &workload.name.namespace,
+                    labels: &workload.generations[generation].labels,
+                    ports: &workload.ports,
+                })
+            }
+            _ => Party::Anybody,
+        }
     }
 }
 
@@ -181,7 +240,7 @@ impl<'a> Comparer<'a> {
         Self {
             baseline: Side::of(states.baseline),
             present: Side::of(states.present),
-            classes: caller_classes(states),
+            classes: callers::classes(states),
             limits,
         }
     }
@@ -196,10 +255,22 @@ impl<'a> Comparer<'a> {
             newly_trusted: Vec::new(),
         };
         for (generation, now) in present.generations.iter().enumerate() {
-            let before = baseline.generations.iter().position(|one| one.mode == now.mode).unwrap_or(0);
+            let before = baseline
+                .generations
+                .iter()
+                .position(|one| one.mode == now.mode)
+                .unwrap_or(0);
             for port in addresses::ports(self.present.mesh, present_id) {
-                let now_server = Server { workload: present_id, generation, port };
-                let before_server = Server { workload: baseline_id, generation: before, port };
+                let now_server = Server {
+                    workload: present_id,
+                    generation,
+                    port,
+                };
+                let before_server = Server {
+                    workload: baseline_id,
+                    generation: before,
+                    port,
+                };
                 for content in [Content::Http, Content::Bytes] {
                     self.compare(&mut row, before_server, now_server, content);
                 }
@@ -212,7 +283,6 @@ impl<'a> Comparer<'a> {
         let before_addresses = addresses::of(self.baseline.mesh, before);
         let now_addresses = addresses::of(self.present.mesh, now);
         for class in &self.classes {
-            row.compared += 1;
             let outsiders = class.identities == verdict::Identities::Nobody;
             let in_use = |list: &[DialledAddress]| -> Vec<DialledAddress> {
                 list.iter()
@@ -223,98 +293,112 @@ impl<'a> Comparer<'a> {
                     })
                     .collect()
             };
-            let baseline = self.baseline.paths(class.before, before, &in_use(&before_addresses), content);
-            let present = self.present.paths(class.now, now, &in_use(&now_addresses), content);
-            if baseline == present {
-                continue;
-            }
-            let comparison = Comparison {
-                caller: verdict::Caller { identity: class.identities.clone(), addresses: Vec::new() },
-                http: content == Content::Http,
-                baseline,
-                present,
-            };
-            let verdict = castoff_authz::compare(&comparison, self.limits);
-            if !verdict.is_same() {
-                row.differences.push(PortAnswer {
-                    port: now.port,
-                    generation: self.present.mesh.workload(now.workload).generations[now.generation].mode,
+            let (before_addresses, now_addresses) =
+                (in_use(&before_addresses), in_use(&now_addresses));
+            for (member, identities) in self.groups(class, before, now) {
+                row.compared += 1;
+                let (then, since) = member.places();
+                let baseline = self.baseline.paths(
+                    class.before,
+                    self.baseline.party(member, then),
+                    before,
+                    &before_addresses,
                     content,
-                    callers: class.clone(),
-                    verdict,
-                });
-            }
-        }
-    }
-}
-
-/// Callers grouped by how they arrive in the two states: thousands of workloads, a handful of
-/// classes. Waypoints are left out: that they reach the pods is meant, and told apart.
-fn caller_classes(states: &States<'_>) -> Vec<CallerClass> {
-    let mut by_modes: BTreeMap<(CallerMode, CallerMode), BTreeSet<String>> = BTreeMap::new();
-    let waypoints: BTreeSet<String> = states
-        .present
-        .waypoints
-        .iter()
-        .map(|waypoint| waypoint.principal(&states.present.settings.trust_domain))
-        .collect();
-    let before: BTreeMap<&ObjectName, BTreeSet<CallerMode>> =
-        states.baseline.workloads.iter().map(|workload| (&workload.name, modes(workload))).collect();
-    for workload in &states.present.workloads {
-        if matches!(workload.role, Role::Waypoint(_) | Role::Ztunnel | Role::CniAgent | Role::ControlPlane) {
-            continue;
-        }
-        let now = modes(workload);
-        let was = before.get(&workload.name).unwrap_or(&now);
-        for before_mode in was {
-            for now_mode in &now {
-                if *before_mode == CallerMode::Plain && *now_mode == CallerMode::Plain {
+                );
+                let present = self.present.paths(
+                    class.now,
+                    self.present.party(member, since),
+                    now,
+                    &now_addresses,
+                    content,
+                );
+                if baseline == present {
                     continue;
                 }
-                by_modes
-                    .entry((*before_mode, *now_mode))
-                    .or_default()
-                    .insert(workload.principal(&states.present.settings.trust_domain));
+                let comparison = Comparison {
+                    caller: verdict::Caller {
+                        identity: identities,
+                        addresses: Vec::new(),
+                    },
+                    http: content == Content::Http,
+                    baseline,
+                    present,
+                };
+                let verdict = compare(&comparison, self.limits);
+                if !verdict.is_same() {
+                    row.differences.push(PortAnswer {
+                        port: now.port,
+                        generation: self.present.mesh.workload(now.workload).generations
+                            [now.generation]
+                            .mode,
+                        content,
+                        callers: class.words,
+                        baseline: comparison.baseline,
+                        present: comparison.present,
+                        verdict,
+                    });
+                }
             }
         }
     }
-    let known: Vec<String> = by_modes.values().flatten().cloned().chain(waypoints.iter().cloned()).collect();
-    let mut classes = Vec::new();
-    for ((before, now), principals) in by_modes {
-        classes.push(CallerClass {
-            before,
-            now,
-            identities: verdict::Identities::Only(
-                principals.into_iter().filter(|one| !waypoints.contains(one)).collect(),
-            ),
-            words: "workloads of the mesh",
-        });
-        if before != CallerMode::Plain && now != CallerMode::Plain {
-            classes.push(CallerClass {
-                before,
-                now,
-                identities: verdict::Identities::OfTrustDomain {
-                    trust_domain: states.present.settings.trust_domain.to_string(),
-                    but: known.clone(),
-                },
-                words: "any other identity",
-            });
-        }
-    }
-    classes.push(CallerClass {
-        before: CallerMode::Plain,
-        now: CallerMode::Plain,
-        identities: verdict::Identities::Nobody,
-        words: "outsiders",
-    });
-    classes
-}
 
-fn modes(workload: &Workload) -> BTreeSet<CallerMode> {
-    workload.generations.iter().map(|generation| Caller::mode_of(&workload.role, generation.mode)).collect()
+    /// Members of a class that NetworkPolicies treat alike on the way to this server, each group
+    /// with one of its members. Without NetworkPolicies the class is one group.
+    fn groups<'c>(
+        &self,
+        class: &'c CallerClass,
+        before: Server,
+        now: Server,
+    ) -> Vec<(&'c Member, verdict::Identities)> {
+        let Some(first) = class.members.first() else {
+            return Vec::new();
+        };
+        let no_network_policies =
+            self.baseline.network.is_empty() && self.present.network.is_empty();
+        if no_network_policies {
+            return vec![(first, class.identities.clone())];
+        }
+        let mut groups: BTreeMap<[Vec<Option<Vec<NetworkEntry>>>; 2], (&Member, Vec<String>)> =
+            BTreeMap::new();
+        for member in &class.members {
+            let Member::Workload { principal, .. } = member else {
+                return vec![(member, class.identities.clone())];
+            };
+            let (then, since) = member.places();
+            let signature = [
+                self.baseline
+                    .admitted(self.baseline.party(member, then), before),
+                self.present
+                    .admitted(self.present.party(member, since), now),
+            ];
+            groups
+                .entry(signature)
+                .or_insert((member, Vec::new()))
+                .1
+                .push(principal.clone());
+        }
+        groups
+            .into_values()
+            .map(|(member, principals)| {
+                let identities = match &class.identities {
+                    verdict::Identities::Only(_) => verdict::Identities::Only(principals),
+                    other => other.clone(),
+                };
+                (member, identities)
+            })
+            .collect()
+    }
 }
 
 /// An address in words, unique within a mesh.
 pub(super) fn service_address(name: &ObjectName, port: u16) -> Address {
-    Address { kind: AddressKind::Service, name: name.to_string(), port }
+    Address {
+        kind: AddressKind::Service,
+        name: name.to_string(),
+        port,
+    }
+}
+
+fn compare(_: &Comparison, _: Limits) -> Verdict {
+    panic!()
 }

@@ -14,7 +14,9 @@ use crate::mesh::{Mesh, Protocol, Service, Waypoint};
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Into<'a> {
     /// A waypoint; with the Service and port index when a Service's address was dialled.
-    Waypoint { service: Option<(&'a Service, usize)> },
+    Waypoint {
+        service: Option<(&'a Service, usize)>,
+    },
     /// The server's sidecar.
     Sidecar { dial: Dial },
     /// The ztunnel of the server's node.
@@ -33,18 +35,30 @@ pub(super) struct Leg<'a> {
 impl Leg<'_> {
     pub(super) fn seen(&self, mesh: &Mesh, caller: &Caller, server: Server) -> Seen {
         let workload = mesh.workload(server.workload);
-        let pod = || IpSeen::Of { owner: workload.name.to_string(), among: Vec::new() };
+        let pod = || IpSeen::Of {
+            owner: workload.name.to_string(),
+            among: Vec::new(),
+        };
         let destination_ip = match self.into {
-            Into::Waypoint { service: Some((service, _)) } => {
-                service.addresses.first().and_then(|address| address.parse().ok()).map_or_else(
-                    || IpSeen::Of { owner: format!("Service {}", service.name), among: Vec::new() },
+            Into::Waypoint {
+                service: Some((service, _)),
+            } => service
+                .addresses
+                .first()
+                .and_then(|address| address.parse().ok())
+                .map_or_else(
+                    || IpSeen::Of {
+                        owner: format!("Service {}", service.name),
+                        among: Vec::new(),
+                    },
                     IpSeen::Fixed,
-                )
-            }
+                ),
             _ => pod(),
         };
         let port = match self.into {
-            Into::Waypoint { service: Some((service, port)) } => service.ports[port].port,
+            Into::Waypoint {
+                service: Some((service, port)),
+            } => service.ports[port].port,
             _ => server.port,
         };
         Seen {
@@ -62,7 +76,9 @@ impl Leg<'_> {
     fn principal(&self, mesh: &Mesh, caller: &Caller) -> PrincipalSeen {
         match (self.transport, self.from_waypoint) {
             (Transport::Plain, _) => PrincipalSeen::None,
-            (_, Some(waypoint)) => PrincipalSeen::Fixed(waypoint.principal(&mesh.settings.trust_domain)),
+            (_, Some(waypoint)) => {
+                PrincipalSeen::Fixed(waypoint.principal(&mesh.settings.trust_domain))
+            }
             (_, None) if caller.principal.is_none() => PrincipalSeen::None,
             (_, None) => PrincipalSeen::Callers,
         }
@@ -91,22 +107,37 @@ impl Leg<'_> {
 
     fn sni(&self, mesh: &Mesh) -> SniSeen {
         match (self.into, self.transport) {
-            (Into::Sidecar { dial: Dial::Service { service, port } }, Transport::MutualTls) => {
+            (
+                Into::Sidecar {
+                    dial: Dial::Service { service, port },
+                },
+                Transport::MutualTls,
+            ) => {
                 let service = mesh.service(service);
-                SniSeen::Fixed(format!("outbound_.{}_._.{}", service.ports[port].port, service.host()))
+                SniSeen::Fixed(format!(
+                    "outbound_.{}_._.{}",
+                    service.ports[port].port,
+                    service.host()
+                ))
             }
             (Into::Sidecar { .. }, Transport::MutualTls) => SniSeen::AsSent,
-            (Into::Sidecar { .. }, Transport::Plain) if self.chain == Some(Chain::Tcp) => SniSeen::AsSent,
-            (Into::Waypoint { service: Some((service, port)) }, _)
-                if service.ports[port].protocol == Protocol::Tls =>
-            {
+            (Into::Sidecar { .. }, Transport::Plain) if self.chain == Some(Chain::Tcp) => {
                 SniSeen::AsSent
             }
+            (
+                Into::Waypoint {
+                    service: Some((service, port)),
+                },
+                _,
+            ) if service.ports[port].protocol == Protocol::Tls => SniSeen::AsSent,
             _ => SniSeen::None,
         }
     }
 }
 
 fn waypoint_address(waypoint: &Waypoint) -> IpSeen {
-    IpSeen::Of { owner: waypoint.name.to_string(), among: Vec::new() }
+    IpSeen::Of {
+        owner: waypoint.name.to_string(),
+        among: Vec::new(),
+    }
 }

@@ -10,8 +10,13 @@ use castoff_authz::verdict::{Finding, Proved, UndecidedReason, Witness};
 
 /// `GET /admin from cluster.local/ns/web/sa/front`, or `a connection from …`.
 pub fn request(request: &Request) -> String {
-    let from = request.principal.as_deref().unwrap_or("a caller without identity");
-    let Some(http) = &request.http else { return format!("a connection from {from}") };
+    let from = request
+        .principal
+        .as_deref()
+        .unwrap_or("a caller without identity");
+    let Some(http) = &request.http else {
+        return format!("a connection from {from}");
+    };
     let mut text = format!("{} {} from {from}", http.method, http.path);
     if !http.host.is_empty() {
         text.push_str(&format!(", host {}", http.host));
@@ -20,8 +25,11 @@ pub fn request(request: &Request) -> String {
         text.push_str(&format!(", header {name}: {value}"));
     }
     if let Some(token) = &http.token {
-        let claims: Vec<String> =
-            token.claims.iter().map(|(path, values)| format!("{}={}", path.join("."), values.join(","))).collect();
+        let claims: Vec<String> = token
+            .claims
+            .iter()
+            .map(|(path, values)| format!("{}={}", path.join("."), values.join(",")))
+            .collect();
         text.push_str(&format!(", token {}", claims.join(" ")));
     }
     text
@@ -37,11 +45,22 @@ pub fn decision(decision: &Decision, path: &EnforcementPath) -> String {
     let Some(deciding) = decision.deciding() else {
         return format!("{outcome}, nothing on the way enforces anything");
     };
-    let Some(point) = path.points.get(deciding.point) else { return outcome.to_owned() };
+    let Some(point) = path.points.get(deciding.point) else {
+        return outcome.to_owned();
+    };
     let place = match &point.kind {
-        PointKind::Envoy { proxy: Proxy::Sidecar, .. } => format!("the sidecar of {}", point.name),
-        PointKind::Envoy { proxy: Proxy::Waypoint, .. } => format!("the waypoint {}", point.name),
-        PointKind::Envoy { proxy: Proxy::Gateway, .. } => format!("the gateway {}", point.name),
+        PointKind::Envoy {
+            proxy: Proxy::Sidecar,
+            ..
+        } => format!("the sidecar of {}", point.name),
+        PointKind::Envoy {
+            proxy: Proxy::Waypoint,
+            ..
+        } => format!("the waypoint {}", point.name),
+        PointKind::Envoy {
+            proxy: Proxy::Gateway,
+            ..
+        } => format!("the gateway {}", point.name),
         PointKind::Ztunnel => format!("the ztunnel of {}", point.name),
         PointKind::NetworkPolicy { .. } => format!("the NetworkPolicies of {}", point.name),
         PointKind::Stop { reason } => format!("{} ({reason})", point.name),
@@ -56,8 +75,12 @@ fn because(because: &Because) -> String {
         Because::IdentityRequired => ": mutual TLS is required and no identity is seen".to_owned(),
         Because::NetworkPolicy { entry: Some(entry) } => format!(": entry {} admits it", entry + 1),
         Because::NetworkPolicy { entry: None } => ": no entry admits it".to_owned(),
-        Because::TokenRefused(TokenRefusal::UnknownIssuer) => ": no rule names the token's issuer".to_owned(),
-        Because::TokenRefused(TokenRefusal::Audience) => ": the token has another audience".to_owned(),
+        Because::TokenRefused(TokenRefusal::UnknownIssuer) => {
+            ": no rule names the token's issuer".to_owned()
+        }
+        Because::TokenRefused(TokenRefusal::Audience) => {
+            ": the token has another audience".to_owned()
+        }
         Because::TokenRefused(TokenRefusal::Invalid) => ": the token is not valid".to_owned(),
         Because::Custom { rule, refused } => {
             let why = match refused {
@@ -69,7 +92,10 @@ fn because(because: &Because) -> String {
             format!(" by {} ({why})", rule_name(rule))
         }
         Because::DeniedBy(rule) | Because::AllowedBy(rule) => format!(" by {}", rule_name(rule)),
-        Because::NoAllowMatches { tried, without_rules } => {
+        Because::NoAllowMatches {
+            tried,
+            without_rules,
+        } => {
             let mut names: Vec<String> = tried.iter().map(|rule| rule.policy.to_string()).collect();
             names.extend(without_rules.iter().map(ToString::to_string));
             names.sort();
@@ -86,12 +112,23 @@ fn rule_name(rule: &RuleTrace) -> String {
 }
 
 /// A witness in two or three lines.
-pub fn witness(witness: &Witness, baseline: &[EnforcementPath], present: &[EnforcementPath]) -> Vec<String> {
-    let mut lines = vec![format!("{} to {}", request(&witness.request), witness.address)];
+pub fn witness(
+    witness: &Witness,
+    baseline: &[EnforcementPath],
+    present: &[EnforcementPath],
+) -> Vec<String> {
+    let mut lines = vec![format!(
+        "{} to {}",
+        request(&witness.request),
+        witness.address
+    )];
     lines.extend(side("before", &witness.before, baseline, witness));
     lines.extend(side("now", &witness.after, present, witness));
     if !witness.if_accepted_by.is_empty() {
-        lines.push(format!("if {} accepts it", witness.if_accepted_by.join(" and ")));
+        lines.push(format!(
+            "if {} accepts it",
+            witness.if_accepted_by.join(" and ")
+        ));
     }
     lines
 }
@@ -103,16 +140,24 @@ fn side<'a>(
     paths: &'a [EnforcementPath],
     witness: &'a Witness,
 ) -> impl Iterator<Item = String> + 'a {
-    let at_address =
-        |index: &usize| paths.get(*index).is_some_and(|path| path.address == witness.address);
+    let at_address = |index: &usize| {
+        paths
+            .get(*index)
+            .is_some_and(|path| path.address == witness.address)
+    };
     let any_there = decisions.iter().any(|(index, _)| at_address(index));
-    decisions.iter().filter(move |(index, _)| !any_there || at_address(index)).filter_map(
-        move |(index, one)| {
+    decisions
+        .iter()
+        .filter(move |(index, _)| !any_there || at_address(index))
+        .filter_map(move |(index, one)| {
             let path = paths.get(*index)?;
-            let by = if path.address == witness.address { String::new() } else { format!(" by {}", path.address) };
+            let by = if path.address == witness.address {
+                String::new()
+            } else {
+                format!(" by {}", path.address)
+            };
             Some(format!("{when}{by}: {}", decision(one, path)))
-        },
-    )
+        })
 }
 
 /// Why a direction is not decided, in lines.
@@ -126,12 +171,24 @@ pub fn undecided(finding: &Finding) -> Vec<String> {
         )],
         Finding::Undecided(undecided) => {
             let mut lines = vec![match &undecided.reason {
-                UndecidedReason::Unknown { questions, example, address } => format!(
+                UndecidedReason::Unknown {
+                    questions,
+                    example,
+                    address,
+                } => format!(
                     "hangs on {}: {} to {address}",
-                    questions.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and "),
+                    questions
+                        .iter()
+                        .map(ToString::to_string)
+                        .collect::<Vec<_>>()
+                        .join(" and "),
                     request(example)
                 ),
-                UndecidedReason::AddressesNotKnown { owners, example, address } => format!(
+                UndecidedReason::AddressesNotKnown {
+                    owners,
+                    example,
+                    address,
+                } => format!(
                     "hangs on the addresses of {}: {} to {address}",
                     owners.join(" and "),
                     request(example)
@@ -139,12 +196,17 @@ pub fn undecided(finding: &Finding) -> Vec<String> {
                 UndecidedReason::TooLarge { limit } => format!("too large: {limit}"),
             }];
             if let Proved::Outside { attributes, .. } = &undecided.proved {
-                let region: Vec<String> =
-                    attributes.iter().map(|(name, values)| format!("{name} {}", values.join(", "))).collect();
+                let region: Vec<String> = attributes
+                    .iter()
+                    .map(|(name, values)| format!("{name} {}", values.join(", ")))
+                    .collect();
                 lines.push(if region.is_empty() {
                     "nothing else differs".to_owned()
                 } else {
-                    format!("proved the same for all requests outside {}", region.join("; "))
+                    format!(
+                        "proved the same for all requests outside {}",
+                        region.join("; ")
+                    )
                 });
             }
             lines

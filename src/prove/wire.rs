@@ -6,16 +6,16 @@
 
 use castoff_authz::path::{IpSeen, Point, PointKind, PortSeen, Seen};
 
-use super::network::{HBONE_PORT, NetworkPolicies, Pods};
+use super::network::{HBONE_PORT, NetworkPolicies, Party, Pods};
 use super::{Hop, Server, Transport};
 use crate::mesh::{Mesh, Waypoint};
 use crate::snapshot::{Labels, ObjectName};
 
-/// Points of a path, NetworkPolicies included. `sender` is `None` for the outside.
+/// Points of a path, NetworkPolicies included.
 pub fn points(
     mesh: &Mesh,
     network: &NetworkPolicies<'_>,
-    sender: Option<Pods<'_>>,
+    sender: Party<'_>,
     hops: Vec<Hop>,
     server: Server,
 ) -> Vec<Point> {
@@ -29,7 +29,11 @@ pub fn points(
         ports: &workload.ports,
     };
     let mut points = Vec::new();
-    let mut from = Sender { pods: sender, name: "the caller".to_owned(), is_caller: true };
+    let mut from = Sender {
+        party: sender,
+        name: "the caller".to_owned(),
+        is_caller: true,
+    };
     let mut waypoint_labels = Vec::with_capacity(hops.len());
     let mut reached_server = false;
     let waypoints: Vec<Option<&Waypoint>> = hops.iter().map(|hop| waypoint_of(mesh, hop)).collect();
@@ -41,24 +45,43 @@ pub fn points(
         let receiver = match (waypoint, labels.as_slice().first()) {
             (Some(waypoint), Some(waypoint_labels)) => {
                 labels.next();
-                Pods { namespace: &waypoint.name.namespace, labels: waypoint_labels, ports: &[] }
+                Pods {
+                    namespace: &waypoint.name.namespace,
+                    labels: waypoint_labels,
+                    ports: &[],
+                }
             }
             _ => server_pods,
         };
-        let port = if hop.transport == Transport::Hbone { HBONE_PORT } else { server.port };
+        let port = if hop.transport == Transport::Hbone {
+            HBONE_PORT
+        } else {
+            server.port
+        };
         reached_server |= waypoint.is_none();
         leg(&mut points, network, &from, receiver, &hop.point.name, port);
-        from = Sender { pods: Some(receiver), name: hop.point.name.clone(), is_caller: false };
+        from = Sender {
+            party: Party::Pods(receiver),
+            name: hop.point.name.clone(),
+            is_caller: false,
+        };
         points.push(hop.point);
     }
     if !reached_server {
-        leg(&mut points, network, &from, server_pods, &workload.name.to_string(), server.port);
+        leg(
+            &mut points,
+            network,
+            &from,
+            server_pods,
+            &workload.name.to_string(),
+            server.port,
+        );
     }
     points
 }
 
 struct Sender<'a> {
-    pods: Option<Pods<'a>>,
+    party: Party<'a>,
     name: String,
     is_caller: bool,
 }
@@ -71,17 +94,30 @@ fn leg(
     receiver_name: &str,
     port: u16,
 ) {
-    let outgoing = from.pods.and_then(|pods| network.egress(pods, receiver).map(|admits| (&from.name, admits)));
-    let incoming = network.ingress(receiver, from.pods).map(|admits| (receiver_name, admits));
-    let outgoing = outgoing.map(|(name, admits)| (name.as_str(), admits));
+    let outgoing = match from.party {
+        Party::Pods(pods) => network
+            .egress(pods, receiver)
+            .map(|admits| (from.name.as_str(), admits)),
+        Party::Outside | Party::Anybody => None,
+    };
+    let incoming = network
+        .ingress(receiver, from.party)
+        .map(|admits| (receiver_name, admits));
     for (name, admits) in outgoing.into_iter().chain(incoming) {
         let mut point = Point::new(PointKind::NetworkPolicy { admits }, name);
         let source_ip = if from.is_caller {
             IpSeen::Callers
         } else {
-            IpSeen::Of { owner: from.name.clone(), among: Vec::new() }
+            IpSeen::Of {
+                owner: from.name.clone(),
+                among: Vec::new(),
+            }
         };
-        point.seen = Seen { source_ip, destination_port: PortSeen::Fixed(port), ..Seen::as_sent() };
+        point.seen = Seen {
+            source_ip,
+            destination_port: PortSeen::Fixed(port),
+            ..Seen::as_sent()
+        };
         points.push(point);
     }
 }
@@ -91,7 +127,8 @@ fn waypoint_of<'a>(mesh: &'a Mesh, hop: &Hop) -> Option<&'a Waypoint> {
         return None;
     }
     let (namespace, name) = hop.point.name.split_once('/')?;
-    mesh.waypoint_named(&ObjectName::new(namespace, name)).map(|(_, waypoint)| waypoint)
+    mesh.waypoint_named(&ObjectName::new(namespace, name))
+        .map(|(_, waypoint)| waypoint)
 }
 
 /// Labels of a waypoint's pods: as read, or as istiod's template sets them
@@ -100,8 +137,14 @@ fn pod_labels(mesh: &Mesh, waypoint: &Waypoint) -> Labels {
     match waypoint.workload.map(|id| mesh.workload(id)) {
         Some(workload) => workload.generations[0].labels.clone(),
         None => [
-            ("gateway.networking.k8s.io/gateway-name", waypoint.name.name.as_str()),
-            ("gateway.networking.k8s.io/gateway-class-name", waypoint.class.as_str()),
+            (
+                "gateway.networking.k8s.io/gateway-name",
+                waypoint.name.name.as_str(),
+            ),
+            (
+                "gateway.networking.k8s.io/gateway-class-name",
+                waypoint.class.as_str(),
+            ),
             ("gateway.istio.io/managed", "istio.io-mesh-controller"),
             ("istio.io/dataplane-mode", "none"),
         ]
@@ -109,4 +152,24 @@ fn pod_labels(mesh: &Mesh, waypoint: &Waypoint) -> Labels {
         .chain(waypoint.labels.iter())
         .collect(),
     }
+}
+
+/// Namespace and pod labels of every waypoint that may stand before a server.
+pub fn waypoint_labels(mesh: &Mesh, server: Server) -> Vec<(String, Labels)> {
+    let by_service = mesh
+        .services_of(server.workload)
+        .filter_map(|(_, service)| service.binding.waypoint());
+    let by_pod = mesh
+        .workload_binding(server.workload, server.generation)
+        .waypoint();
+    let ids: std::collections::BTreeSet<_> = by_service.chain(by_pod).collect();
+    ids.into_iter()
+        .map(|id| mesh.waypoint(id))
+        .map(|waypoint| {
+            (
+                waypoint.name.namespace.to_string(),
+                pod_labels(mesh, waypoint),
+            )
+        })
+        .collect()
 }

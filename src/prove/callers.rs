@@ -1,0 +1,176 @@
+//! Callers grouped by how they arrive: thousands of workloads, a handful of classes.
+//!
+//! In: the two states. Out: [`CallerClass`]es that cover every workload, every other identity of
+//! the trust domain, and outsiders. Invariant: waypoints are left out: that a waypoint reaches the
+//! pods behind it is meant, and is told apart.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use castoff_authz::verdict::Identities;
+
+use super::rows::States;
+use super::{Caller, CallerMode};
+use crate::mesh::{Mesh, Role, WorkloadId};
+use crate::snapshot::ObjectName;
+
+/// The callers that arrive alike, before and now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CallerClass {
+    /// How they arrived in the baseline.
+    pub before: CallerMode,
+    /// How they arrive now.
+    pub now: CallerMode,
+    /// Their identities.
+    pub identities: Identities,
+    /// Who, one by one, where that matters (NetworkPolicies).
+    pub members: Vec<Member>,
+    /// In words.
+    pub words: &'static str,
+}
+
+/// One member of a class.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Member {
+    /// A workload, with its place in either state: workload and generation.
+    Workload {
+        /// Its identity, without `spiffe://`.
+        principal: String,
+        /// In the baseline.
+        before: (WorkloadId, usize),
+        /// Now.
+        now: (WorkloadId, usize),
+    },
+    /// Identities that no workload has.
+    OtherIdentities,
+    /// Callers outside the cluster or without identity.
+    Outsiders,
+}
+
+impl Member {
+    /// Its places in the baseline and now.
+    pub fn places(&self) -> (Option<(WorkloadId, usize)>, Option<(WorkloadId, usize)>) {
+        match self {
+            Self::Workload { before, now, .. } => (Some(*before), Some(*now)),
+            Self::OtherIdentities | Self::Outsiders => (None, None),
+        }
+    }
+}
+
+/// All classes, in a fixed order.
+pub fn classes(states: &States<'_>) -> Vec<CallerClass> {
+    let trust_domain = states.present.settings.trust_domain.as_str();
+    let waypoints: BTreeSet<String> = states
+        .present
+        .waypoints
+        .iter()
+        .map(|waypoint| waypoint.principal(trust_domain))
+        .collect();
+    let mut by_modes: BTreeMap<(CallerMode, CallerMode), Vec<Member>> = BTreeMap::new();
+    let before_by_name = by_name(states.baseline);
+    for (index, workload) in states.present.workloads.iter().enumerate() {
+        if matches!(
+            workload.role,
+            Role::Waypoint(_) | Role::Ztunnel | Role::CniAgent | Role::ControlPlane
+        ) {
+            continue;
+        }
+        let principal = workload.principal(trust_domain);
+        if waypoints.contains(&principal) {
+            continue;
+        }
+        let now_id = WorkloadId(index);
+        // A caller that is new has nothing to lose and is compared with itself.
+        let (before_mesh, before_id) = match before_by_name.get(&workload.name) {
+            Some(id) => (states.baseline, *id),
+            None => continue,
+        };
+        for (before_generation, was) in before_mesh
+            .workload(before_id)
+            .generations
+            .iter()
+            .enumerate()
+        {
+            for (now_generation, is) in workload.generations.iter().enumerate() {
+                let before = Caller::mode_of(&before_mesh.workload(before_id).role, was.mode);
+                let now = Caller::mode_of(&workload.role, is.mode);
+                by_modes
+                    .entry((before, now))
+                    .or_default()
+                    .push(Member::Workload {
+                        principal: principal.clone(),
+                        before: (before_id, before_generation),
+                        now: (now_id, now_generation),
+                    });
+            }
+        }
+    }
+    let known: BTreeSet<String> = states
+        .present
+        .workloads
+        .iter()
+        .map(|workload| workload.principal(trust_domain))
+        .chain(waypoints)
+        .collect();
+    let mut classes = Vec::new();
+    for ((before, now), members) in by_modes {
+        // Workloads outside the mesh have no identity: they are told apart from outsiders only by
+        // what NetworkPolicies see of them.
+        let identities = if before == CallerMode::Plain && now == CallerMode::Plain {
+            Identities::Nobody
+        } else {
+            Identities::Only(principals(&members))
+        };
+        let plain = identities == Identities::Nobody;
+        let words = if plain {
+            "workloads outside the mesh"
+        } else {
+            "workloads of the mesh"
+        };
+        classes.push(CallerClass {
+            before,
+            now,
+            identities,
+            members,
+            words,
+        });
+        if !plain && before != CallerMode::Plain && now != CallerMode::Plain {
+            classes.push(CallerClass {
+                before,
+                now,
+                identities: Identities::OfTrustDomain {
+                    trust_domain: trust_domain.to_owned(),
+                    but: known.iter().cloned().collect(),
+                },
+                members: vec![Member::OtherIdentities],
+                words: "any other identity",
+            });
+        }
+    }
+    classes.push(CallerClass {
+        before: CallerMode::Plain,
+        now: CallerMode::Plain,
+        identities: Identities::Nobody,
+        members: vec![Member::Outsiders],
+        words: "outsiders",
+    });
+    classes
+}
+
+fn principals(members: &[Member]) -> Vec<String> {
+    let set: BTreeSet<String> = members
+        .iter()
+        .filter_map(|member| match member {
+            Member::Workload { principal, .. } => Some(principal.clone()),
+            _ => None,
+        })
+        .collect();
+    set.into_iter().collect()
+}
+
+fn by_name(mesh: &Mesh) -> BTreeMap<&ObjectName, WorkloadId> {
+    mesh.workloads
+        .iter()
+        .enumerate()
+        .map(|(index, workload)| (&workload.name, WorkloadId(index)))
+        .collect()
+}
