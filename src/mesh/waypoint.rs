@@ -1,10 +1,14 @@
 //! Waypoints, and who uses which.
 
+use std::collections::BTreeMap;
+
+use serde_json::Value;
 use smol_str::SmolStr;
 
-use super::{WaypointId, WorkloadId};
+use super::workload::{Role, Workload};
+use super::{Namespace, WaypointId, WorkloadId};
 use crate::api::cluster::LabelSelector;
-use crate::snapshot::{Labels, ObjectName, Origin};
+use crate::snapshot::{Kind, Labels, Object, ObjectName, Origin, Snapshot};
 
 /// Which traffic a waypoint takes (`istio.io/waypoint-for`; default service).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -132,5 +136,157 @@ impl WaypointBinding {
             Self::Bound { waypoint, .. } => Some(*waypoint),
             _ => None,
         }
+    }
+}
+
+/// Which traffic a binding is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Traffic {
+    /// To a Service's address.
+    ToServices,
+    /// To a pod's address.
+    ToPods,
+}
+
+/// Resolves `istio.io/use-waypoint` labels
+/// (istio pilot/pkg/serviceregistry/ambient/waypoints.go `fetchWaypointForTarget`).
+pub(super) struct Binder<'a> {
+    pub(super) waypoints: &'a [Waypoint],
+    pub(super) by_name: &'a BTreeMap<ObjectName, WaypointId>,
+    pub(super) namespaces: &'a BTreeMap<SmolStr, Namespace>,
+}
+
+impl Binder<'_> {
+    /// The object's own label, else its namespace's; the two are never merged.
+    pub(super) fn bind(&self, namespace: &str, labels: &Labels, traffic: Traffic) -> WaypointBinding {
+        let of_namespace = self.namespaces.get(namespace).map(|one| &one.labels);
+        let (labels, source) = match (labels.get(USE_WAYPOINT), of_namespace) {
+            (Some(_), _) => (labels, BindingSource::Object),
+            (None, Some(labels)) => (labels, BindingSource::Namespace),
+            (None, None) => return WaypointBinding::Unbound,
+        };
+        let Some(name) = labels.get(USE_WAYPOINT) else { return WaypointBinding::Unbound };
+        if name == "none" {
+            return WaypointBinding::OptedOut;
+        }
+        let wanted = ObjectName::new(labels.get(USE_WAYPOINT_NAMESPACE).unwrap_or(namespace), name);
+        let broken = |reason| WaypointBinding::Broken { wanted: wanted.clone(), source, reason };
+        let Some(id) = self.by_name.get(&wanted) else { return broken(BindingFault::Missing) };
+        let waypoint = &self.waypoints[id.0];
+        if !waypoint.has_address {
+            return broken(BindingFault::NotReady);
+        }
+        if !self.allows(waypoint, namespace) {
+            return broken(BindingFault::NotAllowed);
+        }
+        let takes = match traffic {
+            Traffic::ToServices => waypoint.serves_services(),
+            Traffic::ToPods => matches!(waypoint.traffic_type, TrafficType::Workload | TrafficType::All),
+        };
+        if takes { WaypointBinding::Bound { waypoint: *id, source } } else { broken(BindingFault::OtherTraffic) }
+    }
+
+    fn allows(&self, waypoint: &Waypoint, namespace: &str) -> bool {
+        match &waypoint.allowed {
+            AllowedNamespaces::Same => waypoint.name.namespace == namespace,
+            AllowedNamespaces::All => true,
+            AllowedNamespaces::Selector(selector) => {
+                let mut labels = self.namespaces.get(namespace).map(|one| one.labels.clone()).unwrap_or_default();
+                labels.set("kubernetes.io/metadata.name", namespace);
+                selector.matches(&labels)
+            }
+        }
+    }
+
+    /// `istio.io/ingress-use-waypoint`: the Service's label wins over the namespace's.
+    pub(super) fn ingress_uses_waypoint(&self, namespace: &str, labels: &Labels) -> bool {
+        let of_namespace = self.namespaces.get(namespace).and_then(|one| one.labels.get(INGRESS_USE_WAYPOINT));
+        labels.get(INGRESS_USE_WAYPOINT).or(of_namespace) == Some("true")
+    }
+}
+
+const USE_WAYPOINT: &str = "istio.io/use-waypoint";
+const USE_WAYPOINT_NAMESPACE: &str = "istio.io/use-waypoint-namespace";
+const INGRESS_USE_WAYPOINT: &str = "istio.io/ingress-use-waypoint";
+
+/// Every Gateway whose class is a waypoint's.
+pub(super) fn build(snapshot: &Snapshot, workloads: &[Workload]) -> Vec<Waypoint> {
+    let classes: BTreeMap<&str, &str> = snapshot
+        .resources(Kind::GatewayClass)
+        .iter()
+        .filter_map(|class| {
+            Some((class.metadata.name.as_str(), class.body.pointer("/spec/controllerName")?.as_str()?))
+        })
+        .collect();
+    let pods: BTreeMap<&ObjectName, WorkloadId> = workloads
+        .iter()
+        .enumerate()
+        .filter_map(|(index, workload)| match &workload.role {
+            Role::Waypoint(gateway) => Some((gateway, WorkloadId(index))),
+            _ => None,
+        })
+        .collect();
+    snapshot
+        .resources(Kind::Gateway)
+        .iter()
+        .filter_map(|gateway| {
+            let class = gateway.body.pointer("/spec/gatewayClassName")?.as_str()?;
+            is_waypoint_class(class, classes.get(class).copied()).then(|| waypoint(gateway, class, &pods))
+        })
+        .collect()
+}
+
+fn is_waypoint_class(class: &str, controller: Option<&str>) -> bool {
+    class == "istio-waypoint"
+        || class == "istio-agentgateway-waypoint"
+        || controller == Some("istio.io/mesh-controller")
+        || controller == Some("istio.io/agentgateway-waypoint-controller")
+}
+
+fn waypoint(gateway: &Object<Value>, class: &str, pods: &BTreeMap<&ObjectName, WorkloadId>) -> Waypoint {
+    let name = gateway.object_name();
+    let traffic_type = match gateway.metadata.labels.get("istio.io/waypoint-for") {
+        Some("workload") => TrafficType::Workload,
+        Some("all") => TrafficType::All,
+        Some("none") => TrafficType::None,
+        _ => TrafficType::Service,
+    };
+    let listeners = gateway.body.pointer("/spec/listeners").and_then(Value::as_array);
+    let allowed = listeners
+        .into_iter()
+        .flatten()
+        .find(|listener| listener["protocol"] == "HBONE" || listener["port"] == 15008)
+        .and_then(|listener| listener.pointer("/allowedRoutes/namespaces"))
+        .map_or(AllowedNamespaces::Same, |namespaces| match namespaces["from"].as_str() {
+            Some("All") => AllowedNamespaces::All,
+            Some("Selector") => AllowedNamespaces::Selector(
+                serde_json::from_value(namespaces["selector"].clone()).unwrap_or_default(),
+            ),
+            _ => AllowedNamespaces::Same,
+        });
+    let has_address =
+        gateway.body.pointer("/status/addresses").and_then(Value::as_array).is_some_and(|list| !list.is_empty());
+    let programmed = gateway
+        .body
+        .pointer("/status/conditions")
+        .and_then(Value::as_array)
+        .and_then(|conditions| conditions.iter().find(|condition| condition["type"] == "Programmed"))
+        .map(|condition| condition["status"] == "True");
+    Waypoint {
+        class: class.into(),
+        labels: gateway.metadata.labels.clone(),
+        origin: gateway.origin.clone(),
+        traffic_type,
+        allowed,
+        has_address,
+        programmed,
+        service_account: gateway
+            .metadata
+            .annotations
+            .get("gateway.istio.io/service-account")
+            .unwrap_or(&name.name)
+            .into(),
+        workload: pods.get(&name).copied(),
+        name,
     }
 }

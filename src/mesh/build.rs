@@ -1,0 +1,187 @@
+//! Builds the mesh from a snapshot, part by part.
+//!
+//! In: a [`Snapshot`]. Out: [`Mesh`]. Invariant: parts are built in the order in which they rest
+//! on each other: settings, namespaces, workloads, waypoints, Services, policies.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use smol_str::SmolStr;
+
+use super::injection::{NEVER_INJECTED, Rules};
+use super::namespace::{Injection, Namespace};
+use super::workload::{DataPlaneMode, Role, Workload};
+use super::{
+    ControlPlane, Distribution, Index, Mesh, ServiceId, Version, WaypointId, WorkloadId, backends, control_plane,
+    policies, routing, settings, waypoint, workloads,
+};
+use crate::snapshot::{Object, Snapshot};
+
+/// What a user knows better than the input shows.
+#[derive(Debug, Clone, Default)]
+pub struct MeshOverrides {
+    /// `--distribution`.
+    pub distribution: Option<Distribution>,
+    /// `--istio-version`, for all control planes.
+    pub istio_version: Option<Version>,
+}
+
+impl Mesh {
+    /// Builds the model.
+    pub fn build(snapshot: &Snapshot, overrides: &MeshOverrides) -> Self {
+        let mut control_planes = control_plane::control_planes(snapshot);
+        if let Some(version) = &overrides.istio_version {
+            for one in &mut control_planes {
+                one.version = Some(version.clone());
+            }
+        }
+        let mut gaps = snapshot.gaps.clone();
+        let settings = settings::read(snapshot, &control_planes, &mut gaps);
+        let namespaces = namespaces(snapshot, &settings, &control_planes);
+        let rules = Rules {
+            namespaces: &namespaces,
+            injects_by_default: settings.injects_by_default,
+            ambient_installed: snapshot.owners.iter().any(|owner| {
+                owner.kind == "DaemonSet"
+                    && owner.body.template().is_some_and(|template| template.metadata.labels.has("app", "ztunnel"))
+            }),
+            injects_hbone: settings
+                .proxy_metadata
+                .get("ISTIO_META_ENABLE_HBONE")
+                .is_some_and(|value| value == "true"),
+        };
+        let workloads = workloads::build(snapshot, &rules);
+        let waypoints = waypoint::build(snapshot, &workloads);
+        let waypoints_by_name: BTreeMap<_, _> = waypoints
+            .iter()
+            .enumerate()
+            .map(|(index, waypoint)| (waypoint.name.clone(), WaypointId(index)))
+            .collect();
+        let binder = waypoint::Binder { waypoints: &waypoints, by_name: &waypoints_by_name, namespaces: &namespaces };
+        let workloads_by_namespace = by_namespace(&workloads);
+        let services = backends::build(snapshot, &workloads, &workloads_by_namespace, &binder);
+        let mut services_by_workload: BTreeMap<WorkloadId, Vec<ServiceId>> = BTreeMap::new();
+        for (index, service) in services.iter().enumerate() {
+            let behind: BTreeSet<WorkloadId> = service.backends.iter().map(|backend| backend.workload).collect();
+            for workload in behind {
+                services_by_workload.entry(workload).or_default().push(ServiceId(index));
+            }
+        }
+        let mesh_nodes = mesh_nodes(&workloads);
+        let ztunnel = control_plane::daemon_set(snapshot, ("app", "ztunnel"), &workloads, &mesh_nodes);
+        let cni_agent = control_plane::daemon_set(snapshot, ("k8s-app", "istio-cni-node"), &workloads, &mesh_nodes);
+        let policies = policies::read(snapshot);
+        Self {
+            distribution: overrides.distribution.unwrap_or_else(|| control_plane::distribution(&control_planes)),
+            revision_tags: control_plane::revision_tags(snapshot),
+            ztunnel,
+            cni_agent,
+            authorization_policies: policies.authorization,
+            request_authentications: policies.request_authentication,
+            peer_authentications: policies.peer_authentication,
+            extension_policies: policies.extensions,
+            traffic: routing::read(snapshot),
+            gaps,
+            seen_kinds: snapshot.seen_kinds.clone(),
+            index: Index {
+                workloads_by_namespace,
+                services_by_name: services
+                    .iter()
+                    .enumerate()
+                    .map(|(index, service)| (service.name.clone(), ServiceId(index)))
+                    .collect(),
+                services_by_workload,
+                waypoints_by_name,
+            },
+            settings,
+            control_planes,
+            namespaces,
+            workloads,
+            services,
+            waypoints,
+        }
+    }
+}
+
+fn by_namespace(workloads: &[Workload]) -> BTreeMap<SmolStr, Vec<WorkloadId>> {
+    let mut map: BTreeMap<SmolStr, Vec<WorkloadId>> = BTreeMap::new();
+    for (index, workload) in workloads.iter().enumerate() {
+        map.entry(workload.name.namespace.clone()).or_default().push(WorkloadId(index));
+    }
+    map
+}
+
+/// Nodes that run pods of the mesh.
+fn mesh_nodes(workloads: &[Workload]) -> BTreeSet<SmolStr> {
+    workloads
+        .iter()
+        .filter(|workload| workload.role == Role::Application)
+        .flat_map(|workload| &workload.generations)
+        .filter(|generation| generation.mode != DataPlaneMode::None)
+        .flat_map(|generation| &generation.pods)
+        .map(|pod| pod.node.clone())
+        .filter(|node| !node.is_empty())
+        .collect()
+}
+
+fn namespaces(
+    snapshot: &Snapshot,
+    settings: &super::MeshSettings,
+    control_planes: &[ControlPlane],
+) -> BTreeMap<SmolStr, Namespace> {
+    let system = |name: &str| {
+        NEVER_INJECTED.contains(&name)
+            || name == settings.root_namespace
+            || control_planes.iter().any(|one| one.object.name.namespace == name)
+    };
+    let mut map: BTreeMap<SmolStr, Namespace> = BTreeMap::new();
+    for object in &snapshot.namespaces {
+        let labels = object.metadata.labels.clone();
+        let injection = match (labels.get("istio-injection"), labels.get("istio.io/rev")) {
+            (Some("enabled"), _) => Injection::Enabled,
+            (Some("disabled"), _) => Injection::Disabled,
+            (None, Some(revision)) => Injection::Revision(revision.into()),
+            _ => Injection::Unlabelled,
+        };
+        let name = object.metadata.name.clone();
+        map.insert(
+            name.clone(),
+            Namespace {
+                ambient: labels.has("istio.io/dataplane-mode", "ambient"),
+                discovered: settings.discovery_selectors.is_empty()
+                    || settings.discovery_selectors.iter().any(|selector| selector.matches(&labels)),
+                system: system(&name),
+                name,
+                annotations: object.metadata.annotations.clone(),
+                origin: Some(object.origin.clone()),
+                injection,
+                labels,
+            },
+        );
+    }
+    for name in mentioned(snapshot) {
+        map.entry(name.clone()).or_insert_with(|| Namespace {
+            system: system(&name),
+            name,
+            labels: crate::snapshot::Labels::default(),
+            annotations: crate::snapshot::Labels::default(),
+            origin: None,
+            injection: Injection::Unlabelled,
+            ambient: false,
+            discovered: settings.discovery_selectors.is_empty(),
+        });
+    }
+    map
+}
+
+/// Namespaces that objects live in.
+fn mentioned(snapshot: &Snapshot) -> BTreeSet<SmolStr> {
+    fn names<T>(objects: &[Object<T>]) -> impl Iterator<Item = SmolStr> {
+        objects.iter().map(|object| object.metadata.namespace.clone())
+    }
+    names(&snapshot.pods)
+        .chain(names(&snapshot.services))
+        .chain(names(&snapshot.owners))
+        .chain(snapshot.resources.values().flat_map(|objects| names(objects)))
+        .filter(|name| !name.is_empty())
+        .collect()
+}

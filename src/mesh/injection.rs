@@ -1,0 +1,115 @@
+//! Which new pods get a sidecar, which are captured by ztunnel, and why.
+//!
+//! In: labels of namespaces and pods, revision tags, webhook selectors. Out: a mode with its
+//! reason. Invariant: the rules are the webhook's selectors, then the injector's own
+//! (istio manifests/charts/istio-control/istio-discovery/templates/mutatingwebhook.yaml,
+//! pkg/kube/inject/inject.go `injectRequired`), then the CNI agent's (cni/pkg/util).
+
+use std::collections::BTreeMap;
+
+use smol_str::SmolStr;
+
+use super::namespace::{Injection, Namespace};
+use super::workload::{DataPlaneMode, Role};
+use crate::api::pod::{Pod, PodSpec};
+use crate::snapshot::{Metadata, Object};
+
+/// Namespaces that the injector never touches (pkg/kube/inject/inject.go `IgnoredNamespaces`).
+pub(super) const NEVER_INJECTED: [&str; 4] = ["kube-system", "kube-public", "kube-node-lease", "local-path-storage"];
+
+/// What decides about new pods.
+pub(super) struct Rules<'a> {
+    pub(super) namespaces: &'a BTreeMap<SmolStr, Namespace>,
+    pub(super) injects_by_default: bool,
+    /// Whether there is a ztunnel, without which a label captures nothing.
+    pub(super) ambient_installed: bool,
+    /// Whether new sidecars accept HBONE.
+    pub(super) injects_hbone: bool,
+}
+
+/// The mode of new pods.
+pub(super) struct Next {
+    pub(super) mode: DataPlaneMode,
+    pub(super) reason: SmolStr,
+    pub(super) revision: SmolStr,
+}
+
+impl Rules<'_> {
+    pub(super) fn next_mode(&self, namespace: &str, metadata: &Metadata, spec: &PodSpec, role: &Role) -> Next {
+        if *role != Role::Application {
+            return next(DataPlaneMode::None, "not an application", "");
+        }
+        if let Some((revision, reason)) = self.injected(namespace, metadata, spec) {
+            return next(DataPlaneMode::Sidecar, &reason, &revision);
+        }
+        match self.enrolled(namespace, metadata, spec.host_network) {
+            Some(reason) => next(DataPlaneMode::Ambient, reason, ""),
+            None => next(DataPlaneMode::None, "neither injected nor enrolled", ""),
+        }
+    }
+
+    /// The revision that injects new pods, and by which label.
+    fn injected(&self, namespace: &str, metadata: &Metadata, spec: &PodSpec) -> Option<(SmolStr, String)> {
+        if NEVER_INJECTED.contains(&namespace) || spec.host_network {
+            return None;
+        }
+        let pod_label = metadata.labels.get("sidecar.istio.io/inject");
+        let opted_out = match pod_label {
+            Some(value) => value == "false",
+            None => metadata.annotations.get("sidecar.istio.io/inject").is_some_and(|value| value == "false"),
+        };
+        if opted_out {
+            return None;
+        }
+        let injection = self.namespaces.get(namespace).map_or(&Injection::Unlabelled, |one| &one.injection);
+        match injection {
+            Injection::Disabled => None,
+            Injection::Enabled => {
+                Some(("default".into(), format!("namespace {namespace} has istio-injection=enabled")))
+            }
+            Injection::Revision(revision) => {
+                Some((revision.clone(), format!("namespace {namespace} has istio.io/rev={revision}")))
+            }
+            Injection::Unlabelled => match (metadata.labels.get("istio.io/rev"), pod_label) {
+                (Some(revision), _) => {
+                    Some((revision.into(), format!("its pods have istio.io/rev={revision}")))
+                }
+                (None, Some("true")) => {
+                    Some(("default".into(), "its pods have sidecar.istio.io/inject=true".to_owned()))
+                }
+                _ if self.injects_by_default => {
+                    Some(("default".into(), "namespaces are injected by default".to_owned()))
+                }
+                _ => None,
+            },
+        }
+    }
+
+    fn enrolled(&self, namespace: &str, metadata: &Metadata, host_network: bool) -> Option<&'static str> {
+        if host_network || !self.ambient_installed {
+            return None;
+        }
+        match metadata.labels.get("istio.io/dataplane-mode") {
+            Some("ambient") => Some("its pods have istio.io/dataplane-mode=ambient"),
+            Some(_) => None,
+            None => self
+                .namespaces
+                .get(namespace)
+                .is_some_and(|one| one.ambient)
+                .then_some("its namespace has istio.io/dataplane-mode=ambient"),
+        }
+    }
+
+    /// Whether a running pod without sidecar is captured: the agent's own annotation where it is
+    /// there, else the labels that it acts on.
+    pub(super) fn is_captured(&self, pod: &Object<Pod>) -> bool {
+        match pod.metadata.annotations.get("ambient.istio.io/redirection") {
+            Some(state) => state == "enabled",
+            None => self.enrolled(&pod.metadata.namespace, &pod.metadata, pod.body.spec.host_network).is_some(),
+        }
+    }
+}
+
+fn next(mode: DataPlaneMode, reason: &str, revision: &str) -> Next {
+    Next { mode, reason: reason.into(), revision: revision.into() }
+}
