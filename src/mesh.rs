@@ -3,15 +3,23 @@
 //! In: [`crate::snapshot::Snapshot`]. Out: [`Mesh`], immutable, with indexes instead of scans.
 //! Invariant: nothing beyond this module looks at Kubernetes objects again, except to copy one.
 
+pub mod authorization;
+mod backends;
+mod build;
 pub mod control_plane;
+mod injection;
+pub mod mtls;
 pub mod namespace;
+mod policies;
 pub mod policy;
+pub mod routing;
 pub mod service;
 pub mod settings;
 pub mod traffic;
 pub mod version;
 pub mod waypoint;
 pub mod workload;
+mod workloads;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,6 +27,7 @@ use smol_str::SmolStr;
 
 use crate::snapshot::{Gap, Kind, ObjectName, Origin};
 
+pub use build::MeshOverrides;
 pub use control_plane::{ControlPlane, DaemonSetState, Distribution, RevisionTag};
 pub use namespace::{Injection, Namespace};
 pub use policy::{
@@ -154,36 +163,20 @@ impl Mesh {
             .get(name)
             .map(|id| (*id, self.waypoint(*id)))
     }
-}
 
-// TEMPORARY, until the builder lands.
-/// x
-#[derive(Default)]
-pub struct MeshOverrides {}
-impl Mesh {
-    /// x
-    pub fn build(_: &crate::snapshot::Snapshot, _: &MeshOverrides) -> Self {
-        panic!()
-    }
-    /// x
-    pub fn workload_binding(&self, _: WorkloadId, _: usize) -> WaypointBinding {
-        panic!()
-    }
-    /// x
-    pub fn ztunnel_mtls_policies(
-        &self,
-        _: &str,
-        _: &crate::snapshot::Labels,
-    ) -> Vec<castoff_authz::policy::Policy> {
-        panic!()
-    }
-    /// x
-    pub fn mtls_at_sidecar(
-        &self,
-        _: &str,
-        _: &crate::snapshot::Labels,
-        _: u16,
-    ) -> policy::MtlsMode {
-        panic!()
+    /// Which waypoint takes what is sent to the addresses of these pods: the pods' own label, else
+    /// their namespace's.
+    pub fn workload_binding(&self, workload: WorkloadId, generation: usize) -> WaypointBinding {
+        let workload = self.workload(workload);
+        let binder = waypoint::Binder {
+            waypoints: &self.waypoints,
+            by_name: &self.index.waypoints_by_name,
+            namespaces: &self.namespaces,
+        };
+        binder.bind(
+            &workload.name.namespace,
+            &workload.generations[generation].labels,
+            waypoint::Traffic::ToPods,
+        )
     }
 }

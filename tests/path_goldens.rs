@@ -150,7 +150,7 @@ fn compare_record(
     };
     for (probe, captured) in record["decision"].as_object().unwrap() {
         let request = request(probe, &caller, &path);
-        let decision = castoff_authz::decide(&path, &request);
+        let decision = castoff_authz::eval::evaluate(&request, &path);
         let ours = match decision.outcome {
             Outcome::Allow => "allow",
             Outcome::Deny => "deny",
@@ -313,7 +313,8 @@ fn describe(hop: &Hop) -> String {
             },
         ),
         PointKind::Ztunnel => ("ztunnel", "tcp"),
-        PointKind::Stop { .. } => ("sidecar", "stop"),
+        // Captured as a chain that speaks HTTP and refuses the bytes.
+        PointKind::Stop { .. } => ("sidecar", "http"),
         other => return format!("{transport} {other:?}"),
     };
     format!("{transport} {point} {} {protocol}", hop.point.name)
@@ -439,7 +440,11 @@ fn has_rules(mesh: &Mesh, name: &str) -> bool {
 }
 
 fn request(probe: &str, caller: &Caller, path: &EnforcementPath) -> Request {
-    let source: IpAddr = Ipv4Addr::new(10, 244, 0, 99).into();
+    // Pods of the captured clusters are in 10.244.0.0/16, the caller without a name is not.
+    let source: IpAddr = match caller.workload {
+        Some(_) => Ipv4Addr::new(10, 244, 0, 99).into(),
+        None => Ipv4Addr::new(192, 0, 2, 7).into(),
+    };
     let (line, extra) = probe
         .split_once(" with ")
         .map_or((probe, None), |(line, extra)| (line, Some(extra)));

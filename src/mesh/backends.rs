@@ -7,10 +7,10 @@ use std::collections::BTreeMap;
 
 use smol_str::SmolStr;
 
+use super::WorkloadId;
 use super::service::{Backend, Protocol, Service, ServicePort};
 use super::waypoint::{Binder, Traffic};
 use super::workload::Workload;
-use super::WorkloadId;
 use crate::api;
 use crate::snapshot::{Object, ObjectName, Snapshot};
 
@@ -29,7 +29,10 @@ pub(super) fn build(
     let mut slices: BTreeMap<ObjectName, Vec<&Object<api::EndpointSlice>>> = BTreeMap::new();
     for slice in &snapshot.endpoint_slices {
         if let Some(service) = slice.metadata.labels.get("kubernetes.io/service-name") {
-            slices.entry(ObjectName::new(&slice.metadata.namespace, service)).or_default().push(slice);
+            slices
+                .entry(ObjectName::new(&slice.metadata.namespace, service))
+                .or_default()
+                .push(slice);
         }
     }
     snapshot
@@ -41,7 +44,11 @@ pub(super) fn build(
                 Some(selector) if !selector.is_empty() => {
                     selected(&service, selector, workloads, &by_label)
                 }
-                _ => by_slices(&service, slices.get(&service.name).map_or(&[], Vec::as_slice), &pods),
+                _ => by_slices(
+                    &service,
+                    slices.get(&service.name).map_or(&[], Vec::as_slice),
+                    &pods,
+                ),
             };
             service
         })
@@ -60,7 +67,10 @@ fn index_labels<'a>(
         let workload = &workloads[id.0];
         for (position, generation) in workload.generations.iter().enumerate() {
             for (key, value) in generation.labels.iter() {
-                index.entry((&workload.name.namespace, key, value)).or_default().push((*id, position));
+                index
+                    .entry((&workload.name.namespace, key, value))
+                    .or_default()
+                    .push((*id, position));
             }
         }
     }
@@ -72,7 +82,10 @@ fn index_pods(workloads: &[Workload]) -> BTreeMap<ObjectName, (WorkloadId, usize
     for (id, workload) in workloads.iter().enumerate() {
         for (position, generation) in workload.generations.iter().enumerate() {
             for pod in &generation.pods {
-                index.insert(ObjectName::new(&workload.name.namespace, &pod.name), (WorkloadId(id), position));
+                index.insert(
+                    ObjectName::new(&workload.name.namespace, &pod.name),
+                    (WorkloadId(id), position),
+                );
             }
         }
     }
@@ -92,7 +105,12 @@ fn bare(object: &Object<api::Service>, binder: &Binder<'_>) -> Service {
         addresses.push(spec.cluster_ip.clone());
     }
     addresses.retain(|address| address != "None");
-    let condition = object.body.status.conditions.iter().find(|one| one.kind == "istio.io/WaypointBound");
+    let condition = object
+        .body
+        .status
+        .conditions
+        .iter()
+        .find(|one| one.kind == "istio.io/WaypointBound");
     Service {
         name: object.object_name(),
         labels: object.metadata.labels.clone(),
@@ -105,8 +123,13 @@ fn bare(object: &Object<api::Service>, binder: &Binder<'_>) -> Service {
         addresses,
         ports: spec.ports.iter().map(port).collect(),
         backends: Vec::new(),
-        binding: binder.bind(&object.metadata.namespace, &object.metadata.labels, Traffic::ToServices),
-        ingress_uses_waypoint: binder.ingress_uses_waypoint(&object.metadata.namespace, &object.metadata.labels),
+        binding: binder.bind(
+            &object.metadata.namespace,
+            &object.metadata.labels,
+            Traffic::ToServices,
+        ),
+        ingress_uses_waypoint: binder
+            .ingress_uses_waypoint(&object.metadata.namespace, &object.metadata.labels),
         exposed,
         bound_condition: condition.map(|one| (one.status == "True", one.reason.clone())),
     }
@@ -117,7 +140,9 @@ fn port(port: &api::service::ServicePort) -> ServicePort {
         None => port.port.to_string(),
         Some(serde_json::Value::String(name)) if name.is_empty() => port.port.to_string(),
         Some(serde_json::Value::String(name)) => name.clone(),
-        Some(serde_json::Value::Number(number)) if number.as_u64() == Some(0) => port.port.to_string(),
+        Some(serde_json::Value::Number(number)) if number.as_u64() == Some(0) => {
+            port.port.to_string()
+        }
         Some(other) => other.to_string(),
     };
     ServicePort {
@@ -162,17 +187,27 @@ fn selected(
     let candidates = selector
         .iter()
         .map(|(key, value)| {
-            by_label.get(&(service.name.namespace.as_str(), key, value)).map_or(&[][..], Vec::as_slice)
+            by_label
+                .get(&(service.name.namespace.as_str(), key, value))
+                .map_or(&[][..], Vec::as_slice)
         })
         .min_by_key(|candidates| candidates.len())
         .unwrap_or(&[]);
     candidates
         .iter()
-        .filter(|(id, position)| workloads[id.0].generations[*position].labels.selected_by(selector))
+        .filter(|(id, position)| {
+            workloads[id.0].generations[*position]
+                .labels
+                .selected_by(selector)
+        })
         .map(|(id, position)| Backend {
             workload: *id,
             generation: *position,
-            target_ports: service.ports.iter().map(|port| target(port, &workloads[id.0])).collect(),
+            target_ports: service
+                .ports
+                .iter()
+                .map(|port| target(port, &workloads[id.0]))
+                .collect(),
             all_pods: true,
         })
         .collect()
@@ -180,7 +215,11 @@ fn selected(
 
 fn target(port: &ServicePort, workload: &Workload) -> Option<u16> {
     port.target.parse().ok().or_else(|| {
-        workload.ports.iter().find(|declared| declared.name == port.target).map(|declared| declared.container_port)
+        workload
+            .ports
+            .iter()
+            .find(|declared| declared.name == port.target)
+            .map(|declared| declared.container_port)
     })
 }
 
@@ -192,24 +231,39 @@ fn by_slices(
     let mut backends: BTreeMap<(WorkloadId, usize), Backend> = BTreeMap::new();
     for slice in slices {
         for endpoint in &slice.body.endpoints {
-            let Some(reference) = endpoint.target_ref.as_ref().filter(|one| one.kind == "Pod") else { continue };
-            let namespace =
-                if reference.namespace.is_empty() { &service.name.namespace } else { &reference.namespace };
-            let Some((workload, generation)) = pods.get(&ObjectName::new(namespace, &reference.name)) else {
+            let Some(reference) = endpoint.target_ref.as_ref().filter(|one| one.kind == "Pod")
+            else {
                 continue;
             };
-            backends.entry((*workload, *generation)).or_insert_with(|| Backend {
-                workload: *workload,
-                generation: *generation,
-                target_ports: service
-                    .ports
-                    .iter()
-                    .map(|port| {
-                        slice.body.ports.iter().find(|one| one.name == port.name).map(|one| one.port)
-                    })
-                    .collect(),
-                all_pods: false,
-            });
+            let namespace = if reference.namespace.is_empty() {
+                &service.name.namespace
+            } else {
+                &reference.namespace
+            };
+            let Some((workload, generation)) =
+                pods.get(&ObjectName::new(namespace, &reference.name))
+            else {
+                continue;
+            };
+            backends
+                .entry((*workload, *generation))
+                .or_insert_with(|| Backend {
+                    workload: *workload,
+                    generation: *generation,
+                    target_ports: service
+                        .ports
+                        .iter()
+                        .map(|port| {
+                            slice
+                                .body
+                                .ports
+                                .iter()
+                                .find(|one| one.name == port.name)
+                                .map(|one| one.port)
+                        })
+                        .collect(),
+                    all_pods: false,
+                });
         }
     }
     backends.into_values().collect()

@@ -11,8 +11,8 @@ use super::injection::{NEVER_INJECTED, Rules};
 use super::namespace::{Injection, Namespace};
 use super::workload::{DataPlaneMode, Role, Workload};
 use super::{
-    ControlPlane, Distribution, Index, Mesh, ServiceId, Version, WaypointId, WorkloadId, backends, control_plane,
-    policies, routing, settings, waypoint, workloads,
+    ControlPlane, Distribution, Index, Mesh, ServiceId, Version, WaypointId, WorkloadId, backends,
+    control_plane, policies, routing, settings, waypoint, workloads,
 };
 use crate::snapshot::{Object, Snapshot};
 
@@ -42,7 +42,10 @@ impl Mesh {
             injects_by_default: settings.injects_by_default,
             ambient_installed: snapshot.owners.iter().any(|owner| {
                 owner.kind == "DaemonSet"
-                    && owner.body.template().is_some_and(|template| template.metadata.labels.has("app", "ztunnel"))
+                    && owner
+                        .body
+                        .template()
+                        .is_some_and(|template| template.metadata.labels.has("app", "ztunnel"))
             }),
             injects_hbone: settings
                 .proxy_metadata
@@ -56,22 +59,41 @@ impl Mesh {
             .enumerate()
             .map(|(index, waypoint)| (waypoint.name.clone(), WaypointId(index)))
             .collect();
-        let binder = waypoint::Binder { waypoints: &waypoints, by_name: &waypoints_by_name, namespaces: &namespaces };
+        let binder = waypoint::Binder {
+            waypoints: &waypoints,
+            by_name: &waypoints_by_name,
+            namespaces: &namespaces,
+        };
         let workloads_by_namespace = by_namespace(&workloads);
         let services = backends::build(snapshot, &workloads, &workloads_by_namespace, &binder);
         let mut services_by_workload: BTreeMap<WorkloadId, Vec<ServiceId>> = BTreeMap::new();
         for (index, service) in services.iter().enumerate() {
-            let behind: BTreeSet<WorkloadId> = service.backends.iter().map(|backend| backend.workload).collect();
+            let behind: BTreeSet<WorkloadId> = service
+                .backends
+                .iter()
+                .map(|backend| backend.workload)
+                .collect();
             for workload in behind {
-                services_by_workload.entry(workload).or_default().push(ServiceId(index));
+                services_by_workload
+                    .entry(workload)
+                    .or_default()
+                    .push(ServiceId(index));
             }
         }
         let mesh_nodes = mesh_nodes(&workloads);
-        let ztunnel = control_plane::daemon_set(snapshot, ("app", "ztunnel"), &workloads, &mesh_nodes);
-        let cni_agent = control_plane::daemon_set(snapshot, ("k8s-app", "istio-cni-node"), &workloads, &mesh_nodes);
+        let ztunnel =
+            control_plane::daemon_set(snapshot, ("app", "ztunnel"), &workloads, &mesh_nodes);
+        let cni_agent = control_plane::daemon_set(
+            snapshot,
+            ("k8s-app", "istio-cni-node"),
+            &workloads,
+            &mesh_nodes,
+        );
         let policies = policies::read(snapshot);
         Self {
-            distribution: overrides.distribution.unwrap_or_else(|| control_plane::distribution(&control_planes)),
+            distribution: overrides
+                .distribution
+                .unwrap_or_else(|| control_plane::distribution(&control_planes)),
             revision_tags: control_plane::revision_tags(snapshot),
             ztunnel,
             cni_agent,
@@ -105,7 +127,9 @@ impl Mesh {
 fn by_namespace(workloads: &[Workload]) -> BTreeMap<SmolStr, Vec<WorkloadId>> {
     let mut map: BTreeMap<SmolStr, Vec<WorkloadId>> = BTreeMap::new();
     for (index, workload) in workloads.iter().enumerate() {
-        map.entry(workload.name.namespace.clone()).or_default().push(WorkloadId(index));
+        map.entry(workload.name.namespace.clone())
+            .or_default()
+            .push(WorkloadId(index));
     }
     map
 }
@@ -131,7 +155,9 @@ fn namespaces(
     let system = |name: &str| {
         NEVER_INJECTED.contains(&name)
             || name == settings.root_namespace
-            || control_planes.iter().any(|one| one.object.name.namespace == name)
+            || control_planes
+                .iter()
+                .any(|one| one.object.name.namespace == name)
     };
     let mut map: BTreeMap<SmolStr, Namespace> = BTreeMap::new();
     for object in &snapshot.namespaces {
@@ -148,7 +174,10 @@ fn namespaces(
             Namespace {
                 ambient: labels.has("istio.io/dataplane-mode", "ambient"),
                 discovered: settings.discovery_selectors.is_empty()
-                    || settings.discovery_selectors.iter().any(|selector| selector.matches(&labels)),
+                    || settings
+                        .discovery_selectors
+                        .iter()
+                        .any(|selector| selector.matches(&labels)),
                 system: system(&name),
                 name,
                 annotations: object.metadata.annotations.clone(),
@@ -176,12 +205,19 @@ fn namespaces(
 /// Namespaces that objects live in.
 fn mentioned(snapshot: &Snapshot) -> BTreeSet<SmolStr> {
     fn names<T>(objects: &[Object<T>]) -> impl Iterator<Item = SmolStr> {
-        objects.iter().map(|object| object.metadata.namespace.clone())
+        objects
+            .iter()
+            .map(|object| object.metadata.namespace.clone())
     }
     names(&snapshot.pods)
         .chain(names(&snapshot.services))
         .chain(names(&snapshot.owners))
-        .chain(snapshot.resources.values().flat_map(|objects| names(objects)))
+        .chain(
+            snapshot
+                .resources
+                .values()
+                .flat_map(|objects| names(objects)),
+        )
         .filter(|name| !name.is_empty())
         .collect()
 }

@@ -105,13 +105,20 @@ pub fn image_version(image: &str) -> Option<Version> {
         return None;
     }
     let suffix = tag.get(release.len() + 1..).unwrap_or_default().to_owned();
-    Some(Version { major, minor, patch, suffix })
+    Some(Version {
+        major,
+        minor,
+        patch,
+        suffix,
+    })
 }
 
 /// Hub (registry and folder) and tag of an image reference; either may be empty.
 pub fn split_image(image: &str) -> (&str, &str) {
     let without_digest = image.split_once('@').map_or(image, |(name, _)| name);
-    let (folder, name) = without_digest.rsplit_once('/').unwrap_or(("", without_digest));
+    let (folder, name) = without_digest
+        .rsplit_once('/')
+        .unwrap_or(("", without_digest));
     // A colon before the last slash belongs to the registry's port.
     let tag = name.split_once(':').map_or("", |(_, tag)| tag);
     (folder, tag)
@@ -126,7 +133,11 @@ pub(super) fn control_planes(snapshot: &Snapshot) -> Vec<ControlPlane> {
         .filter(|owner| owner.kind == "Deployment")
         .filter_map(|owner| {
             let template = owner.body.template()?;
-            let container = template.spec.containers.iter().find(|container| container.name == "discovery")?;
+            let container = template
+                .spec
+                .containers
+                .iter()
+                .find(|container| container.name == "discovery")?;
             let labelled = owner.metadata.labels.has("app", "istiod")
                 || template.metadata.labels.has("app", "istiod")
                 || template.metadata.labels.has("istio", "pilot");
@@ -137,10 +148,23 @@ pub(super) fn control_planes(snapshot: &Snapshot) -> Vec<ControlPlane> {
     list
 }
 
-fn control_plane(owner: &Object<PodOwner>, template: &PodTemplate, container: &Container) -> ControlPlane {
-    let label = |key: &str| owner.metadata.labels.get(key).or_else(|| template.metadata.labels.get(key));
+fn control_plane(
+    owner: &Object<PodOwner>,
+    template: &PodTemplate,
+    container: &Container,
+) -> ControlPlane {
+    let label = |key: &str| {
+        owner
+            .metadata
+            .labels
+            .get(key)
+            .or_else(|| template.metadata.labels.get(key))
+    };
     let (hub, tag) = split_image(&container.image);
-    let installed_by = match (label("app.kubernetes.io/managed-by"), label("install.operator.istio.io/owning-resource")) {
+    let installed_by = match (
+        label("app.kubernetes.io/managed-by"),
+        label("install.operator.istio.io/owning-resource"),
+    ) {
         (_, Some(_)) => "istioctl".into(),
         (Some("Helm"), None) => "Helm".into(),
         (Some(other), None) => SmolStr::from(other),
@@ -163,13 +187,23 @@ fn control_plane(owner: &Object<PodOwner>, template: &PodTemplate, container: &C
 }
 
 fn literals(container: &Container) -> BTreeMap<SmolStr, SmolStr> {
-    container.env.iter().filter_map(|one| Some((one.name.clone(), one.value.clone()?))).collect()
+    container
+        .env
+        .iter()
+        .filter_map(|one| Some((one.name.clone(), one.value.clone()?)))
+        .collect()
 }
 
 /// Solo's builds say so in the tag (`-solo`) or the registry.
 pub(super) fn distribution(control_planes: &[ControlPlane]) -> Distribution {
-    let solo = control_planes.iter().any(|one| one.tag.contains("solo") || one.hub.contains("soloio"));
-    if solo { Distribution::Solo } else { Distribution::Upstream }
+    let solo = control_planes
+        .iter()
+        .any(|one| one.tag.contains("solo") || one.hub.contains("soloio"));
+    if solo {
+        Distribution::Solo
+    } else {
+        Distribution::Upstream
+    }
 }
 
 pub(super) fn revision_tags(snapshot: &Snapshot) -> Vec<RevisionTag> {
@@ -179,7 +213,12 @@ pub(super) fn revision_tags(snapshot: &Snapshot) -> Vec<RevisionTag> {
         .filter_map(|webhook| {
             Some(RevisionTag {
                 tag: webhook.metadata.labels.get("istio.io/tag")?.into(),
-                revision: webhook.metadata.labels.get("istio.io/rev").unwrap_or("default").into(),
+                revision: webhook
+                    .metadata
+                    .labels
+                    .get("istio.io/rev")
+                    .unwrap_or("default")
+                    .into(),
             })
         })
         .collect();
@@ -195,15 +234,24 @@ pub(super) fn daemon_set(
     workloads: &[Workload],
     mesh_nodes: &BTreeSet<SmolStr>,
 ) -> Option<DaemonSetState> {
-    let owner = snapshot.owners.iter().filter(|owner| owner.kind == "DaemonSet").find(|owner| {
-        owner.body.template().is_some_and(|template| template.metadata.labels.has(key, value))
-            || owner.metadata.labels.has(key, value)
-    })?;
+    let owner = snapshot
+        .owners
+        .iter()
+        .filter(|owner| owner.kind == "DaemonSet")
+        .find(|owner| {
+            owner
+                .body
+                .template()
+                .is_some_and(|template| template.metadata.labels.has(key, value))
+                || owner.metadata.labels.has(key, value)
+        })?;
     let name = owner.object_name();
     let template = owner.body.template()?;
     let ready_nodes: Option<Vec<SmolStr>> = workloads
         .iter()
-        .find(|workload| workload.name == name && workload.owner == OwnerKind::DaemonSet && !workload.predicted)
+        .find(|workload| {
+            workload.name == name && workload.owner == OwnerKind::DaemonSet && !workload.predicted
+        })
         .map(|workload| {
             let mut nodes: Vec<SmolStr> = workload
                 .generations
@@ -217,7 +265,11 @@ pub(super) fn daemon_set(
             nodes
         });
     let missing_nodes = match &ready_nodes {
-        Some(ready) => mesh_nodes.iter().filter(|node| !ready.contains(node)).cloned().collect(),
+        Some(ready) => mesh_nodes
+            .iter()
+            .filter(|node| !ready.contains(node))
+            .cloned()
+            .collect(),
         None => Vec::new(),
     };
     let container = template.spec.containers.first();
@@ -225,16 +277,29 @@ pub(super) fn daemon_set(
     let configuration = snapshot
         .config_maps
         .iter()
-        .filter(|map| map.metadata.namespace == name.namespace && map.metadata.name.starts_with("istio-cni"))
-        .flat_map(|map| map.body.data.iter().map(|(key, value)| (SmolStr::from(key.as_str()), value.clone())))
+        .filter(|map| {
+            map.metadata.namespace == name.namespace && map.metadata.name.starts_with("istio-cni")
+        })
+        .flat_map(|map| {
+            map.body
+                .data
+                .iter()
+                .map(|(key, value)| (SmolStr::from(key.as_str()), value.clone()))
+        })
         .collect();
     Some(DaemonSetState {
-        object: ObjectReference { kind: Kind::DaemonSet, name: name.clone(), origin: owner.origin.clone() },
+        object: ObjectReference {
+            kind: Kind::DaemonSet,
+            name: name.clone(),
+            origin: owner.origin.clone(),
+        },
         desired: has_status.then_some(owner.body.status.desired_number_scheduled),
         ready: has_status.then_some(owner.body.status.number_ready),
         ready_nodes,
         missing_nodes,
-        image: container.map(|container| container.image.clone()).unwrap_or_default(),
+        image: container
+            .map(|container| container.image.clone())
+            .unwrap_or_default(),
         environment: container.map(literals).unwrap_or_default(),
         configuration,
         namespace: name,
@@ -247,12 +312,22 @@ mod tests {
 
     #[test]
     fn versions_are_read_from_image_tags() {
-        let version = |image: &str| image_version(image).map(|version| (version.to_string(), version.suffix));
+        let version =
+            |image: &str| image_version(image).map(|version| (version.to_string(), version.suffix));
         let is = |text: &str, suffix: &str| Some((text.to_owned(), suffix.to_owned()));
         assert_eq!(version("docker.io/istio/pilot:1.25.2"), is("1.25.2", ""));
-        assert_eq!(version("registry:5000/istio/pilot:1.30.3-distroless"), is("1.30.3", "distroless"));
-        assert_eq!(version("us-docker.pkg.dev/soloio-img/istio/pilot:1.25.2-solo"), is("1.25.2", "solo"));
-        assert_eq!(version("istio/pilot:1.31.0-rc.0@sha256:abc"), is("1.31.0", "rc.0"));
+        assert_eq!(
+            version("registry:5000/istio/pilot:1.30.3-distroless"),
+            is("1.30.3", "distroless")
+        );
+        assert_eq!(
+            version("us-docker.pkg.dev/soloio-img/istio/pilot:1.25.2-solo"),
+            is("1.25.2", "solo")
+        );
+        assert_eq!(
+            version("istio/pilot:1.31.0-rc.0@sha256:abc"),
+            is("1.31.0", "rc.0")
+        );
         assert_eq!(version("registry:5000/istio/pilot"), None);
         assert_eq!(version("istio/pilot:latest"), None);
     }

@@ -15,7 +15,12 @@ use crate::api::pod::{Pod, PodSpec};
 use crate::snapshot::{Metadata, Object};
 
 /// Namespaces that the injector never touches (pkg/kube/inject/inject.go `IgnoredNamespaces`).
-pub(super) const NEVER_INJECTED: [&str; 4] = ["kube-system", "kube-public", "kube-node-lease", "local-path-storage"];
+pub(super) const NEVER_INJECTED: [&str; 4] = [
+    "kube-system",
+    "kube-public",
+    "kube-node-lease",
+    "local-path-storage",
+];
 
 /// What decides about new pods.
 pub(super) struct Rules<'a> {
@@ -35,7 +40,13 @@ pub(super) struct Next {
 }
 
 impl Rules<'_> {
-    pub(super) fn next_mode(&self, namespace: &str, metadata: &Metadata, spec: &PodSpec, role: &Role) -> Next {
+    pub(super) fn next_mode(
+        &self,
+        namespace: &str,
+        metadata: &Metadata,
+        spec: &PodSpec,
+        role: &Role,
+    ) -> Next {
         if *role != Role::Application {
             return next(DataPlaneMode::None, "not an application", "");
         }
@@ -49,43 +60,64 @@ impl Rules<'_> {
     }
 
     /// The revision that injects new pods, and by which label.
-    fn injected(&self, namespace: &str, metadata: &Metadata, spec: &PodSpec) -> Option<(SmolStr, String)> {
+    fn injected(
+        &self,
+        namespace: &str,
+        metadata: &Metadata,
+        spec: &PodSpec,
+    ) -> Option<(SmolStr, String)> {
         if NEVER_INJECTED.contains(&namespace) || spec.host_network {
             return None;
         }
         let pod_label = metadata.labels.get("sidecar.istio.io/inject");
         let opted_out = match pod_label {
             Some(value) => value == "false",
-            None => metadata.annotations.get("sidecar.istio.io/inject").is_some_and(|value| value == "false"),
+            None => metadata
+                .annotations
+                .get("sidecar.istio.io/inject")
+                .is_some_and(|value| value == "false"),
         };
         if opted_out {
             return None;
         }
-        let injection = self.namespaces.get(namespace).map_or(&Injection::Unlabelled, |one| &one.injection);
+        let injection = self
+            .namespaces
+            .get(namespace)
+            .map_or(&Injection::Unlabelled, |one| &one.injection);
         match injection {
             Injection::Disabled => None,
-            Injection::Enabled => {
-                Some(("default".into(), format!("namespace {namespace} has istio-injection=enabled")))
-            }
-            Injection::Revision(revision) => {
-                Some((revision.clone(), format!("namespace {namespace} has istio.io/rev={revision}")))
-            }
+            Injection::Enabled => Some((
+                "default".into(),
+                format!("namespace {namespace} has istio-injection=enabled"),
+            )),
+            Injection::Revision(revision) => Some((
+                revision.clone(),
+                format!("namespace {namespace} has istio.io/rev={revision}"),
+            )),
             Injection::Unlabelled => match (metadata.labels.get("istio.io/rev"), pod_label) {
-                (Some(revision), _) => {
-                    Some((revision.into(), format!("its pods have istio.io/rev={revision}")))
-                }
-                (None, Some("true")) => {
-                    Some(("default".into(), "its pods have sidecar.istio.io/inject=true".to_owned()))
-                }
-                _ if self.injects_by_default => {
-                    Some(("default".into(), "namespaces are injected by default".to_owned()))
-                }
+                (Some(revision), _) => Some((
+                    revision.into(),
+                    format!("its pods have istio.io/rev={revision}"),
+                )),
+                (None, Some("true")) => Some((
+                    "default".into(),
+                    "its pods have sidecar.istio.io/inject=true".to_owned(),
+                )),
+                _ if self.injects_by_default => Some((
+                    "default".into(),
+                    "namespaces are injected by default".to_owned(),
+                )),
                 _ => None,
             },
         }
     }
 
-    fn enrolled(&self, namespace: &str, metadata: &Metadata, host_network: bool) -> Option<&'static str> {
+    fn enrolled(
+        &self,
+        namespace: &str,
+        metadata: &Metadata,
+        host_network: bool,
+    ) -> Option<&'static str> {
         if host_network || !self.ambient_installed {
             return None;
         }
@@ -105,11 +137,21 @@ impl Rules<'_> {
     pub(super) fn is_captured(&self, pod: &Object<Pod>) -> bool {
         match pod.metadata.annotations.get("ambient.istio.io/redirection") {
             Some(state) => state == "enabled",
-            None => self.enrolled(&pod.metadata.namespace, &pod.metadata, pod.body.spec.host_network).is_some(),
+            None => self
+                .enrolled(
+                    &pod.metadata.namespace,
+                    &pod.metadata,
+                    pod.body.spec.host_network,
+                )
+                .is_some(),
         }
     }
 }
 
 fn next(mode: DataPlaneMode, reason: &str, revision: &str) -> Next {
-    Next { mode, reason: reason.into(), revision: revision.into() }
+    Next {
+        mode,
+        reason: reason.into(),
+        revision: revision.into(),
+    }
 }

@@ -2,10 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::Value;
 use smol_str::SmolStr;
 
+use super::ControlPlane;
 use crate::api::cluster::LabelSelector;
-use crate::snapshot::Origin;
+use crate::snapshot::{Gap, Kind, Origin, Snapshot};
+use crate::source::yaml;
 
 /// Settings that change what policies mean or where they apply. Defaults are Istio's
 /// (pkg/config/mesh, `DefaultMeshConfig`).
@@ -53,4 +56,101 @@ impl Default for MeshSettings {
             injects_by_default: false,
         }
     }
+}
+
+/// Reads the ConfigMap of the default revision (`istio`), else the first `istio-<revision>`.
+/// A mesh config that cannot be read is a gap: its defaults are not the truth then.
+pub(super) fn read(
+    snapshot: &Snapshot,
+    control_planes: &[ControlPlane],
+    gaps: &mut Vec<Gap>,
+) -> MeshSettings {
+    let mut settings = MeshSettings::default();
+    if let Some(one) = control_planes.first() {
+        settings.root_namespace = one.object.name.namespace.clone();
+    }
+    settings.injects_by_default = injects_by_default(snapshot);
+    let Some(map) = snapshot
+        .config_maps
+        .iter()
+        .filter(|map| map.body.data.contains_key("mesh"))
+        .min_by_key(|map| (map.metadata.name != "istio", map.metadata.name.clone()))
+    else {
+        return settings;
+    };
+    settings.origin = Some(map.origin.clone());
+    match yaml::parse_value(&map.body.data["mesh"]) {
+        Ok(mesh) => fill(&mut settings, &mesh),
+        Err(reason) => gaps.push(Gap {
+            kind: Kind::ConfigMap,
+            namespace: Some(map.metadata.namespace.to_string()),
+            reason: format!(
+                "the mesh configuration in `{}` is broken: {reason}",
+                map.metadata.name
+            ),
+        }),
+    }
+    settings
+}
+
+fn fill(settings: &mut MeshSettings, mesh: &Value) {
+    let text = |pointer: &str| {
+        mesh.pointer(pointer)
+            .and_then(Value::as_str)
+            .filter(|text| !text.is_empty())
+    };
+    if let Some(root) = text("/rootNamespace") {
+        settings.root_namespace = root.into();
+    }
+    if let Some(trust_domain) = text("/trustDomain") {
+        settings.trust_domain = trust_domain.into();
+    }
+    let list = |key: &str| mesh[key].as_array().into_iter().flatten();
+    settings.trust_domain_aliases = list("trustDomainAliases")
+        .filter_map(Value::as_str)
+        .map(SmolStr::from)
+        .collect();
+    settings.discovery_selectors = list("discoverySelectors")
+        .filter_map(|one| serde_json::from_value(one.clone()).ok())
+        .collect();
+    settings.extension_providers = list("extensionProviders")
+        .filter_map(|provider| {
+            let name = provider["name"].as_str()?;
+            let kind = provider.as_object()?.keys().find(|key| *key != "name")?;
+            Some((name.into(), kind.as_str().into()))
+        })
+        .collect();
+    settings.registry_only = text("/outboundTrafficPolicy/mode") == Some("REGISTRY_ONLY");
+    settings.path_normalization = text("/pathNormalization/normalization")
+        .unwrap_or_default()
+        .into();
+    settings.auto_mtls = mesh["enableAutoMtls"].as_bool().unwrap_or(true);
+    settings.proxy_metadata = mesh
+        .pointer("/defaultConfig/proxyMetadata")
+        .and_then(Value::as_object)
+        .into_iter()
+        .flatten()
+        .map(|(key, value)| {
+            let value = value
+                .as_str()
+                .map_or_else(|| value.to_string(), str::to_owned);
+            (key.as_str().into(), value.into())
+        })
+        .collect();
+}
+
+/// `enableNamespacesByDefault` shows as a webhook `auto.sidecar-injector.istio.io` that a namespace
+/// without labels satisfies.
+fn injects_by_default(snapshot: &Snapshot) -> bool {
+    let nothing = crate::snapshot::Labels::default();
+    snapshot
+        .mutating_webhooks
+        .iter()
+        .flat_map(|configuration| &configuration.body.webhooks)
+        .any(|webhook| {
+            webhook.name.contains("sidecar-injector.istio.io")
+                && webhook.namespace_selector.matches(&nothing)
+                && webhook.object_selector.matches(&nothing)
+                && webhook.namespace_selector != LabelSelector::default()
+        })
 }

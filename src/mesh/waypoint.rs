@@ -158,20 +158,36 @@ pub(super) struct Binder<'a> {
 
 impl Binder<'_> {
     /// The object's own label, else its namespace's; the two are never merged.
-    pub(super) fn bind(&self, namespace: &str, labels: &Labels, traffic: Traffic) -> WaypointBinding {
+    pub(super) fn bind(
+        &self,
+        namespace: &str,
+        labels: &Labels,
+        traffic: Traffic,
+    ) -> WaypointBinding {
         let of_namespace = self.namespaces.get(namespace).map(|one| &one.labels);
         let (labels, source) = match (labels.get(USE_WAYPOINT), of_namespace) {
             (Some(_), _) => (labels, BindingSource::Object),
             (None, Some(labels)) => (labels, BindingSource::Namespace),
             (None, None) => return WaypointBinding::Unbound,
         };
-        let Some(name) = labels.get(USE_WAYPOINT) else { return WaypointBinding::Unbound };
+        let Some(name) = labels.get(USE_WAYPOINT) else {
+            return WaypointBinding::Unbound;
+        };
         if name == "none" {
             return WaypointBinding::OptedOut;
         }
-        let wanted = ObjectName::new(labels.get(USE_WAYPOINT_NAMESPACE).unwrap_or(namespace), name);
-        let broken = |reason| WaypointBinding::Broken { wanted: wanted.clone(), source, reason };
-        let Some(id) = self.by_name.get(&wanted) else { return broken(BindingFault::Missing) };
+        let wanted = ObjectName::new(
+            labels.get(USE_WAYPOINT_NAMESPACE).unwrap_or(namespace),
+            name,
+        );
+        let broken = |reason| WaypointBinding::Broken {
+            wanted: wanted.clone(),
+            source,
+            reason,
+        };
+        let Some(id) = self.by_name.get(&wanted) else {
+            return broken(BindingFault::Missing);
+        };
         let waypoint = &self.waypoints[id.0];
         if !waypoint.has_address {
             return broken(BindingFault::NotReady);
@@ -181,9 +197,19 @@ impl Binder<'_> {
         }
         let takes = match traffic {
             Traffic::ToServices => waypoint.serves_services(),
-            Traffic::ToPods => matches!(waypoint.traffic_type, TrafficType::Workload | TrafficType::All),
+            Traffic::ToPods => matches!(
+                waypoint.traffic_type,
+                TrafficType::Workload | TrafficType::All
+            ),
         };
-        if takes { WaypointBinding::Bound { waypoint: *id, source } } else { broken(BindingFault::OtherTraffic) }
+        if takes {
+            WaypointBinding::Bound {
+                waypoint: *id,
+                source,
+            }
+        } else {
+            broken(BindingFault::OtherTraffic)
+        }
     }
 
     fn allows(&self, waypoint: &Waypoint, namespace: &str) -> bool {
@@ -191,7 +217,11 @@ impl Binder<'_> {
             AllowedNamespaces::Same => waypoint.name.namespace == namespace,
             AllowedNamespaces::All => true,
             AllowedNamespaces::Selector(selector) => {
-                let mut labels = self.namespaces.get(namespace).map(|one| one.labels.clone()).unwrap_or_default();
+                let mut labels = self
+                    .namespaces
+                    .get(namespace)
+                    .map(|one| one.labels.clone())
+                    .unwrap_or_default();
                 labels.set("kubernetes.io/metadata.name", namespace);
                 selector.matches(&labels)
             }
@@ -200,7 +230,10 @@ impl Binder<'_> {
 
     /// `istio.io/ingress-use-waypoint`: the Service's label wins over the namespace's.
     pub(super) fn ingress_uses_waypoint(&self, namespace: &str, labels: &Labels) -> bool {
-        let of_namespace = self.namespaces.get(namespace).and_then(|one| one.labels.get(INGRESS_USE_WAYPOINT));
+        let of_namespace = self
+            .namespaces
+            .get(namespace)
+            .and_then(|one| one.labels.get(INGRESS_USE_WAYPOINT));
         labels.get(INGRESS_USE_WAYPOINT).or(of_namespace) == Some("true")
     }
 }
@@ -215,7 +248,10 @@ pub(super) fn build(snapshot: &Snapshot, workloads: &[Workload]) -> Vec<Waypoint
         .resources(Kind::GatewayClass)
         .iter()
         .filter_map(|class| {
-            Some((class.metadata.name.as_str(), class.body.pointer("/spec/controllerName")?.as_str()?))
+            Some((
+                class.metadata.name.as_str(),
+                class.body.pointer("/spec/controllerName")?.as_str()?,
+            ))
         })
         .collect();
     let pods: BTreeMap<&ObjectName, WorkloadId> = workloads
@@ -231,7 +267,8 @@ pub(super) fn build(snapshot: &Snapshot, workloads: &[Workload]) -> Vec<Waypoint
         .iter()
         .filter_map(|gateway| {
             let class = gateway.body.pointer("/spec/gatewayClassName")?.as_str()?;
-            is_waypoint_class(class, classes.get(class).copied()).then(|| waypoint(gateway, class, &pods))
+            is_waypoint_class(class, classes.get(class).copied())
+                .then(|| waypoint(gateway, class, &pods))
         })
         .collect()
 }
@@ -243,7 +280,11 @@ fn is_waypoint_class(class: &str, controller: Option<&str>) -> bool {
         || controller == Some("istio.io/agentgateway-waypoint-controller")
 }
 
-fn waypoint(gateway: &Object<Value>, class: &str, pods: &BTreeMap<&ObjectName, WorkloadId>) -> Waypoint {
+fn waypoint(
+    gateway: &Object<Value>,
+    class: &str,
+    pods: &BTreeMap<&ObjectName, WorkloadId>,
+) -> Waypoint {
     let name = gateway.object_name();
     let traffic_type = match gateway.metadata.labels.get("istio.io/waypoint-for") {
         Some("workload") => TrafficType::Workload,
@@ -251,26 +292,39 @@ fn waypoint(gateway: &Object<Value>, class: &str, pods: &BTreeMap<&ObjectName, W
         Some("none") => TrafficType::None,
         _ => TrafficType::Service,
     };
-    let listeners = gateway.body.pointer("/spec/listeners").and_then(Value::as_array);
+    let listeners = gateway
+        .body
+        .pointer("/spec/listeners")
+        .and_then(Value::as_array);
     let allowed = listeners
         .into_iter()
         .flatten()
         .find(|listener| listener["protocol"] == "HBONE" || listener["port"] == 15008)
         .and_then(|listener| listener.pointer("/allowedRoutes/namespaces"))
-        .map_or(AllowedNamespaces::Same, |namespaces| match namespaces["from"].as_str() {
-            Some("All") => AllowedNamespaces::All,
-            Some("Selector") => AllowedNamespaces::Selector(
-                serde_json::from_value(namespaces["selector"].clone()).unwrap_or_default(),
-            ),
-            _ => AllowedNamespaces::Same,
-        });
-    let has_address =
-        gateway.body.pointer("/status/addresses").and_then(Value::as_array).is_some_and(|list| !list.is_empty());
+        .map_or(
+            AllowedNamespaces::Same,
+            |namespaces| match namespaces["from"].as_str() {
+                Some("All") => AllowedNamespaces::All,
+                Some("Selector") => AllowedNamespaces::Selector(
+                    serde_json::from_value(namespaces["selector"].clone()).unwrap_or_default(),
+                ),
+                _ => AllowedNamespaces::Same,
+            },
+        );
+    let has_address = gateway
+        .body
+        .pointer("/status/addresses")
+        .and_then(Value::as_array)
+        .is_some_and(|list| !list.is_empty());
     let programmed = gateway
         .body
         .pointer("/status/conditions")
         .and_then(Value::as_array)
-        .and_then(|conditions| conditions.iter().find(|condition| condition["type"] == "Programmed"))
+        .and_then(|conditions| {
+            conditions
+                .iter()
+                .find(|condition| condition["type"] == "Programmed")
+        })
         .map(|condition| condition["status"] == "True");
     Waypoint {
         class: class.into(),

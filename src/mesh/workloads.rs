@@ -7,9 +7,9 @@ use std::collections::BTreeMap;
 
 use smol_str::SmolStr;
 
-use super::injection::{self, Rules};
-use super::workload::{DataPlaneMode, Generation, OwnerKind, PodState, Role, Workload};
 use super::control_plane::image_version;
+use super::injection::Rules;
+use super::workload::{DataPlaneMode, Generation, OwnerKind, PodState, Role, Workload};
 use crate::api::pod::{Container, ContainerPort, Pod, PodOwner, PodSpec};
 use crate::snapshot::{Labels, Metadata, Object, ObjectName, OwnerReference, Snapshot};
 
@@ -37,7 +37,10 @@ pub(super) fn build(snapshot: &Snapshot, rules: &Rules<'_>) -> Vec<Workload> {
     let mut pods: BTreeMap<OwnerKey, (SmolStr, Vec<&Object<Pod>>)> = BTreeMap::new();
     for pod in snapshot.pods.iter().filter(|pod| runs(pod)) {
         let (key, api_version) = topmost(pod, &owners);
-        pods.entry(key).or_insert_with(|| (api_version, Vec::new())).1.push(pod);
+        pods.entry(key)
+            .or_insert_with(|| (api_version, Vec::new()))
+            .1
+            .push(pod);
     }
     let mut workloads = Vec::new();
     for (key, owner) in &owners {
@@ -55,7 +58,8 @@ pub(super) fn build(snapshot: &Snapshot, rules: &Rules<'_>) -> Vec<Workload> {
 
 /// A pod that has ended, or is on its way out, serves nobody.
 fn runs(pod: &Object<Pod>) -> bool {
-    !matches!(pod.body.status.phase.as_str(), "Succeeded" | "Failed") && pod.metadata.deletion_timestamp.is_none()
+    !matches!(pod.body.status.phase.as_str(), "Succeeded" | "Failed")
+        && pod.metadata.deletion_timestamp.is_none()
 }
 
 fn owner_kind(kind: &str) -> OwnerKind {
@@ -81,25 +85,43 @@ fn controller(metadata: &Metadata) -> Option<&OwnerReference> {
 }
 
 /// The topmost owner of a pod; owners that were not given are known from references alone.
-fn topmost(pod: &Object<Pod>, owners: &BTreeMap<OwnerKey, &Object<PodOwner>>) -> (OwnerKey, SmolStr) {
+fn topmost(
+    pod: &Object<Pod>,
+    owners: &BTreeMap<OwnerKey, &Object<PodOwner>>,
+) -> (OwnerKey, SmolStr) {
     let namespace = &pod.metadata.namespace;
     let Some(mut reference) = controller(&pod.metadata) else {
         return ((OwnerKind::Pod, pod.object_name()), pod.api_version.clone());
     };
     // Owner references form a tree of depth three at most; the bound ends a loop in bad input.
     for _ in 0..4 {
-        let key = (owner_kind(&reference.kind), ObjectName::new(namespace, &reference.name));
-        match owners.get(&key).and_then(|owner| controller(&owner.metadata)) {
+        let key = (
+            owner_kind(&reference.kind),
+            ObjectName::new(namespace, &reference.name),
+        );
+        match owners
+            .get(&key)
+            .and_then(|owner| controller(&owner.metadata))
+        {
             Some(above) => reference = above,
             None => return (key, reference.api_version.clone()),
         }
     }
-    ((owner_kind(&reference.kind), ObjectName::new(namespace, &reference.name)), reference.api_version.clone())
+    (
+        (
+            owner_kind(&reference.kind),
+            ObjectName::new(namespace, &reference.name),
+        ),
+        reference.api_version.clone(),
+    )
 }
 
 fn is_topmost(owner: &Object<PodOwner>, owners: &BTreeMap<OwnerKey, &Object<PodOwner>>) -> bool {
     controller(&owner.metadata).is_none_or(|reference| {
-        let above = (owner_kind(&reference.kind), ObjectName::new(&owner.metadata.namespace, &reference.name));
+        let above = (
+            owner_kind(&reference.kind),
+            ObjectName::new(&owner.metadata.namespace, &reference.name),
+        );
         // A ReplicaSet of a Deployment that was not given speaks for it, unless it wants no pods.
         !owners.contains_key(&above) && owner.body.spec.replicas != Some(0)
     })
@@ -108,20 +130,24 @@ fn is_topmost(owner: &Object<PodOwner>, owners: &BTreeMap<OwnerKey, &Object<PodO
 /// Whether an owner has ended or wants no pods.
 fn is_idle(owner: &PodOwner) -> bool {
     owner.spec.replicas == Some(0)
-        || owner
-            .status
-            .conditions
-            .iter()
-            .any(|condition| matches!(condition.kind.as_str(), "Complete" | "Failed") && condition.status == "True")
+        || owner.status.conditions.iter().any(|condition| {
+            matches!(condition.kind.as_str(), "Complete" | "Failed") && condition.status == "True"
+        })
 }
 
 fn predict(key: &OwnerKey, owner: &Object<PodOwner>, rules: &Rules<'_>) -> Option<Workload> {
     let template = owner.body.template()?;
     let role = role(&template.metadata, &template.spec);
     let idle = is_idle(&owner.body);
-    let next = rules.next_mode(&owner.metadata.namespace, &template.metadata, &template.spec, &role);
+    let next = rules.next_mode(
+        &owner.metadata.namespace,
+        &template.metadata,
+        &template.spec,
+        &role,
+    );
     let mut labels = template.metadata.labels.clone();
-    let hbone = next.mode == DataPlaneMode::Ambient || (next.mode == DataPlaneMode::Sidecar && rules.injects_hbone);
+    let hbone = next.mode == DataPlaneMode::Ambient
+        || (next.mode == DataPlaneMode::Sidecar && rules.injects_hbone);
     if next.mode == DataPlaneMode::Sidecar {
         labels.set("security.istio.io/tlsMode", "istio");
         if hbone {
@@ -177,19 +203,26 @@ fn observe(
 ) -> Workload {
     let first = pods[0];
     let template = owner.and_then(|owner| owner.body.template());
-    let (metadata, spec) = template.map_or((&first.metadata, &first.body.spec), |one| (&one.metadata, &one.spec));
+    let (metadata, spec) = template.map_or((&first.metadata, &first.body.spec), |one| {
+        (&one.metadata, &one.spec)
+    });
     let role = role(&first.metadata, &first.body.spec);
     let next = rules.next_mode(&key.1.namespace, metadata, spec, &role);
     let mut generations: Vec<Generation> = Vec::new();
     for pod in pods {
         let shape = shape(pod, &role, rules);
-        match generations.iter_mut().find(|known| same_shape(known, &shape)) {
+        match generations
+            .iter_mut()
+            .find(|known| same_shape(known, &shape))
+        {
             Some(known) => known.pods.extend(shape.pods),
             None => generations.push(shape),
         }
     }
     for generation in &mut generations {
-        generation.pods.sort_by(|left, right| left.name.cmp(&right.name));
+        generation
+            .pods
+            .sort_by(|left, right| left.name.cmp(&right.name));
     }
     generations.sort_by(|left, right| (left.mode, &left.labels).cmp(&(right.mode, &right.labels)));
     Workload {
@@ -199,8 +232,12 @@ fn observe(
         role,
         template_labels: metadata.labels.clone(),
         template_annotations: metadata.annotations.clone(),
-        owner_labels: owner.map(|owner| owner.metadata.labels.clone()).unwrap_or_default(),
-        owner_annotations: owner.map(|owner| owner.metadata.annotations.clone()).unwrap_or_default(),
+        owner_labels: owner
+            .map(|owner| owner.metadata.labels.clone())
+            .unwrap_or_default(),
+        owner_annotations: owner
+            .map(|owner| owner.metadata.annotations.clone())
+            .unwrap_or_default(),
         has_template: template.is_some(),
         service_account: account(&first.body.spec),
         host_network: first.body.spec.host_network,
@@ -227,9 +264,15 @@ fn same_shape(left: &Generation, right: &Generation) -> bool {
 /// How one pod runs.
 fn shape(pod: &Object<Pod>, role: &Role, rules: &Rules<'_>) -> Generation {
     let spec = &pod.body.spec;
-    let sidecar = (*role == Role::Application).then(|| sidecar(spec)).flatten();
-    let redirection: SmolStr =
-        pod.metadata.annotations.get("ambient.istio.io/redirection").unwrap_or_default().into();
+    let sidecar = (*role == Role::Application)
+        .then(|| sidecar(spec))
+        .flatten();
+    let redirection: SmolStr = pod
+        .metadata
+        .annotations
+        .get("ambient.istio.io/redirection")
+        .unwrap_or_default()
+        .into();
     let mode = if sidecar.is_some() {
         DataPlaneMode::Sidecar
     } else if *role == Role::Application && rules.is_captured(pod) {
@@ -240,21 +283,38 @@ fn shape(pod: &Object<Pod>, role: &Role, rules: &Rules<'_>) -> Generation {
     let metadata_hbone = sidecar.as_ref().is_some_and(|(container, _)| {
         environment(container, "ISTIO_META_ENABLE_HBONE").is_some_and(|value| value == "true")
     });
-    let labels: Labels =
-        pod.metadata.labels.iter().filter(|(key, _)| !CONTROLLER_LABELS.contains(key)).collect();
+    let labels: Labels = pod
+        .metadata
+        .labels
+        .iter()
+        .filter(|(key, _)| !CONTROLLER_LABELS.contains(key))
+        .collect();
     let accepts_hbone = match mode {
         DataPlaneMode::Ambient => true,
-        DataPlaneMode::Sidecar => labels.has("networking.istio.io/tunnel", "http") || metadata_hbone,
+        DataPlaneMode::Sidecar => {
+            labels.has("networking.istio.io/tunnel", "http") || metadata_hbone
+        }
         DataPlaneMode::None => false,
     };
-    let addresses = if spec_addresses(pod).is_empty() { Vec::new() } else { spec_addresses(pod) };
+    let addresses = if spec_addresses(pod).is_empty() {
+        Vec::new()
+    } else {
+        spec_addresses(pod)
+    };
     Generation {
         mode,
         labels,
         accepts_hbone,
         native_sidecar: sidecar.as_ref().is_some_and(|(_, native)| *native),
-        proxy_version: sidecar.as_ref().and_then(|(container, _)| image_version(&container.image)),
-        revision: pod.metadata.annotations.get("istio.io/rev").unwrap_or_default().into(),
+        proxy_version: sidecar
+            .as_ref()
+            .and_then(|(container, _)| image_version(&container.image)),
+        revision: pod
+            .metadata
+            .annotations
+            .get("istio.io/rev")
+            .unwrap_or_default()
+            .into(),
         pods: vec![PodState {
             name: pod.metadata.name.clone(),
             node: spec.node_name.clone(),
@@ -274,8 +334,10 @@ fn shape(pod: &Object<Pod>, role: &Role, rules: &Rules<'_>) -> Generation {
 fn spec_addresses(pod: &Object<Pod>) -> Vec<std::net::IpAddr> {
     let status = &pod.body.status;
     let all = status.pod_ips.iter().map(|one| one.ip.as_str());
-    let mut list: Vec<std::net::IpAddr> =
-        all.chain(std::iter::once(status.pod_ip.as_str())).filter_map(|text| text.parse().ok()).collect();
+    let mut list: Vec<std::net::IpAddr> = all
+        .chain(std::iter::once(status.pod_ip.as_str()))
+        .filter_map(|text| text.parse().ok())
+        .collect();
     list.dedup();
     if list.len() > 1 && list.first() == list.last() {
         list.pop();
@@ -285,12 +347,19 @@ fn spec_addresses(pod: &Object<Pod>) -> Vec<std::net::IpAddr> {
 
 /// The sidecar container, and whether it is a native one.
 fn sidecar(spec: &PodSpec) -> Option<(&Container, bool)> {
-    let named = |container: &&Container| container.name == "istio-proxy" && proxy_type(container) != Some("ztunnel");
+    let named = |container: &&Container| {
+        container.name == "istio-proxy" && proxy_type(container) != Some("ztunnel")
+    };
     spec.containers
         .iter()
         .find(named)
         .map(|container| (container, false))
-        .or_else(|| spec.init_containers.iter().find(named).map(|container| (container, true)))
+        .or_else(|| {
+            spec.init_containers
+                .iter()
+                .find(named)
+                .map(|container| (container, true))
+        })
 }
 
 /// `sidecar`, `router`, `waypoint` of `proxy sidecar`; `ztunnel` of `proxy ztunnel`.
@@ -301,14 +370,23 @@ fn proxy_type(container: &Container) -> Option<&str> {
 }
 
 fn environment<'a>(container: &'a Container, name: &str) -> Option<&'a str> {
-    container.env.iter().find(|one| one.name == name)?.value.as_deref()
+    container
+        .env
+        .iter()
+        .find(|one| one.name == name)?
+        .value
+        .as_deref()
 }
 
 /// What pods are for, by labels that Istio's own charts and controllers set
 /// (istio manifests/charts, pilot/pkg/config/kube/gatewaycommon).
 fn role(metadata: &Metadata, spec: &PodSpec) -> Role {
     let labels = &metadata.labels;
-    let proxy = spec.containers.iter().chain(&spec.init_containers).find_map(proxy_type);
+    let proxy = spec
+        .containers
+        .iter()
+        .chain(&spec.init_containers)
+        .find_map(proxy_type);
     let gateway_name = labels
         .get("gateway.networking.k8s.io/gateway-name")
         .or_else(|| labels.get("istio.io/gateway-name"))
@@ -323,7 +401,10 @@ fn role(metadata: &Metadata, spec: &PodSpec) -> Role {
         (None, Some("waypoint")) => return Role::Waypoint(ObjectName::default()),
         (None, _) => {}
     }
-    let template = metadata.annotations.get("inject.istio.io/templates").unwrap_or_default();
+    let template = metadata
+        .annotations
+        .get("inject.istio.io/templates")
+        .unwrap_or_default();
     if proxy == Some("router") || template.split(',').any(|one| one.trim() == "gateway") {
         return Role::Gateway;
     }
@@ -333,14 +414,21 @@ fn role(metadata: &Metadata, spec: &PodSpec) -> Role {
     if labels.has("k8s-app", "istio-cni-node") {
         return Role::CniAgent;
     }
-    if labels.has("app", "istiod") || (labels.has("istio", "pilot") && spec.containers.iter().any(|one| one.name == "discovery")) {
+    if labels.has("app", "istiod")
+        || (labels.has("istio", "pilot")
+            && spec.containers.iter().any(|one| one.name == "discovery"))
+    {
         return Role::ControlPlane;
     }
     Role::Application
 }
 
 fn account(spec: &PodSpec) -> SmolStr {
-    if spec.service_account_name.is_empty() { "default".into() } else { spec.service_account_name.clone() }
+    if spec.service_account_name.is_empty() {
+        "default".into()
+    } else {
+        spec.service_account_name.clone()
+    }
 }
 
 fn ports(spec: &PodSpec) -> Vec<ContainerPort> {

@@ -1,0 +1,169 @@
+//! Which mTLS mode a pod's port has: as its sidecar reads it, and as ztunnel is told.
+//!
+//! In: PeerAuthentications, a pod's namespace and labels. Out: a mode a port, or the DENY policies
+//! that istiod derives for ztunnel. Invariant: of several at one level the oldest wins
+//! (istio pilot/pkg/model/authentication.go, pilot/pkg/security/authn/policy_applier.go;
+//! pilot/pkg/serviceregistry/ambient/authorization.go `convertedSelectorPeerAuthentications`).
+
+use castoff_authz::policy::{Action, Operation, Policy, Rule, Source};
+
+use super::Mesh;
+use super::policy::{MtlsMode, PeerAuthentication};
+use crate::snapshot::Labels;
+
+/// The PeerAuthentications of the three levels.
+struct Levels<'a> {
+    mesh: Option<&'a PeerAuthentication>,
+    namespace: Option<&'a PeerAuthentication>,
+    workload: Option<&'a PeerAuthentication>,
+}
+
+impl Mesh {
+    fn peer_levels(&self, namespace: &str, labels: &Labels) -> Levels<'_> {
+        let root = &self.settings.root_namespace;
+        let oldest = |wanted: &dyn Fn(&PeerAuthentication) -> bool| {
+            self.peer_authentications
+                .iter()
+                .filter(|one| wanted(one))
+                .min_by(|left, right| {
+                    (&left.created, &left.name).cmp(&(&right.created, &right.name))
+                })
+        };
+        Levels {
+            mesh: oldest(&|one| one.selector.is_none() && one.name.namespace == *root),
+            namespace: oldest(&|one| {
+                one.selector.is_none()
+                    && one.name.namespace == namespace
+                    && namespace != root.as_str()
+            }),
+            workload: oldest(&|one| {
+                one.name.namespace == namespace
+                    && one
+                        .selector
+                        .as_ref()
+                        .is_some_and(|selector| labels.selected_by(selector))
+            }),
+        }
+    }
+
+    /// The mode of a port at a sidecar: port, workload, namespace, mesh, else permissive.
+    pub fn mtls_at_sidecar(&self, namespace: &str, labels: &Labels, port: u16) -> MtlsMode {
+        let levels = self.peer_levels(namespace, labels);
+        let at_port = levels
+            .workload
+            .and_then(|one| one.port_modes.iter().find(|(number, _)| *number == port))
+            .map_or(MtlsMode::Unset, |(_, mode)| *mode);
+        [
+            at_port,
+            levels.workload.map_or(MtlsMode::Unset, |one| one.mode),
+            levels.namespace.map_or(MtlsMode::Unset, |one| one.mode),
+            levels.mesh.map_or(MtlsMode::Unset, |one| one.mode),
+        ]
+        .into_iter()
+        .find(|mode| *mode != MtlsMode::Unset)
+        .unwrap_or(MtlsMode::Permissive)
+    }
+
+    /// The DENY policies for plaintext that istiod sends to the ztunnel of a pod. DISABLE is taken
+    /// for permissive there.
+    pub fn ztunnel_mtls_policies(&self, namespace: &str, labels: &Labels) -> Vec<Policy> {
+        let levels = self.peer_levels(namespace, labels);
+        let mut strict = levels.mesh.is_some_and(|one| one.mode == MtlsMode::Strict);
+        match levels.namespace.map_or(MtlsMode::Unset, |one| one.mode) {
+            MtlsMode::Unset => {}
+            mode => strict = mode == MtlsMode::Strict,
+        }
+        let Some(workload) = levels.workload else {
+            return static_strict(self, strict);
+        };
+        match workload.mode {
+            MtlsMode::Unset => {}
+            mode => strict = mode == MtlsMode::Strict,
+        }
+        if workload.port_modes.is_empty() {
+            return static_strict(self, strict);
+        }
+        let inherited_through_unset = workload.mode == MtlsMode::Unset
+            && levels
+                .namespace
+                .is_some_and(|one| one.mode == MtlsMode::Unset)
+            && levels.mesh.is_some_and(|one| one.mode == MtlsMode::Strict);
+        converted(self, workload, strict, inherited_through_unset)
+    }
+}
+
+fn plaintext() -> Source {
+    Source {
+        not_principals: vec!["*".to_owned()],
+        ..Source::default()
+    }
+}
+
+fn static_strict(mesh: &Mesh, strict: bool) -> Vec<Policy> {
+    if !strict {
+        return Vec::new();
+    }
+    let rule = Rule {
+        from: vec![plaintext()],
+        ..Rule::default()
+    };
+    vec![Policy::new(
+        &mesh.settings.root_namespace,
+        "istio_converted_static_strict",
+        Action::Deny,
+        vec![rule],
+    )]
+}
+
+fn converted(mesh: &Mesh, workload: &PeerAuthentication, strict: bool, lost: bool) -> Vec<Policy> {
+    let ports = |wanted: &dyn Fn(MtlsMode) -> bool| -> Vec<String> {
+        workload
+            .port_modes
+            .iter()
+            .filter(|(_, mode)| wanted(*mode))
+            .map(|(port, _)| port.to_string())
+            .collect()
+    };
+    let name = format!("converted_peer_authentication_{}", workload.name.name);
+    let policy = |operation: Operation| {
+        let rule = Rule {
+            from: vec![plaintext()],
+            to: vec![operation],
+            ..Rule::default()
+        };
+        vec![Policy::new(
+            &workload.name.namespace,
+            &name,
+            Action::Deny,
+            vec![rule],
+        )]
+    };
+    if strict {
+        // With a mode of its own, DISABLE exempts like PERMISSIVE; under an inherited STRICT only
+        // PERMISSIVE does.
+        let exempt = ports(&|mode| {
+            mode == MtlsMode::Permissive
+                || (mode == MtlsMode::Disable && workload.mode == MtlsMode::Strict)
+        });
+        if exempt.is_empty() {
+            return static_strict(mesh, true);
+        }
+        if lost {
+            // The workload is told of a policy that istiod never sends; ztunnel passes it over.
+            return Vec::new();
+        }
+        return policy(Operation {
+            not_ports: exempt,
+            ..Operation::default()
+        });
+    }
+    let strict_ports = ports(&|mode| mode == MtlsMode::Strict);
+    if strict_ports.is_empty() {
+        Vec::new()
+    } else {
+        policy(Operation {
+            ports: strict_ports,
+            ..Operation::default()
+        })
+    }
+}

@@ -1,0 +1,203 @@
+//! Reads policies from JSON into the mesh's own words.
+//!
+//! In: raw objects. Out: attachments, JWT rules, mTLS modes, HTTP fields. Invariant: a value that
+//! is not understood becomes a [`Misunderstanding`], never a default.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+use smol_str::SmolStr;
+
+use super::authorization;
+use super::policy::{
+    Attachment, AuthorizationPolicy, ExtensionPolicy, JwtRule, MtlsMode, PeerAuthentication,
+    RequestAuthentication, TargetReference,
+};
+use crate::snapshot::{Kind, Labels, Object, Snapshot};
+
+pub(super) struct Policies {
+    pub(super) authorization: Vec<AuthorizationPolicy>,
+    pub(super) request_authentication: Vec<RequestAuthentication>,
+    pub(super) peer_authentication: Vec<PeerAuthentication>,
+    pub(super) extensions: Vec<ExtensionPolicy>,
+}
+
+pub(super) fn read(snapshot: &Snapshot) -> Policies {
+    let kinds = [
+        Kind::EnvoyFilter,
+        Kind::Telemetry,
+        Kind::WasmPlugin,
+        Kind::TrafficExtension,
+    ];
+    Policies {
+        authorization: snapshot
+            .resources(Kind::AuthorizationPolicy)
+            .iter()
+            .map(authorization_policy)
+            .collect(),
+        request_authentication: snapshot
+            .resources(Kind::RequestAuthentication)
+            .iter()
+            .map(request_authentication)
+            .collect(),
+        peer_authentication: snapshot
+            .resources(Kind::PeerAuthentication)
+            .iter()
+            .map(peer_authentication)
+            .collect(),
+        extensions: kinds
+            .into_iter()
+            .flat_map(|kind| {
+                snapshot
+                    .resources(kind)
+                    .iter()
+                    .map(move |object| extension(kind, object))
+            })
+            .collect(),
+    }
+}
+
+fn authorization_policy(object: &Object<Value>) -> AuthorizationPolicy {
+    let spec = &object.body["spec"];
+    AuthorizationPolicy {
+        name: object.object_name(),
+        labels: object.metadata.labels.clone(),
+        annotations: object.metadata.annotations.clone(),
+        origin: object.origin.clone(),
+        attachment: attachment(spec, "selector", "matchLabels"),
+        meaning: authorization::translate(object),
+        http_fields: authorization::http_fields(spec),
+        raw: Arc::new(object.body.clone()),
+    }
+}
+
+fn request_authentication(object: &Object<Value>) -> RequestAuthentication {
+    let spec = &object.body["spec"];
+    RequestAuthentication {
+        name: object.object_name(),
+        labels: object.metadata.labels.clone(),
+        origin: object.origin.clone(),
+        attachment: attachment(spec, "selector", "matchLabels"),
+        rules: spec["jwtRules"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .map(jwt_rule)
+            .collect(),
+        raw: Arc::new(object.body.clone()),
+    }
+}
+
+fn jwt_rule(rule: &Value) -> JwtRule {
+    JwtRule {
+        issuer: rule["issuer"].as_str().unwrap_or_default().into(),
+        audiences: texts(&rule["audiences"]),
+        forwards_token: rule["forwardOriginalToken"].as_bool().unwrap_or(false),
+    }
+}
+
+fn texts(list: &Value) -> Vec<SmolStr> {
+    list.as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .map(SmolStr::from)
+        .collect()
+}
+
+fn peer_authentication(object: &Object<Value>) -> PeerAuthentication {
+    let spec = &object.body["spec"];
+    let mut port_modes: Vec<(u16, MtlsMode)> = spec["portLevelMtls"]
+        .as_object()
+        .into_iter()
+        .flatten()
+        .filter_map(|(port, value)| Some((port.parse().ok()?, mode(&value["mode"]))))
+        .collect();
+    port_modes.sort_unstable();
+    let selector = spec["selector"]["matchLabels"]
+        .as_object()
+        .map(labels)
+        .filter(|labels| !labels.is_empty());
+    PeerAuthentication {
+        name: object.object_name(),
+        origin: object.origin.clone(),
+        created: object.metadata.creation_timestamp.clone(),
+        selector,
+        mode: mode(&spec["mtls"]["mode"]),
+        port_modes,
+    }
+}
+
+fn mode(value: &Value) -> MtlsMode {
+    match value.as_str() {
+        Some("STRICT") => MtlsMode::Strict,
+        Some("PERMISSIVE") => MtlsMode::Permissive,
+        Some("DISABLE") => MtlsMode::Disable,
+        _ => MtlsMode::Unset,
+    }
+}
+
+fn extension(kind: Kind, object: &Object<Value>) -> ExtensionPolicy {
+    let spec = &object.body["spec"];
+    let (selector, inner) = if kind == Kind::EnvoyFilter {
+        ("workloadSelector", "labels")
+    } else {
+        ("selector", "matchLabels")
+    };
+    let mut contexts: Vec<SmolStr> = spec["configPatches"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|patch| {
+            patch
+                .pointer("/match/context")
+                .and_then(Value::as_str)
+                .unwrap_or("ANY")
+                .into()
+        })
+        .collect();
+    contexts.sort();
+    contexts.dedup();
+    ExtensionPolicy {
+        kind,
+        name: object.object_name(),
+        labels: object.metadata.labels.clone(),
+        origin: object.origin.clone(),
+        attachment: attachment(spec, selector, inner),
+        contexts,
+        raw: Arc::new(object.body.clone()),
+    }
+}
+
+fn attachment(spec: &Value, selector: &str, inner: &str) -> Attachment {
+    let many = spec["targetRefs"].as_array().into_iter().flatten();
+    let one = spec.get("targetRef").filter(|target| target.is_object());
+    let targets: Vec<TargetReference> = many.chain(one).map(target).collect();
+    if !targets.is_empty() {
+        return Attachment::Targets(targets);
+    }
+    match spec.get(selector) {
+        None | Some(Value::Null) => Attachment::Namespace,
+        Some(selector) => match selector.get(inner) {
+            Some(Value::Object(map)) if !map.is_empty() => Attachment::Selector(labels(map)),
+            written => Attachment::EmptySelector {
+                match_labels_written: matches!(written, Some(Value::Object(_))),
+            },
+        },
+    }
+}
+
+fn target(target: &Value) -> TargetReference {
+    let text = |key: &str| SmolStr::from(target[key].as_str().unwrap_or_default());
+    TargetReference {
+        group: text("group"),
+        kind: text("kind"),
+        name: text("name"),
+    }
+}
+
+pub(super) fn labels(map: &serde_json::Map<String, Value>) -> Labels {
+    map.iter()
+        .filter_map(|(key, value)| Some((key.as_str(), value.as_str()?)))
+        .collect()
+}
