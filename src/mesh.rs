@@ -3,6 +3,7 @@
 //! In: [`crate::snapshot::Snapshot`]. Out: [`Mesh`], immutable, with indexes instead of scans.
 //! Invariant: nothing beyond this module looks at Kubernetes objects again, except to copy one.
 
+pub mod authorization;
 pub mod control_plane;
 pub mod namespace;
 pub mod policy;
