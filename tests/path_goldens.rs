@@ -313,8 +313,6 @@ fn describe(hop: &Hop) -> String {
             },
         ),
         PointKind::Ztunnel => ("ztunnel", "tcp"),
-        // Captured as a chain that speaks HTTP and refuses the bytes.
-        PointKind::Stop { .. } => ("sidecar", "http"),
         other => return format!("{transport} {other:?}"),
     };
     format!("{transport} {point} {} {protocol}", hop.point.name)
@@ -453,7 +451,7 @@ fn request(probe: &str, caller: &Caller, path: &EnforcementPath) -> Request {
         path: target.into(),
         host: "captured.example".into(),
         headers: BTreeMap::new(),
-        token: extra.and_then(token),
+        token: extra.and_then(|text| token(text, path)),
     });
     let forwarded = extra
         .and_then(|extra| extra.strip_prefix("x-forwarded-for "))
@@ -489,7 +487,7 @@ fn request(probe: &str, caller: &Caller, path: &EnforcementPath) -> Request {
     }
 }
 
-fn token(text: &str) -> Option<Token> {
+fn token(text: &str, path: &EnforcementPath) -> Option<Token> {
     let (bad, text) = text
         .strip_prefix("bad ")
         .map_or((false, text), |rest| (true, rest));
@@ -498,9 +496,12 @@ fn token(text: &str) -> Option<Token> {
         (vec!["iss".to_owned()], vec![issuer.to_owned()]),
         (vec!["sub".to_owned()], vec![subject.to_owned()]),
     ]);
-    let _ = bad;
-    Some(Token {
-        claims,
-        ..Token::default()
-    })
+    // A bad token fails every validation.
+    let rules = path.points.iter().flat_map(|point| &point.token_rules);
+    let fails = if bad {
+        rules.map(|rule| rule.validation.clone()).collect()
+    } else {
+        BTreeSet::new()
+    };
+    Some(Token { claims, fails })
 }

@@ -1,337 +1,167 @@
-//! AuthorizationPolicy, field by field, into the evaluator's words.
+//! An AuthorizationPolicy as JSON to the words of `castoff_authz`.
 //!
-//! In: the object as JSON. Out: a [`Policy`], or every reason why its meaning is not known.
-//! Invariant: an unknown field, action or a value of the wrong type is a [`Misunderstanding`] with
-//! its path; nothing is passed over.
+//! In: one object. Out: its [`Policy`], or every place of it that is not understood. Invariant: no
+//! field is passed over; what is not in Istio's schema (1.25 to 1.31) is named with its path. Texts
+//! are taken over unread: a value or key that istiod cannot translate (an unknown `when` key, a bad
+//! port, a bad address) is kept, and the evaluator does with it what istiod does, which is to skip
+//! the rule of an ALLOW and the value of a DENY (istio `pilot/pkg/security/authz/model/model.go`).
+//! Paths start below `spec`, those elsewhere at the object.
 
-use castoff_authz::policy::{Action, Condition, Key, Operation, Policy, Rule, Source};
-use serde_json::{Map, Value};
+mod fields;
+mod rules;
+#[cfg(test)]
+mod tests;
 
+use castoff_authz::policy::{Action, Policy, PolicyName};
+use serde_json::Value;
+use smol_str::SmolStr;
+
+use self::fields::Reader;
 use super::policy::{HttpField, Misunderstanding};
-use crate::snapshot::Object;
+use crate::snapshot::{Labels, Object, ObjectName};
 
-/// Reads a policy.
+/// Moves a policy to the shadow rules (istio.io/docs/tasks/security/authorization/authz-dry-run).
+pub const DRY_RUN: &str = "istio.io/dry-run";
+
+/// What an AuthorizationPolicy decides.
 ///
 /// # Errors
-/// All parts that are not understood.
+/// Every field that Istio's schema does not have, and every value of a type that it does not take.
 pub fn translate(object: &Object<Value>) -> Result<Policy, Vec<Misunderstanding>> {
-    let mut reader = Reader {
-        problems: Vec::new(),
-    };
-    let empty = Map::new();
-    let spec = match object.body.get("spec") {
-        None | Some(Value::Null) => &empty,
-        Some(Value::Object(spec)) => spec,
-        Some(_) => {
-            reader.misunderstood("spec", "must be an object");
-            &empty
-        }
-    };
-    reader.known(
-        spec,
-        "spec",
-        &[
-            "selector",
-            "targetRef",
-            "targetRefs",
-            "rules",
-            "action",
-            "provider",
-        ],
+    let mut reader = Reader::default();
+    let known = ["apiVersion", "kind", "metadata", "spec", "status"];
+    reader.known_fields(&object.body, "", &known);
+    let policy = policy(
+        &object.object_name(),
+        &object.metadata.annotations,
+        &object.body["spec"],
+        &mut reader,
     );
-    let action = reader.action(spec);
-    let rules = reader.list(spec.get("rules"), "spec.rules", Reader::rule);
-    let mut policy = Policy::new(
-        &object.metadata.namespace,
-        &object.metadata.name,
-        action,
-        rules,
-    );
-    policy.dry_run = object
-        .metadata
-        .annotations
-        .get("istio.io/dry-run")
-        .is_some_and(is_true);
-    if reader.problems.is_empty() {
-        Ok(policy)
-    } else {
-        Err(reader.problems)
+    reader.into_result(policy)
+}
+
+/// What a policy with this name, these annotations and this `spec` decides.
+///
+/// # Errors
+/// As [`translate`].
+pub fn translate_spec(
+    name: &ObjectName,
+    annotations: &Labels,
+    spec: &Value,
+) -> Result<Policy, Vec<Misunderstanding>> {
+    let mut reader = Reader::default();
+    let policy = policy(name, annotations, spec, &mut reader);
+    reader.into_result(policy)
+}
+
+fn policy(name: &ObjectName, annotations: &Labels, spec: &Value, reader: &mut Reader) -> Policy {
+    let known = [
+        "selector",
+        "targetRef",
+        "targetRefs",
+        "rules",
+        "action",
+        "provider",
+    ];
+    reader.known_fields(spec, "", &known);
+    attachment(spec, reader);
+    Policy {
+        name: PolicyName {
+            namespace: name.namespace.to_string(),
+            name: name.name.to_string(),
+        },
+        action: action(spec, reader),
+        dry_run: annotations.get(DRY_RUN).is_some_and(is_true),
+        rules: reader.list(&spec["rules"], "rules", rules::rule),
     }
 }
 
-/// Go's `strconv.ParseBool`; what it refuses is not true.
-fn is_true(text: &str) -> bool {
-    matches!(text, "1" | "t" | "T" | "TRUE" | "true" | "True")
+/// Reads nothing, but names what the schema does not have: a selector that is not understood must not
+/// pass for one that selects all.
+fn attachment(spec: &Value, reader: &mut Reader) {
+    reader.known_fields(&spec["selector"], "selector", &["matchLabels"]);
+    let known = ["group", "kind", "name", "namespace"];
+    reader.known_fields(&spec["targetRef"], "targetRef", &known);
+    reader.list(&spec["targetRefs"], "targetRefs", |target, path, reader| {
+        reader.known_fields(target, path, &known);
+    });
 }
 
-struct Reader {
-    problems: Vec<Misunderstanding>,
-}
-
-impl Reader {
-    fn misunderstood(&mut self, path: &str, reason: impl Into<String>) {
-        self.problems.push(Misunderstanding {
-            path: path.into(),
-            reason: reason.into(),
-        });
-    }
-
-    fn known(&mut self, map: &Map<String, Value>, path: &str, fields: &[&str]) {
-        for key in map.keys() {
-            if !fields.contains(&key.as_str()) {
-                self.misunderstood(
-                    &format!("{path}.{key}"),
-                    format!("`{key}` is no field that castoff knows"),
-                );
-            }
-        }
-    }
-
-    fn action(&mut self, spec: &Map<String, Value>) -> Action {
-        match spec.get("action") {
-            None | Some(Value::Null) => Action::Allow,
-            Some(Value::String(action)) if action == "ALLOW" => Action::Allow,
-            Some(Value::String(action)) if action == "DENY" => Action::Deny,
-            Some(Value::String(action)) if action == "AUDIT" => Action::Audit,
-            Some(Value::String(action)) if action == "CUSTOM" => {
-                let provider = spec
-                    .get("provider")
-                    .and_then(|provider| provider["name"].as_str());
-                if provider.is_none() {
-                    self.misunderstood("spec.provider.name", "a CUSTOM policy needs a provider");
-                }
-                Action::Custom {
-                    provider: provider.unwrap_or_default().to_owned(),
-                }
-            }
-            Some(other) => {
-                self.misunderstood(
-                    "spec.action",
-                    format!("`{other}` is no action that castoff knows"),
-                );
-                Action::Allow
-            }
-        }
-    }
-
-    fn list<T>(
-        &mut self,
-        value: Option<&Value>,
-        path: &str,
-        read: fn(&mut Self, &Map<String, Value>, &str) -> T,
-    ) -> Vec<T> {
-        let items = match value {
-            None | Some(Value::Null) => return Vec::new(),
-            Some(Value::Array(items)) => items,
-            Some(_) => {
-                self.misunderstood(path, "must be a list");
-                return Vec::new();
-            }
-        };
-        let empty = Map::new();
-        items
-            .iter()
-            .enumerate()
-            .map(|(index, item)| {
-                let path = format!("{path}[{index}]");
-                match item {
-                    Value::Object(map) => read(self, map, &path),
-                    Value::Null => read(self, &empty, &path),
-                    _ => {
-                        self.misunderstood(&path, "must be an object");
-                        read(self, &empty, &path)
-                    }
-                }
-            })
-            .collect()
-    }
-
-    fn rule(&mut self, map: &Map<String, Value>, path: &str) -> Rule {
-        self.known(map, path, &["from", "to", "when"]);
-        Rule {
-            from: self.list(map.get("from"), &format!("{path}.from"), Self::source),
-            to: self.list(map.get("to"), &format!("{path}.to"), Self::operation),
-            when: self.list(map.get("when"), &format!("{path}.when"), Self::condition),
-        }
-    }
-
-    /// The object below `source` or `operation`, with its path.
-    fn inner<'a>(
-        &mut self,
-        map: &'a Map<String, Value>,
-        path: &str,
-        key: &str,
-    ) -> Option<&'a Map<String, Value>> {
-        self.known(map, path, &[key]);
-        let inner = map.get(key).and_then(Value::as_object);
-        if inner.is_none_or(Map::is_empty) {
-            self.misunderstood(
-                &format!("{path}.{key}"),
-                "is empty, which Istio does not accept",
+/// Without a `provider` a CUSTOM policy names the authorizer with the empty name, which does not exist;
+/// a provider beside another action has no meaning (`builder.go:build`).
+fn action(spec: &Value, reader: &mut Reader) -> Action {
+    reader.known_fields(&spec["provider"], "provider", &["name"]);
+    let provider = reader.text(&spec["provider"]["name"], "provider.name");
+    match reader.text(&spec["action"], "action").as_deref() {
+        None | Some("ALLOW") => Action::Allow,
+        Some("DENY") => Action::Deny,
+        Some("AUDIT") => Action::Audit,
+        Some("CUSTOM") => Action::Custom {
+            provider: provider.unwrap_or_default(),
+        },
+        Some(other) => {
+            reader.misunderstand(
+                "action",
+                format!("`{other}` is none of ALLOW, DENY, AUDIT, CUSTOM"),
             );
+            Action::Allow
         }
-        inner
-    }
-
-    fn source(&mut self, map: &Map<String, Value>, path: &str) -> Source {
-        let Some(source) = self.inner(map, path, "source") else {
-            return Source::default();
-        };
-        let path = format!("{path}.source");
-        let fields = SOURCE_FIELDS.map(|(name, _)| name);
-        self.known(source, &path, &fields);
-        let mut read = |name: &str| self.texts(source.get(name), &format!("{path}.{name}"));
-        Source {
-            principals: read("principals"),
-            not_principals: read("notPrincipals"),
-            request_principals: read("requestPrincipals"),
-            not_request_principals: read("notRequestPrincipals"),
-            namespaces: read("namespaces"),
-            not_namespaces: read("notNamespaces"),
-            service_accounts: read("serviceAccounts"),
-            not_service_accounts: read("notServiceAccounts"),
-            trust_domains: read("trustDomains"),
-            not_trust_domains: read("notTrustDomains"),
-            ip_blocks: read("ipBlocks"),
-            not_ip_blocks: read("notIpBlocks"),
-            remote_ip_blocks: read("remoteIpBlocks"),
-            not_remote_ip_blocks: read("notRemoteIpBlocks"),
-        }
-    }
-
-    fn operation(&mut self, map: &Map<String, Value>, path: &str) -> Operation {
-        let Some(operation) = self.inner(map, path, "operation") else {
-            return Operation::default();
-        };
-        let path = format!("{path}.operation");
-        let fields = OPERATION_FIELDS.map(|(name, _)| name);
-        self.known(operation, &path, &fields);
-        let mut read = |name: &str| self.texts(operation.get(name), &format!("{path}.{name}"));
-        Operation {
-            hosts: read("hosts"),
-            not_hosts: read("notHosts"),
-            ports: read("ports"),
-            not_ports: read("notPorts"),
-            methods: read("methods"),
-            not_methods: read("notMethods"),
-            paths: read("paths"),
-            not_paths: read("notPaths"),
-        }
-    }
-
-    fn condition(&mut self, map: &Map<String, Value>, path: &str) -> Condition {
-        self.known(map, path, &["key", "values", "notValues"]);
-        let key = map.get("key").and_then(Value::as_str).unwrap_or_default();
-        if key.is_empty() {
-            self.misunderstood(&format!("{path}.key"), "is missing");
-        }
-        let values = self.texts(map.get("values"), &format!("{path}.values"));
-        let not_values = self.texts(map.get("notValues"), &format!("{path}.notValues"));
-        if values.is_empty() && not_values.is_empty() {
-            self.misunderstood(path, "has neither values nor notValues");
-        }
-        Condition {
-            key: Key::parse(key),
-            values,
-            not_values,
-        }
-    }
-
-    /// A list of texts; numbers are taken as their digits, as an unquoted port is.
-    fn texts(&mut self, value: Option<&Value>, path: &str) -> Vec<String> {
-        let items = match value {
-            None | Some(Value::Null) => return Vec::new(),
-            Some(Value::Array(items)) => items,
-            Some(_) => {
-                self.misunderstood(path, "must be a list");
-                return Vec::new();
-            }
-        };
-        let mut texts = Vec::new();
-        for (index, item) in items.iter().enumerate() {
-            match item {
-                Value::String(text) if !text.is_empty() => texts.push(text.clone()),
-                Value::Number(number) if number.is_u64() => texts.push(number.to_string()),
-                _ => self.misunderstood(
-                    &format!("{path}[{index}]"),
-                    "must be a text that is not empty",
-                ),
-            }
-        }
-        texts
     }
 }
 
-/// Fields of `source`, and whether ztunnel can check them
-/// (istio pilot/pkg/serviceregistry/ambient/authorization.go `httpSources`).
-const SOURCE_FIELDS: [(&str, bool); 14] = [
-    ("principals", true),
-    ("notPrincipals", true),
-    ("requestPrincipals", false),
-    ("notRequestPrincipals", false),
-    ("namespaces", true),
-    ("notNamespaces", true),
-    ("serviceAccounts", true),
-    ("notServiceAccounts", true),
-    ("trustDomains", true),
-    ("notTrustDomains", true),
-    ("ipBlocks", true),
-    ("notIpBlocks", true),
-    ("remoteIpBlocks", false),
-    ("notRemoteIpBlocks", false),
-];
+/// Go's `strconv.ParseBool`, with which istiod reads the annotation; what it cannot parse counts as
+/// false, so the policy is enforced (`builder.go:isDryRun`).
+fn is_true(text: &str) -> bool {
+    ["1", "t", "T", "true", "TRUE", "True"].contains(&text)
+}
 
-/// Fields of `operation`, and whether ztunnel can check them (`httpOperations`).
-const OPERATION_FIELDS: [(&str, bool); 8] = [
-    ("hosts", false),
-    ("notHosts", false),
-    ("ports", true),
-    ("notPorts", true),
-    ("methods", false),
-    ("notMethods", false),
-    ("paths", false),
-    ("notPaths", false),
-];
-
-/// Keys of `when` that ztunnel can check (`l4WhenAttributes`).
-const L4_KEYS: [&str; 5] = [
-    "source.ip",
-    "source.namespace",
-    "source.principal",
-    "destination.ip",
-    "destination.port",
-];
-
-/// Fields that only an HTTP proxy can check, in the order of the object.
+/// The fields that ztunnel cannot check, in the order of the rules (istio
+/// `pilot/pkg/serviceregistry/ambient/authorization.go`, `httpOperations`, `httpSources`,
+/// `l4WhenAttributes`). `trustDomains` is none of them for istiod, which drops it unsaid; it is listed
+/// here, because ztunnel does not check it either.
 pub fn http_fields(spec: &Value) -> Vec<HttpField> {
     let mut found = Vec::new();
-    for (index, rule) in entries(&spec["rules"]) {
-        let parts = [
-            ("from", "source", &SOURCE_FIELDS[..]),
-            ("to", "operation", &OPERATION_FIELDS[..]),
-        ];
-        for (list, inner, fields) in parts {
-            for (position, entry) in entries(&rule[list]) {
-                for (name, at_ztunnel) in fields {
-                    let written = entry[inner][*name]
-                        .as_array()
-                        .is_some_and(|values| !values.is_empty());
-                    if written && !at_ztunnel {
-                        found.push(HttpField {
-                            name: (*name).into(),
-                            path: format!("rules[{index}].{list}[{position}].{inner}.{name}")
-                                .into(),
-                        });
-                    }
+    for (index, rule) in items(&spec["rules"]) {
+        let from = items(&rule["from"]).map(|(at, entry)| ("from", at, "source", entry));
+        let to = items(&rule["to"]).map(|(at, entry)| ("to", at, "operation", entry));
+        for (part, at, inner, entry) in from.chain(to) {
+            let l4: &[&str] = if part == "from" {
+                &[
+                    "principals",
+                    "notPrincipals",
+                    "namespaces",
+                    "notNamespaces",
+                    "serviceAccounts",
+                    "notServiceAccounts",
+                    "ipBlocks",
+                    "notIpBlocks",
+                ]
+            } else {
+                &["ports", "notPorts"]
+            };
+            for (name, values) in entry[inner].as_object().into_iter().flatten() {
+                let written = values.as_array().is_none_or(|values| !values.is_empty());
+                if !l4.contains(&name.as_str()) && !values.is_null() && written {
+                    found.push(HttpField {
+                        name: SmolStr::from(name),
+                        path: format!("rules[{index}].{part}[{at}].{inner}.{name}").into(),
+                    });
                 }
             }
         }
-        for (position, condition) in entries(&rule["when"]) {
+        for (at, condition) in items(&rule["when"]) {
             let key = condition["key"].as_str().unwrap_or_default();
-            if !L4_KEYS.contains(&key) {
+            let l4 = [
+                "source.ip",
+                "source.namespace",
+                "source.principal",
+                "destination.ip",
+                "destination.port",
+            ];
+            if !l4.contains(&key) {
                 found.push(HttpField {
                     name: key.into(),
-                    path: format!("rules[{index}].when[{position}]").into(),
+                    path: format!("rules[{index}].when[{at}]").into(),
                 });
             }
         }
@@ -339,6 +169,6 @@ pub fn http_fields(spec: &Value) -> Vec<HttpField> {
     found
 }
 
-fn entries(list: &Value) -> impl Iterator<Item = (usize, &Value)> {
+fn items(list: &Value) -> impl Iterator<Item = (usize, &Value)> {
     list.as_array().into_iter().flatten().enumerate()
 }

@@ -82,27 +82,10 @@ fn request_authentication(object: &Object<Value>) -> RequestAuthentication {
             .as_array()
             .into_iter()
             .flatten()
-            .map(jwt_rule)
+            .map(JwtRule::read)
             .collect(),
         raw: Arc::new(object.body.clone()),
     }
-}
-
-fn jwt_rule(rule: &Value) -> JwtRule {
-    JwtRule {
-        issuer: rule["issuer"].as_str().unwrap_or_default().into(),
-        audiences: texts(&rule["audiences"]),
-        forwards_token: rule["forwardOriginalToken"].as_bool().unwrap_or(false),
-    }
-}
-
-fn texts(list: &Value) -> Vec<SmolStr> {
-    list.as_array()
-        .into_iter()
-        .flatten()
-        .filter_map(Value::as_str)
-        .map(SmolStr::from)
-        .collect()
 }
 
 fn peer_authentication(object: &Object<Value>) -> PeerAuthentication {

@@ -92,17 +92,9 @@ pub struct RequestAuthentication {
 }
 
 impl RequestAuthentication {
-    /// Its rules for the evaluator.
+    /// Its rules, for the evaluator.
     pub fn token_rules(&self) -> Vec<castoff_authz::path::TokenRule> {
-        self.rules
-            .iter()
-            .map(|rule| castoff_authz::path::TokenRule {
-                issuer: rule.issuer.to_string(),
-                audiences: rule.audiences.iter().map(ToString::to_string).collect(),
-                forward: rule.forwards_token,
-                validation: String::new(),
-            })
-            .collect()
+        self.rules.iter().map(JwtRule::token_rule).collect()
     }
 }
 
@@ -115,6 +107,53 @@ pub struct JwtRule {
     pub audiences: Vec<SmolStr>,
     /// Whether the token is passed on (`forwardOriginalToken`, default false).
     pub forwards_token: bool,
+    /// All else of the rule that decides whether a token is valid and where it is looked for, as
+    /// text: equal texts validate alike.
+    pub validation: SmolStr,
+}
+
+impl JwtRule {
+    /// Reads an item of `spec.jwtRules`, as lenient as the API server is strict: it was admitted.
+    pub fn read(rule: &Value) -> Self {
+        let audiences = rule["audiences"].as_array().into_iter().flatten();
+        let mut others: Vec<(&String, &Value)> = rule
+            .as_object()
+            .into_iter()
+            .flatten()
+            .filter(|(name, value)| {
+                let apart = ["issuer", "audiences", "forwardOriginalToken"];
+                // What it puts into headers decides nothing about the token.
+                let output = ["outputPayloadToHeader", "outputClaimToHeaders"];
+                !value.is_null()
+                    && !apart.contains(&name.as_str())
+                    && !output.contains(&name.as_str())
+            })
+            .collect();
+        others.sort_unstable_by_key(|(name, _)| *name);
+        let validation: Vec<String> = others
+            .into_iter()
+            .map(|(name, value)| format!("{name}: {value}"))
+            .collect();
+        Self {
+            issuer: rule["issuer"].as_str().unwrap_or_default().into(),
+            audiences: audiences
+                .filter_map(Value::as_str)
+                .map(SmolStr::from)
+                .collect(),
+            forwards_token: rule["forwardOriginalToken"].as_bool().unwrap_or(false),
+            validation: validation.join(", ").into(),
+        }
+    }
+
+    /// The rule, for the evaluator.
+    pub fn token_rule(&self) -> castoff_authz::path::TokenRule {
+        castoff_authz::path::TokenRule {
+            issuer: self.issuer.to_string(),
+            audiences: self.audiences.iter().map(ToString::to_string).collect(),
+            forward: self.forwards_token,
+            validation: self.validation.to_string(),
+        }
+    }
 }
 
 /// mTLS mode of a PeerAuthentication.

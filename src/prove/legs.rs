@@ -179,7 +179,7 @@ impl Way<'_> {
                     from_waypoint,
                     into: seen::Into::Ztunnel,
                     transport,
-                    chain: Some(Chain::Tcp),
+                    chain: Chain::Tcp,
                 };
                 let mut point = Point::new(PointKind::Ztunnel, &self.workload().name.to_string());
                 point.policies = at.policies;
@@ -235,23 +235,20 @@ impl Way<'_> {
         &self,
         name: &ObjectName,
         proxy: Proxy,
-        chain: Option<Chain>,
+        protocol: Chain,
         at: super::attach::AtPoint,
         leg: &Leg<'_>,
         identity_required: bool,
     ) -> Point {
-        let kind = match chain {
+        let kind = match protocol {
             _ if !at.opaque.is_empty() => PointKind::Opaque {
                 reason: at.opaque.join(", "),
             },
-            Some(protocol) => PointKind::Envoy { proxy, protocol },
-            None => PointKind::Stop {
-                reason: "the port speaks HTTP, the bytes are not HTTP".to_owned(),
-            },
+            _ => PointKind::Envoy { proxy, protocol },
         };
         let mut point = Point::new(kind, &name.to_string());
         point.policies = at.policies;
-        if chain == Some(Chain::Http) {
+        if protocol == Chain::Http {
             point.token_rules = at.token_rules;
         }
         point.identity_required = identity_required;
@@ -259,14 +256,14 @@ impl Way<'_> {
         point
     }
 
-    /// The chain that takes this content; `None` where none does.
-    fn chain(&self, protocol: Protocol) -> Option<Chain> {
+    /// The chain that takes this content. Bytes on a chain that speaks HTTP are refused there.
+    fn chain(&self, protocol: Protocol) -> Chain {
         match (protocol, self.content) {
-            (Protocol::Http | Protocol::Http2, Content::Http)
-            | (Protocol::Unknown, Content::Http) => Some(Chain::Http),
-            (Protocol::Http | Protocol::Http2, Content::Bytes) => None,
+            (Protocol::Http | Protocol::Http2, _) | (Protocol::Unknown, Content::Http) => {
+                Chain::Http
+            }
             (Protocol::Tcp | Protocol::Tls | Protocol::Udp, _)
-            | (Protocol::Unknown, Content::Bytes) => Some(Chain::Tcp),
+            | (Protocol::Unknown, Content::Bytes) => Chain::Tcp,
         }
     }
 

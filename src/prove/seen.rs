@@ -29,7 +29,7 @@ pub(super) struct Leg<'a> {
     pub(super) from_waypoint: Option<&'a Waypoint>,
     pub(super) into: Into<'a>,
     pub(super) transport: Transport,
-    pub(super) chain: Option<Chain>,
+    pub(super) chain: Chain,
 }
 
 impl Leg<'_> {
@@ -100,7 +100,7 @@ impl Leg<'_> {
             // A waypoint adds no X-Forwarded-For: without one from the caller the waypoint's own
             // address shows, with one the caller's claim. Which, is not known here.
             (Some(waypoint), _) => waypoint_address(waypoint),
-            (None, Some(Chain::Http)) => IpSeen::Forwarded,
+            (None, Chain::Http) => IpSeen::Forwarded,
             (None, _) => IpSeen::Callers,
         }
     }
@@ -121,9 +121,7 @@ impl Leg<'_> {
                 ))
             }
             (Into::Sidecar { .. }, Transport::MutualTls) => SniSeen::AsSent,
-            (Into::Sidecar { .. }, Transport::Plain) if self.chain == Some(Chain::Tcp) => {
-                SniSeen::AsSent
-            }
+            (Into::Sidecar { .. }, Transport::Plain) if self.chain == Chain::Tcp => SniSeen::AsSent,
             (
                 Into::Waypoint {
                     service: Some((service, port)),

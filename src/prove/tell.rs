@@ -72,6 +72,7 @@ pub fn decision(decision: &Decision, path: &EnforcementPath) -> String {
 fn because(because: &Because) -> String {
     match because {
         Because::Stopped | Because::NotModelled => String::new(),
+        Because::NotHttp => ": the bytes are not HTTP".to_owned(),
         Because::IdentityRequired => ": mutual TLS is required and no identity is seen".to_owned(),
         Because::NetworkPolicy { entry: Some(entry) } => format!(": entry {} admits it", entry + 1),
         Because::NetworkPolicy { entry: None } => ": no entry admits it".to_owned(),
