@@ -548,3 +548,14 @@ fn an_address_that_is_gone_breaks() {
         "GET"
     );
 }
+
+/// Found by generated pairs: an attribute with a single value has no variable, and must not be taken
+/// for the attribute behind it.
+#[test]
+fn an_attribute_with_one_value_is_not_mistaken_for_the_next() {
+    let first = deny(vec![Rule::default(), to(&[("methods", "GET")])]);
+    let second = deny(vec![from(&[("trustDomains", "cluster.local")])]);
+    let mut question = question(vec![at(http(), &[first]), at(http(), &[second])], vec![]);
+    question.caller = Caller::workload(WEB);
+    assert!(compare(&question, Limits::default()).is_same());
+}

@@ -68,7 +68,9 @@ pub(crate) struct Builder<'w> {
     excepted: Vec<u32>,
     world: &'w World<'w>,
     paths: Vec<Vec<Arc<Prepared>>>,
-    sets: FxHashMap<(u32, Vec<u32>), Function>,
+    /// By first variable and number of classes (a dimension of one class has no variable of its own,
+    /// so the first variable alone does not name it), and the set.
+    sets: FxHashMap<(u32, u32, Vec<u32>), Function>,
     rules: Vec<AtomRule>,
     rule_functions: FxHashMap<(u32, Function), Function>,
     any_rules: FxHashMap<(Rules, Function), Function>,
@@ -337,11 +339,11 @@ impl<'w> Builder<'w> {
     /// The requests whose class is in the set (ascending). Numbers that are no class are left to
     /// chance; the laws exclude them.
     pub(crate) fn set(&mut self, coded: &Coded, set: Vec<u32>) -> Result<Function, TooManyNodes> {
-        let key = (coded.first, set);
+        let key = (coded.first, coded.classes, set);
         if let Some(&known) = self.sets.get(&key) {
             return Ok(known);
         }
-        let function = between(&mut self.diagram, coded, &key.1, 0, 0)?;
+        let function = between(&mut self.diagram, coded, &key.2, 0, 0)?;
         self.sets.insert(key, function);
         Ok(function)
     }
