@@ -120,7 +120,7 @@ fn virtual_service(object: &Object<Value>) -> VirtualService {
                 .as_array()
                 .into_iter()
                 .flatten()
-                .chain(rule.get("mirror").map(|mirror| mirror));
+                .chain(rule.get("mirror"));
             for target in targets {
                 let host = target
                     .pointer("/destination/host")

@@ -30,11 +30,14 @@ pub struct AtPoint {
     pub opaque: Vec<String>,
 }
 
+/// An AuthorizationPolicy by index, with what it means if that was understood.
+type Read = (usize, Option<Arc<Policy>>);
+
 /// Policies of a mesh, indexed by namespace.
 pub struct Attachments<'a> {
     mesh: &'a Mesh,
     /// Indexes into `mesh.authorization_policies`, with what each means, by namespace.
-    policies: BTreeMap<SmolStr, Vec<(usize, Option<Arc<Policy>>)>>,
+    policies: BTreeMap<SmolStr, Vec<Read>>,
     tokens: BTreeMap<SmolStr, Vec<usize>>,
     extensions: BTreeMap<SmolStr, Vec<usize>>,
 }

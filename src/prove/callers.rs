@@ -28,6 +28,9 @@ pub struct CallerClass {
     pub words: &'static str,
 }
 
+/// Where a caller runs: a workload and the index of one of its generations.
+pub type Place = (WorkloadId, usize);
+
 /// One member of a class.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Member {
@@ -48,7 +51,7 @@ pub enum Member {
 
 impl Member {
     /// Its places in the baseline and now.
-    pub fn places(&self) -> (Option<(WorkloadId, usize)>, Option<(WorkloadId, usize)>) {
+    pub fn places(&self) -> (Option<Place>, Option<Place>) {
         match self {
             Self::Workload { before, now, .. } => (Some(*before), Some(*now)),
             Self::OtherIdentities | Self::Outsiders => (None, None),

@@ -75,12 +75,12 @@ pub fn hops(
     let mut hops = Vec::new();
     let sender = match way.waypoint() {
         Some(waypoint) => {
-            hops.push(way.into_waypoint(waypoint));
+            hops.push(way.waypoint_hop(waypoint));
             Sender::Waypoint(waypoint)
         }
         None => Sender::Caller(caller.mode),
     };
-    hops.extend(way.into_server(sender));
+    hops.extend(way.server_hop(sender));
     hops
 }
 
@@ -132,7 +132,7 @@ impl Way<'_> {
         binding.map(|id| self.mesh.waypoint(id))
     }
 
-    fn into_waypoint(&self, waypoint: &Waypoint) -> Hop {
+    fn waypoint_hop(&self, waypoint: &Waypoint) -> Hop {
         let service = self.virtual_service_address();
         let at = self
             .attachments
@@ -157,7 +157,7 @@ impl Way<'_> {
         }
     }
 
-    fn into_server(&self, sender: Sender<'_>) -> Option<Hop> {
+    fn server_hop(&self, sender: Sender<'_>) -> Option<Hop> {
         let generation = self.generation();
         let transport = self.transport(sender);
         let from_waypoint = match sender {

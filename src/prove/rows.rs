@@ -118,6 +118,9 @@ pub fn rows(states: &States<'_>, limits: Limits) -> Vec<ServerRow> {
         .collect()
 }
 
+/// What NetworkPolicies admit at every pod that a connection may reach; `None`: everything.
+type Admitted = Vec<Option<Vec<NetworkEntry>>>;
+
 struct Comparer<'a> {
     baseline: Side<'a>,
     present: Side<'a>,
@@ -193,7 +196,7 @@ impl<'a> Side<'a> {
 
     /// What NetworkPolicies admit from a caller: into the server, into every waypoint on the way,
     /// and out of the caller. Equal answers mean equal NetworkPolicy points.
-    fn admitted(&self, sender: Party<'_>, server: Server) -> Vec<Option<Vec<NetworkEntry>>> {
+    fn admitted(&self, sender: Party<'_>, server: Server) -> Admitted {
         let workload = self.mesh.workload(server.workload);
         let server_pods = Pods {
             namespace: &workload.name.namespace,
@@ -358,8 +361,7 @@ impl<'a> Comparer<'a> {
         if no_network_policies {
             return vec![(first, class.identities.clone())];
         }
-        let mut groups: BTreeMap<[Vec<Option<Vec<NetworkEntry>>>; 2], (&Member, Vec<String>)> =
-            BTreeMap::new();
+        let mut groups: BTreeMap<[Admitted; 2], (&Member, Vec<String>)> = BTreeMap::new();
         for member in &class.members {
             let Member::Workload { principal, .. } = member else {
                 return vec![(member, class.identities.clone())];
