@@ -23,3 +23,4 @@ pub mod mesh;
 pub mod finding;
 pub mod phases;
 pub mod prove;
+pub mod simulate;

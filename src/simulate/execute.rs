@@ -11,6 +11,7 @@ use serde_json::Value;
 use super::command::{Command, LabelChange};
 use super::controllers::replace_pods;
 use crate::snapshot::{Kind, Labels, Metadata, Object, ObjectName, Origin, Snapshot};
+use crate::source;
 
 /// Why a command could not be carried out.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -58,17 +59,8 @@ pub fn execute(
         Command::Label { kind, name, changes } => {
             edit_metadata(snapshot, *kind, name, |metadata| relabel(&mut metadata.labels, changes))
         }
-        Command::Delete { kind: Kind::Pod, name } => {
-            let (deleted, kept): (Vec<_>, Vec<_>) =
-                std::mem::take(&mut snapshot.pods).into_iter().partition(|pod| pod.object_name() == *name);
-            snapshot.pods = kept;
-            if deleted.is_empty() { Err(not_found(Kind::Pod, name)) } else { Ok(()) }
-        }
         Command::Delete { kind, name } => {
-            let objects = snapshot.resources.get_mut(kind).ok_or_else(|| not_found(*kind, name))?;
-            let before = objects.len();
-            objects.retain(|object| object.object_name() != *name);
-            if objects.len() == before { Err(not_found(*kind, name)) } else { Ok(()) }
+            if snapshot.remove(*kind, name) { Ok(()) } else { Err(not_found(*kind, name)) }
         }
         Command::Patch { kind, name, patch } => patch_labels(snapshot, *kind, name, patch),
         Command::Restart { kind, namespace, name } => restart(snapshot, *kind, namespace, name.as_deref()),
@@ -81,10 +73,12 @@ fn not_found(kind: Kind, name: &ObjectName) -> ExecuteError {
 
 /// Puts every object of a manifest file in the place of the one it names, or adds it.
 fn apply(snapshot: &mut Snapshot, file: &str, content: &str) -> Result<(), ExecuteError> {
-    let problems = snapshot.apply_text(file, content);
-    match problems.first() {
-        Some(problem) => Err(ExecuteError::BadFile { file: file.to_owned(), reason: problem.message.clone() }),
-        None => Ok(()),
+    match source::apply_text(snapshot, &source::Place::Simulated, content) {
+        Ok(_) => Ok(()),
+        Err(problems) => Err(ExecuteError::BadFile {
+            file: file.to_owned(),
+            reason: problems.first().map(|problem| problem.message.clone()).unwrap_or_default(),
+        }),
     }
 }
 
@@ -105,17 +99,7 @@ fn edit_metadata(
     name: &ObjectName,
     edit: impl FnOnce(&mut Metadata),
 ) -> Result<(), ExecuteError> {
-    fn find<'a, T>(objects: &'a mut [Object<T>], name: &ObjectName) -> Option<&'a mut Metadata> {
-        objects.iter_mut().find(|object| object.object_name() == *name).map(|object| &mut object.metadata)
-    }
-    let found = match kind {
-        Kind::Namespace => find(&mut snapshot.namespaces, name),
-        Kind::Service => find(&mut snapshot.services, name),
-        Kind::Pod => find(&mut snapshot.pods, name),
-        _ => snapshot.resources.get_mut(&kind).and_then(|objects| find(objects, name)),
-    };
-    let metadata = found.ok_or_else(|| not_found(kind, name))?;
-    edit(metadata);
+    edit(snapshot.metadata_mut(kind, name).ok_or_else(|| not_found(kind, name))?);
     if let Some(object) = snapshot
         .resources
         .get_mut(&kind)
