@@ -10,7 +10,7 @@ use castoff_authz::verdict::Identities;
 
 use super::rows::States;
 use super::{Caller, CallerMode};
-use crate::mesh::{Mesh, Role, WorkloadId};
+use crate::mesh::{Mesh, Role, Workload, WorkloadId};
 use crate::snapshot::ObjectName;
 
 /// The callers that arrive alike, before and now.
@@ -87,15 +87,21 @@ pub fn classes(states: &States<'_>) -> Vec<CallerClass> {
             Some(id) => (states.baseline, *id),
             None => continue,
         };
-        for (before_generation, was) in before_mesh
-            .workload(before_id)
-            .generations
-            .iter()
-            .enumerate()
-        {
-            for (now_generation, is) in workload.generations.iter().enumerate() {
-                let before = Caller::mode_of(&before_mesh.workload(before_id).role, was.mode);
-                let now = Caller::mode_of(&workload.role, is.mode);
+        let before_workload = before_mesh.workload(before_id);
+        let in_system = states
+            .present
+            .namespaces
+            .get(&workload.name.namespace)
+            .is_some_and(|namespace| namespace.system);
+        for (now_generation, is) in workload.generations.iter().enumerate() {
+            let now = Caller::mode_of(&workload.role, is.mode);
+            for before_generation in counterparts(before_workload, workload, now_generation) {
+                let was = &before_workload.generations[before_generation];
+                let before = Caller::mode_of(&before_workload.role, was.mode);
+                // Kubernetes' own components are not taken for callers of applications.
+                if in_system && before == CallerMode::Plain && now == CallerMode::Plain {
+                    continue;
+                }
                 by_modes
                     .entry((before, now))
                     .or_default()
@@ -157,6 +163,20 @@ pub fn classes(states: &States<'_>) -> Vec<CallerClass> {
         words: "outsiders",
     });
     classes
+}
+
+/// The generations of the baseline that a generation now is compared with: those of its own mode,
+/// or, where the workload has moved, all.
+pub(super) fn counterparts(before: &Workload, now: &Workload, generation: usize) -> Vec<usize> {
+    let mode = now.generations[generation].mode;
+    let alike: Vec<usize> = (0..before.generations.len())
+        .filter(|index| before.generations[*index].mode == mode)
+        .collect();
+    if alike.is_empty() {
+        (0..before.generations.len()).collect()
+    } else {
+        alike
+    }
 }
 
 fn principals(members: &[Member]) -> Vec<String> {

@@ -257,25 +257,22 @@ impl<'a> Comparer<'a> {
             compared: 0,
             newly_trusted: Vec::new(),
         };
-        for (generation, now) in present.generations.iter().enumerate() {
-            let before = baseline
-                .generations
-                .iter()
-                .position(|one| one.mode == now.mode)
-                .unwrap_or(0);
-            for port in addresses::ports(self.present.mesh, present_id) {
-                let now_server = Server {
-                    workload: present_id,
-                    generation,
-                    port,
-                };
-                let before_server = Server {
-                    workload: baseline_id,
-                    generation: before,
-                    port,
-                };
-                for content in [Content::Http, Content::Bytes] {
-                    self.compare(&mut row, before_server, now_server, content);
+        for generation in 0..present.generations.len() {
+            for before in callers::counterparts(baseline, present, generation) {
+                for port in addresses::ports(self.present.mesh, present_id) {
+                    let now_server = Server {
+                        workload: present_id,
+                        generation,
+                        port,
+                    };
+                    let before_server = Server {
+                        workload: baseline_id,
+                        generation: before,
+                        port,
+                    };
+                    for content in [Content::Http, Content::Bytes] {
+                        self.compare(&mut row, before_server, now_server, content);
+                    }
                 }
             }
         }
@@ -286,7 +283,7 @@ impl<'a> Comparer<'a> {
         let before_addresses = addresses::of(self.baseline.mesh, before);
         let now_addresses = addresses::of(self.present.mesh, now);
         for class in &self.classes {
-            let outsiders = class.identities == verdict::Identities::Nobody;
+            let outsiders = class.members == [Member::Outsiders];
             let in_use = |list: &[DialledAddress]| -> Vec<DialledAddress> {
                 list.iter()
                     .cloned()
@@ -327,7 +324,11 @@ impl<'a> Comparer<'a> {
                     baseline,
                     present,
                 };
-                let verdict = verdict::compare(&comparison, self.limits);
+                let mut verdict = verdict::compare(&comparison, self.limits);
+                if class.before == CallerMode::Plain && verdict.opens != Finding::Never {
+                    verdict.opens =
+                        verdict::compare(&every_address_in_use(&comparison), self.limits).opens;
+                }
                 if !verdict.is_same() {
                     row.differences.push(PortAnswer {
                         port: now.port,
@@ -390,6 +391,17 @@ impl<'a> Comparer<'a> {
             })
             .collect()
     }
+}
+
+/// The same question with every address of the baseline in use. A caller without identity is
+/// seen alike by whatever address it comes, so what one address let it do it could do; a sidecar,
+/// which shows its identity to Services and not to bare pods, is asked the narrower question.
+fn every_address_in_use(comparison: &Comparison) -> Comparison {
+    let mut wider = comparison.clone();
+    for path in &mut wider.baseline {
+        path.in_use = true;
+    }
+    wider
 }
 
 /// An address in words, unique within a mesh.

@@ -101,7 +101,9 @@ pub fn parse_line(line: &str) -> Result<Command, String> {
     let words = shlex::split(line).ok_or("unbalanced quotes")?;
     let mut arguments = Arguments::read(&words)?;
     match arguments.take_word("a verb")?.as_str() {
-        "apply" => Ok(Command::Apply { file: arguments.file.take().ok_or("`apply` needs `-f FILE`")? }),
+        "apply" => Ok(Command::Apply {
+            file: arguments.file.take().ok_or("`apply` needs `-f FILE`")?,
+        }),
         "label" => label(arguments),
         "delete" => {
             let (kind, name) = arguments.object()?;
@@ -109,12 +111,15 @@ pub fn parse_line(line: &str) -> Result<Command, String> {
         }
         "patch" => {
             let text = arguments.patch.take().ok_or("`patch` needs `-p JSON`")?;
-            let patch = serde_json::from_str(&text).map_err(|error| format!("the patch is no JSON ({error})"))?;
+            let patch = serde_json::from_str(&text)
+                .map_err(|error| format!("the patch is no JSON ({error})"))?;
             let (kind, name) = arguments.object()?;
             Ok(Command::Patch { kind, name, patch })
         }
         "rollout" => restart(arguments),
-        verb => Err(format!("`kubectl {verb}` is no command that castoff writes")),
+        verb => Err(format!(
+            "`kubectl {verb}` is no command that castoff writes"
+        )),
     }
 }
 
@@ -129,15 +134,25 @@ fn label(mut arguments: Arguments) -> Result<Command, String> {
         .split_off(changes_start)
         .into_iter()
         .map(|word| match word.split_once('=') {
-            Some((key, value)) => Ok(LabelChange { key: key.to_owned(), value: Some(value.to_owned()) }),
+            Some((key, value)) => Ok(LabelChange {
+                key: key.to_owned(),
+                value: Some(value.to_owned()),
+            }),
             None => word
                 .strip_suffix('-')
-                .map(|key| LabelChange { key: key.to_owned(), value: None })
+                .map(|key| LabelChange {
+                    key: key.to_owned(),
+                    value: None,
+                })
                 .ok_or(format!("`{word}` is no label change")),
         })
         .collect::<Result<_, _>>()?;
     let (kind, name) = arguments.object()?;
-    Ok(Command::Label { kind, name, changes })
+    Ok(Command::Label {
+        kind,
+        name,
+        changes,
+    })
 }
 
 fn restart(mut arguments: Arguments) -> Result<Command, String> {
@@ -154,7 +169,10 @@ fn restart(mut arguments: Arguments) -> Result<Command, String> {
     }
     Ok(Command::Restart {
         kind: kind_of(&kind_word)?,
-        namespace: arguments.namespace.take().unwrap_or_else(|| "default".to_owned()),
+        namespace: arguments
+            .namespace
+            .take()
+            .unwrap_or_else(|| "default".to_owned()),
         name,
     })
 }
@@ -169,19 +187,30 @@ struct Arguments {
 
 impl Arguments {
     fn read(line: &[String]) -> Result<Self, String> {
-        let mut read = Self { words: Vec::new(), namespace: None, file: None, patch: None };
+        let mut read = Self {
+            words: Vec::new(),
+            namespace: None,
+            file: None,
+            patch: None,
+        };
         let mut rest = line.iter();
         if rest.next().map(String::as_str) != Some("kubectl") {
             return Err("only `kubectl` commands are understood".to_owned());
         }
         while let Some(word) = rest.next() {
-            let mut value = || rest.next().cloned().ok_or(format!("`{word}` needs a value"));
+            let mut value = || {
+                rest.next()
+                    .cloned()
+                    .ok_or(format!("`{word}` needs a value"))
+            };
             match word.as_str() {
                 "-n" | "--namespace" => read.namespace = Some(value()?),
                 "-f" | "--filename" => read.file = Some(value()?),
                 "-p" | "--patch" => read.patch = Some(value()?),
                 "--type=merge" | "--overwrite" | "--ignore-not-found" | "--server-side" => {}
-                option if option.starts_with('-') => return Err(format!("option `{option}` is not understood")),
+                option if option.starts_with('-') => {
+                    return Err(format!("option `{option}` is not understood"));
+                }
                 _ => read.words.push(word.clone()),
             }
         }
@@ -189,7 +218,11 @@ impl Arguments {
     }
 
     fn take_word(&mut self, what: &str) -> Result<String, String> {
-        if self.words.is_empty() { Err(format!("{what} is missing")) } else { Ok(self.words.remove(0)) }
+        if self.words.is_empty() {
+            Err(format!("{what} is missing"))
+        } else {
+            Ok(self.words.remove(0))
+        }
     }
 
     /// `KIND NAME` or `KIND/NAME`, in the namespace of `-n`.
@@ -213,19 +246,28 @@ impl Arguments {
 /// A kind by kind name, singular, plural or plural with group, as `kubectl` takes them.
 fn kind_of(word: &str) -> Result<Kind, String> {
     let lower = word.to_ascii_lowercase();
-    if let Some(kind) = [("ns", Kind::Namespace), ("svc", Kind::Service), ("deploy", Kind::Deployment)]
-        .into_iter()
-        .find_map(|(short, kind)| (short == lower).then_some(kind))
+    if let Some(kind) = [
+        ("ns", Kind::Namespace),
+        ("svc", Kind::Service),
+        ("deploy", Kind::Deployment),
+    ]
+    .into_iter()
+    .find_map(|(short, kind)| (short == lower).then_some(kind))
     {
         return Ok(kind);
     }
-    let (name, group) = lower.split_once('.').map_or((lower.as_str(), None), |(name, group)| (name, Some(group)));
+    let (name, group) = lower
+        .split_once('.')
+        .map_or((lower.as_str(), None), |(name, group)| (name, Some(group)));
     let mut rows = KINDS.iter().filter(|row| {
-        (row.plural == name || row.name.eq_ignore_ascii_case(name)) && group.is_none_or(|group| row.group == group)
+        (row.plural == name || row.name.eq_ignore_ascii_case(name))
+            && group.is_none_or(|group| row.group == group)
     });
     match (rows.next(), rows.next()) {
         (Some(row), None) => Ok(row.kind),
-        (Some(_), Some(_)) => Err(format!("kind `{word}` is ambiguous, write it with its group")),
+        (Some(_), Some(_)) => Err(format!(
+            "kind `{word}` is ambiguous, write it with its group"
+        )),
         (None, _) => Err(format!("kind `{word}` is unknown")),
     }
 }
@@ -247,7 +289,10 @@ mod tests {
             kubectl rollout restart statefulset db -n app1\n\
             kubectl patch deployment -n app1 echo --type=merge -p '{\"spec\":{\"template\":{\"metadata\":{\"labels\":{\"sidecar.istio.io/inject\":null}}}}}'\n\
             kubectl apply -f recommended-policies.yaml\n";
-        let set = |key: &str, value: Option<&str>| LabelChange { key: key.into(), value: value.map(str::to_owned) };
+        let set = |key: &str, value: Option<&str>| LabelChange {
+            key: key.into(),
+            value: value.map(str::to_owned),
+        };
         let app1 = |name: &str| ObjectName::new("app1", name);
         assert_eq!(
             parse_script(script),
@@ -260,31 +305,51 @@ mod tests {
                 Command::Label {
                     kind: Kind::Namespace,
                     name: ObjectName::new("", "app1"),
-                    changes: vec![set("istio-injection", None), set("istio.io/dataplane-mode", Some("ambient"))],
+                    changes: vec![
+                        set("istio-injection", None),
+                        set("istio.io/dataplane-mode", Some("ambient"))
+                    ],
                 },
                 Command::Label {
                     kind: Kind::Service,
                     name: app1("echo"),
                     changes: vec![set("istio.io/use-waypoint", Some("waypoint"))],
                 },
-                Command::Delete { kind: Kind::AuthorizationPolicy, name: app1("allow-nothing") },
-                Command::Restart { kind: Kind::Deployment, namespace: "app1".into(), name: Some("echo".into()) },
-                Command::Restart { kind: Kind::StatefulSet, namespace: "app1".into(), name: Some("db".into()) },
+                Command::Delete {
+                    kind: Kind::AuthorizationPolicy,
+                    name: app1("allow-nothing")
+                },
+                Command::Restart {
+                    kind: Kind::Deployment,
+                    namespace: "app1".into(),
+                    name: Some("echo".into())
+                },
+                Command::Restart {
+                    kind: Kind::StatefulSet,
+                    namespace: "app1".into(),
+                    name: Some("db".into())
+                },
                 Command::Patch {
                     kind: Kind::Deployment,
                     name: app1("echo"),
                     patch: json!({"spec": {"template": {"metadata": {"labels": {"sidecar.istio.io/inject": null}}}}}),
                 },
-                Command::Apply { file: "recommended-policies.yaml".into() },
+                Command::Apply {
+                    file: "recommended-policies.yaml".into()
+                },
             ])
         );
     }
 
     #[test]
     fn a_line_that_is_not_understood_is_an_error_with_its_number() {
-        let error = parse_script("# fine\nkubectl scale deployment x --replicas=0\n").expect_err("must not be skipped");
+        let error = parse_script("# fine\nkubectl scale deployment x --replicas=0\n")
+            .expect_err("must not be skipped");
         assert_eq!(error.line, 2);
-        assert!(parse_line("kubectl delete gateways -n a b").is_err(), "two groups have gateways");
+        assert!(
+            parse_line("kubectl delete gateways -n a b").is_err(),
+            "two groups have gateways"
+        );
         assert!(parse_line("rm -rf /").is_err());
     }
 }

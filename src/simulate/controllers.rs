@@ -11,7 +11,12 @@ use crate::mesh::{DataPlaneMode, Mesh, MeshOverrides, OwnerKind, Role, Workload}
 use crate::snapshot::{Kind, Metadata, Object, ObjectName, Origin, Snapshot};
 
 /// Replaces the pods of an owner by as many new ones, as a rollout does.
-pub(crate) fn replace_pods(snapshot: &mut Snapshot, kind: Kind, owner: &ObjectName, origin: &Origin) {
+pub(crate) fn replace_pods(
+    snapshot: &mut Snapshot,
+    kind: Kind,
+    owner: &ObjectName,
+    origin: &Origin,
+) {
     let mesh = Mesh::build(snapshot, &MeshOverrides::default());
     let Some(workload) = mesh
         .workloads_in(&owner.namespace)
@@ -33,7 +38,9 @@ pub(crate) fn replace_pods(snapshot: &mut Snapshot, kind: Kind, owner: &ObjectNa
     let Some(template) = snapshot
         .owners
         .iter()
-        .find(|one| Kind::of(&one.api_version, &one.kind) == Some(kind) && one.object_name() == *owner)
+        .find(|one| {
+            Kind::of(&one.api_version, &one.kind) == Some(kind) && one.object_name() == *owner
+        })
         .and_then(|one| one.body.template())
         .cloned()
     else {
@@ -41,7 +48,14 @@ pub(crate) fn replace_pods(snapshot: &mut Snapshot, kind: Kind, owner: &ObjectNa
     };
     for pod in &mut snapshot.pods {
         if pod.metadata.namespace == owner.namespace && old.contains(pod.metadata.name.as_str()) {
-            renew(pod, &template.metadata, &template.spec, workload, &mesh, origin);
+            renew(
+                pod,
+                &template.metadata,
+                &template.spec,
+                workload,
+                &mesh,
+                origin,
+            );
         }
     }
 }
@@ -89,28 +103,48 @@ fn renew(
     pod.body.spec = spec.clone();
     pod.body.spec.node_name = node;
     pod.body.status.phase = "Running".into();
-    pod.body.status.conditions =
-        vec![Condition { kind: "Ready".into(), status: "True".into(), ..Condition::default() }];
+    pod.body.status.conditions = vec![Condition {
+        kind: "Ready".into(),
+        status: "True".into(),
+        ..Condition::default()
+    }];
     if pod.body.status.pod_ips.is_empty() && !pod.body.status.pod_ip.is_empty() {
-        pod.body.status.pod_ips = vec![PodAddress { ip: pod.body.status.pod_ip.clone() }];
+        pod.body.status.pod_ips = vec![PodAddress {
+            ip: pod.body.status.pod_ip.clone(),
+        }];
     }
     match workload.next_mode {
         DataPlaneMode::Sidecar => inject(pod, mesh),
-        DataPlaneMode::Ambient => pod.metadata.annotations.set("ambient.istio.io/redirection", "enabled"),
+        DataPlaneMode::Ambient => pod
+            .metadata
+            .annotations
+            .set("ambient.istio.io/redirection", "enabled"),
         DataPlaneMode::None => {}
     }
 }
 
 /// What the injector adds, as far as the mesh model reads it.
 fn inject(pod: &mut Object<Pod>, mesh: &Mesh) {
-    pod.metadata.annotations.set("sidecar.istio.io/status", "{}");
-    pod.metadata.labels.set("security.istio.io/tlsMode", "istio");
-    let hbone = mesh.settings.proxy_metadata.get("ISTIO_META_ENABLE_HBONE").is_some_and(|value| value == "true");
+    pod.metadata
+        .annotations
+        .set("sidecar.istio.io/status", "{}");
+    pod.metadata
+        .labels
+        .set("security.istio.io/tlsMode", "istio");
+    let hbone = mesh
+        .settings
+        .proxy_metadata
+        .get("ISTIO_META_ENABLE_HBONE")
+        .is_some_and(|value| value == "true");
     let mut environment = Vec::new();
     if hbone {
-        pod.metadata.labels.set("networking.istio.io/tunnel", "http");
-        environment
-            .push(EnvironmentVariable { name: "ISTIO_META_ENABLE_HBONE".into(), value: Some("true".into()) });
+        pod.metadata
+            .labels
+            .set("networking.istio.io/tunnel", "http");
+        environment.push(EnvironmentVariable {
+            name: "ISTIO_META_ENABLE_HBONE".into(),
+            value: Some("true".into()),
+        });
     }
     let image = mesh
         .control_planes
@@ -164,20 +198,40 @@ fn programmed_status(metadata: &Metadata) -> Value {
 fn capture_pods(snapshot: &mut Snapshot) {
     let mesh = Mesh::build(snapshot, &MeshOverrides::default());
     let mut ambient: std::collections::BTreeSet<ObjectName> = std::collections::BTreeSet::new();
-    for workload in mesh.workloads.iter().filter(|workload| workload.role == Role::Application) {
-        for generation in workload.generations.iter().filter(|one| one.mode != DataPlaneMode::Sidecar) {
+    for workload in mesh
+        .workloads
+        .iter()
+        .filter(|workload| workload.role == Role::Application)
+    {
+        for generation in workload
+            .generations
+            .iter()
+            .filter(|one| one.mode != DataPlaneMode::Sidecar)
+        {
             if workload.next_mode == DataPlaneMode::Ambient {
                 ambient.extend(
-                    generation.pods.iter().map(|pod| ObjectName::new(&workload.name.namespace, &pod.name)),
+                    generation
+                        .pods
+                        .iter()
+                        .map(|pod| ObjectName::new(&workload.name.namespace, &pod.name)),
                 );
             }
         }
     }
     for pod in &mut snapshot.pods {
         if ambient.contains(&pod.object_name()) {
-            pod.metadata.annotations.set("ambient.istio.io/redirection", "enabled");
-        } else if pod.metadata.annotations.get("sidecar.istio.io/status").is_some() {
-            pod.metadata.annotations.remove("ambient.istio.io/redirection");
+            pod.metadata
+                .annotations
+                .set("ambient.istio.io/redirection", "enabled");
+        } else if pod
+            .metadata
+            .annotations
+            .get("sidecar.istio.io/status")
+            .is_some()
+        {
+            pod.metadata
+                .annotations
+                .remove("ambient.istio.io/redirection");
         }
     }
 }

@@ -53,22 +53,39 @@ pub fn execute(
     match command {
         Command::Apply { file } => {
             let name = file.rsplit('/').next().unwrap_or(file);
-            let content = files.get(name).ok_or_else(|| ExecuteError::NoFile(file.clone()))?;
+            let content = files
+                .get(name)
+                .ok_or_else(|| ExecuteError::NoFile(file.clone()))?;
             apply(snapshot, name, content)
         }
-        Command::Label { kind, name, changes } => {
-            edit_metadata(snapshot, *kind, name, |metadata| relabel(&mut metadata.labels, changes))
-        }
+        Command::Label {
+            kind,
+            name,
+            changes,
+        } => edit_metadata(snapshot, *kind, name, |metadata| {
+            relabel(&mut metadata.labels, changes)
+        }),
         Command::Delete { kind, name } => {
-            if snapshot.remove(*kind, name) { Ok(()) } else { Err(not_found(*kind, name)) }
+            if snapshot.remove(*kind, name) {
+                Ok(())
+            } else {
+                Err(not_found(*kind, name))
+            }
         }
         Command::Patch { kind, name, patch } => patch_labels(snapshot, *kind, name, patch),
-        Command::Restart { kind, namespace, name } => restart(snapshot, *kind, namespace, name.as_deref()),
+        Command::Restart {
+            kind,
+            namespace,
+            name,
+        } => restart(snapshot, *kind, namespace, name.as_deref()),
     }
 }
 
 fn not_found(kind: Kind, name: &ObjectName) -> ExecuteError {
-    ExecuteError::NotFound { kind: kind.resource(), name: name.clone() }
+    ExecuteError::NotFound {
+        kind: kind.resource(),
+        name: name.clone(),
+    }
 }
 
 /// Puts every object of a manifest file in the place of the one it names, or adds it.
@@ -77,7 +94,10 @@ fn apply(snapshot: &mut Snapshot, file: &str, content: &str) -> Result<(), Execu
         Ok(_) => Ok(()),
         Err(problems) => Err(ExecuteError::BadFile {
             file: file.to_owned(),
-            reason: problems.first().map(|problem| problem.message.clone()).unwrap_or_default(),
+            reason: problems
+                .first()
+                .map(|problem| problem.message.clone())
+                .unwrap_or_default(),
         }),
     }
 }
@@ -99,12 +119,16 @@ fn edit_metadata(
     name: &ObjectName,
     edit: impl FnOnce(&mut Metadata),
 ) -> Result<(), ExecuteError> {
-    edit(snapshot.metadata_mut(kind, name).ok_or_else(|| not_found(kind, name))?);
-    if let Some(object) = snapshot
-        .resources
-        .get_mut(&kind)
-        .and_then(|objects| objects.iter_mut().find(|object| object.object_name() == *name))
-    {
+    edit(
+        snapshot
+            .metadata_mut(kind, name)
+            .ok_or_else(|| not_found(kind, name))?,
+    );
+    if let Some(object) = snapshot.resources.get_mut(&kind).and_then(|objects| {
+        objects
+            .iter_mut()
+            .find(|object| object.object_name() == *name)
+    }) {
         // The JSON is what policies are read from; it must say the same as the typed metadata.
         object.body["metadata"]["labels"] = labels_as_json(&object.metadata.labels);
     }
@@ -112,33 +136,53 @@ fn edit_metadata(
 }
 
 fn labels_as_json(labels: &Labels) -> Value {
-    labels.iter().map(|(key, value)| (key.to_owned(), Value::from(value))).collect::<serde_json::Map<_, _>>().into()
+    labels
+        .iter()
+        .map(|(key, value)| (key.to_owned(), Value::from(value)))
+        .collect::<serde_json::Map<_, _>>()
+        .into()
 }
 
 /// Merge patches of labels and annotations, on the object and on its pod template: the only ones
 /// that castoff writes.
-fn patch_labels(snapshot: &mut Snapshot, kind: Kind, name: &ObjectName, patch: &Value) -> Result<(), ExecuteError> {
+fn patch_labels(
+    snapshot: &mut Snapshot,
+    kind: Kind,
+    name: &ObjectName,
+    patch: &Value,
+) -> Result<(), ExecuteError> {
     let owner = snapshot
         .owners
         .iter_mut()
-        .find(|owner| Kind::of(&owner.api_version, &owner.kind) == Some(kind) && owner.object_name() == *name)
+        .find(|owner| {
+            Kind::of(&owner.api_version, &owner.kind) == Some(kind) && owner.object_name() == *name
+        })
         .ok_or_else(|| not_found(kind, name))?;
     merge_metadata(&mut owner.metadata, patch.get("metadata"));
-    let template_path =
-        if kind == Kind::CronJob { "/spec/jobTemplate/spec/template/metadata" } else { "/spec/template/metadata" };
-    let Some(change) = patch.pointer(template_path) else { return Ok(()) };
+    let template_path = if kind == Kind::CronJob {
+        "/spec/jobTemplate/spec/template/metadata"
+    } else {
+        "/spec/template/metadata"
+    };
+    let Some(change) = patch.pointer(template_path) else {
+        return Ok(());
+    };
     let spec = &mut owner.body.spec;
     let template = match (&mut spec.template, &mut spec.job_template) {
         (Some(template), _) => Some(template),
         (None, Some(job)) => job.spec.template.as_mut(),
         (None, None) => None,
     }
-    .ok_or_else(|| ExecuteError::NotPlayed(format!("{} `{name}` has no pod template", kind.resource())))?;
+    .ok_or_else(|| {
+        ExecuteError::NotPlayed(format!("{} `{name}` has no pod template", kind.resource()))
+    })?;
     merge_metadata(&mut template.metadata, Some(change));
     match kind {
         // New pods come with the next run.
         Kind::CronJob => Ok(()),
-        Kind::Job => Err(ExecuteError::NotPlayed(format!("the pod template of Job `{name}` cannot be changed"))),
+        Kind::Job => Err(ExecuteError::NotPlayed(format!(
+            "the pod template of Job `{name}` cannot be changed"
+        ))),
         _ => {
             let origin = Origin::Simulated;
             replace_pods(snapshot, kind, name, &origin);
@@ -148,8 +192,16 @@ fn patch_labels(snapshot: &mut Snapshot, kind: Kind, name: &ObjectName, patch: &
 }
 
 fn merge_metadata(metadata: &mut Metadata, change: Option<&Value>) {
-    for (field, labels) in [("labels", &mut metadata.labels), ("annotations", &mut metadata.annotations)] {
-        let Some(changes) = change.and_then(|change| change.get(field)).and_then(Value::as_object) else { continue };
+    for (field, labels) in [
+        ("labels", &mut metadata.labels),
+        ("annotations", &mut metadata.annotations),
+    ] {
+        let Some(changes) = change
+            .and_then(|change| change.get(field))
+            .and_then(Value::as_object)
+        else {
+            continue;
+        };
         for (key, value) in changes {
             match value.as_str() {
                 Some(value) => labels.set(key, value),
