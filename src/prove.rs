@@ -6,6 +6,7 @@
 //! out.
 
 pub mod addresses;
+pub mod ask;
 pub mod attach;
 pub mod caller;
 pub mod callers;

@@ -1,0 +1,308 @@
+//! Who may send one request to one Service, and which rule decides it: the everyday question.
+//!
+//! In: a mesh, a request in words, a Service. Out: one [`Answer`] for each caller, port and kind of
+//! pods. Invariant: the answer is the evaluator's on the same paths that proofs use; what it cannot
+//! decide (an external authorizer, an EnvoyFilter) stays undecided.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+
+use castoff_authz::decision::Outcome;
+use castoff_authz::eval::evaluate;
+use castoff_authz::path::{EnforcementPath, IpSeen};
+use castoff_authz::request::{Http, Request};
+
+use super::network::{NetworkPolicies, Party, Pods};
+use super::rows::service_address;
+use super::{Attachments, Caller, Content, Dial, Server, hops, reading, tell, wire};
+use crate::mesh::{DataPlaneMode, Mesh, Protocol, Role, ServiceId, WorkloadId};
+use crate::snapshot::ObjectName;
+
+/// What is sent: `GET /admin`, or a connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Sent {
+    /// An HTTP request.
+    Http {
+        /// Method.
+        method: String,
+        /// Path, without the query.
+        path: String,
+    },
+    /// A connection with bytes that are not HTTP.
+    Connection,
+}
+
+impl Sent {
+    /// Reads `GET /admin`; `connect` (any case) is a connection.
+    ///
+    /// # Errors
+    /// A sentence that says what was expected.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        if text.eq_ignore_ascii_case("connect") {
+            return Ok(Self::Connection);
+        }
+        match text.split_once(' ') {
+            Some((method, path)) if path.starts_with('/') && !method.is_empty() => {
+                let path = path.split('?').next().unwrap_or(path);
+                Ok(Self::Http {
+                    method: method.to_owned(),
+                    path: path.to_owned(),
+                })
+            }
+            _ => Err(format!(
+                "`{text}` is no request: write `GET /path`, or `connect` for a bare connection"
+            )),
+        }
+    }
+}
+
+/// What becomes of the request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum May {
+    /// It gets through.
+    Yes,
+    /// It hangs on something that is not modelled.
+    Undecided,
+    /// It is refused.
+    No,
+}
+
+/// The answer for one caller at one port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// `namespace/name`, `any other identity` or `outsiders`.
+    pub caller: String,
+    /// Port of the Service.
+    pub port: u16,
+    /// The server's workload.
+    pub server: ObjectName,
+    /// Which of its pods.
+    pub pods: DataPlaneMode,
+    /// Whether it may.
+    pub may: May,
+    /// Where and by which rule it is decided.
+    pub how: String,
+}
+
+/// Asks for every caller (or the one named), sorted by answer, then caller.
+pub fn who_can(
+    mesh: &Mesh,
+    sent: &Sent,
+    service: ServiceId,
+    from: Option<&ObjectName>,
+) -> Vec<Answer> {
+    let asker = Asker {
+        mesh,
+        attachments: Attachments::of(mesh),
+        network: NetworkPolicies::of(mesh),
+        settings: Arc::new(reading::authorization_settings(mesh)),
+        sent,
+    };
+    let mut answers = Vec::new();
+    let target = mesh.service(service);
+    for backend in &target.backends {
+        for (index, port) in target.ports.iter().enumerate() {
+            let Some(number) = backend.target_ports.get(index).copied().flatten() else {
+                continue;
+            };
+            if port.protocol == Protocol::Udp {
+                continue;
+            }
+            let server = Server {
+                workload: backend.workload,
+                generation: backend.generation,
+                port: number,
+            };
+            let dial = Dial::Service {
+                service,
+                port: index,
+            };
+            for (name, caller, place) in callers(mesh, from) {
+                let answer = asker.answer(&caller, place, dial, server);
+                answers.push(Answer {
+                    caller: name,
+                    port: port.port,
+                    server: mesh.workload(backend.workload).name.clone(),
+                    pods: mesh.workload(backend.workload).generations[backend.generation].mode,
+                    may: answer.0,
+                    how: answer.1,
+                });
+            }
+        }
+    }
+    answers.sort_by(|left, right| {
+        (
+            left.may,
+            left.port,
+            &left.server,
+            left.pods,
+            &left.how,
+            &left.caller,
+        )
+            .cmp(&(
+                right.may,
+                right.port,
+                &right.server,
+                right.pods,
+                &right.how,
+                &right.caller,
+            ))
+    });
+    answers.dedup();
+    answers
+}
+
+/// A caller with its name and its place, where it has pods.
+type Named = (String, Caller, Option<(WorkloadId, usize)>);
+
+fn callers(mesh: &Mesh, from: Option<&ObjectName>) -> Vec<Named> {
+    let mut list: Vec<Named> = Vec::new();
+    for (index, workload) in mesh.workloads.iter().enumerate() {
+        let other = matches!(
+            workload.role,
+            Role::Waypoint(_) | Role::ControlPlane | Role::Ztunnel | Role::CniAgent
+        );
+        if other || from.is_some_and(|from| *from != workload.name) {
+            continue;
+        }
+        for (generation, one) in workload.generations.iter().enumerate() {
+            let mode = Caller::mode_of(&workload.role, one.mode);
+            let id = WorkloadId(index);
+            list.push((
+                workload.name.to_string(),
+                Caller::of(mesh, id, mode),
+                Some((id, generation)),
+            ));
+        }
+    }
+    if from.is_none() {
+        list.push(("outsiders".to_owned(), Caller::outsider(), None));
+    }
+    list
+}
+
+struct Asker<'a> {
+    mesh: &'a Mesh,
+    attachments: Attachments<'a>,
+    network: NetworkPolicies<'a>,
+    settings: Arc<castoff_authz::settings::Settings>,
+    sent: &'a Sent,
+}
+
+impl Asker<'_> {
+    fn answer(
+        &self,
+        caller: &Caller,
+        place: Option<(WorkloadId, usize)>,
+        dial: Dial,
+        server: Server,
+    ) -> (May, String) {
+        let content = match self.sent {
+            Sent::Http { .. } => Content::Http,
+            Sent::Connection => Content::Bytes,
+        };
+        let sender = match place {
+            Some((id, generation)) => {
+                let workload = self.mesh.workload(id);
+                Party::Pods(Pods {
+                    namespace: &workload.name.namespace,
+                    labels: &workload.generations[generation].labels,
+                    ports: &workload.ports,
+                })
+            }
+            None => Party::Outside,
+        };
+        let Dial::Service { service, port } = dial else {
+            return (May::Undecided, String::new());
+        };
+        let service = self.mesh.service(service);
+        let crossed = hops(self.mesh, &self.attachments, caller, dial, server, content);
+        let path = EnforcementPath {
+            address: service_address(&service.name, service.ports[port].port),
+            in_use: true,
+            settings: Arc::clone(&self.settings),
+            points: wire::points(self.mesh, &self.network, sender, crossed, server),
+        };
+        let address = place.and_then(|(id, generation)| {
+            self.mesh.workload(id).generations[generation]
+                .pods
+                .iter()
+                .find_map(|pod| pod.addresses.first().copied())
+        });
+        let request = self.request(caller, address, &service.host(), &path);
+        let decision = evaluate(&request, &path);
+        let may = match decision.outcome {
+            Outcome::Allow => May::Yes,
+            Outcome::Deny => May::No,
+            Outcome::Depends(_) => May::Undecided,
+        };
+        (may, tell::decision(&decision, &path))
+    }
+
+    fn request(
+        &self,
+        caller: &Caller,
+        address: Option<IpAddr>,
+        host: &str,
+        path: &EnforcementPath,
+    ) -> Request {
+        // Documentation addresses stand in where the cluster's are not known.
+        let source_ip = address.unwrap_or(Ipv4Addr::new(192, 0, 2, 1).into());
+        let stand_in: IpAddr = Ipv4Addr::new(192, 0, 2, 2).into();
+        let surroundings: BTreeMap<String, IpAddr> = path
+            .points
+            .iter()
+            .flat_map(|point| {
+                [
+                    &point.seen.source_ip,
+                    &point.seen.remote_ip,
+                    &point.seen.destination_ip,
+                ]
+            })
+            .filter_map(|seen| match seen {
+                IpSeen::Of { owner, .. } => Some((owner.clone(), stand_in)),
+                _ => None,
+            })
+            .collect();
+        Request {
+            principal: caller.principal.clone(),
+            source_ip,
+            forwarded_ip: source_ip,
+            destination_ip: stand_in,
+            destination_port: path.address.port,
+            sni: None,
+            http: match self.sent {
+                Sent::Http { method, path } => Some(Http {
+                    method: method.clone(),
+                    path: path.clone(),
+                    host: host.to_owned(),
+                    headers: BTreeMap::new(),
+                    token: None,
+                }),
+                Sent::Connection => None,
+            },
+            surroundings,
+            answers: BTreeMap::new(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_is_a_method_and_a_path() {
+        let http = |method: &str, path: &str| {
+            Ok(Sent::Http {
+                method: method.into(),
+                path: path.into(),
+            })
+        };
+        assert_eq!(Sent::parse("GET /admin?x=1"), http("GET", "/admin"));
+        assert_eq!(Sent::parse("connect"), Ok(Sent::Connection));
+        assert!(Sent::parse("/admin").is_err());
+        assert!(Sent::parse("GET admin").is_err());
+    }
+}
