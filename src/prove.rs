@@ -13,6 +13,7 @@ pub mod callers;
 pub mod legs;
 pub mod network;
 pub mod reading;
+mod rewrites;
 pub mod rows;
 mod seen;
 pub mod tell;

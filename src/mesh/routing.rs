@@ -130,9 +130,7 @@ fn virtual_service(object: &Object<Value>) -> VirtualService {
                         .map(|host| full_host(host, namespace)),
                 );
             }
-            rewrites |= ["rewrite", "headers", "redirect"]
-                .iter()
-                .any(|field| rule.get(field).is_some());
+            rewrites |= rewrites_requests(rule);
             for (position, matched) in rule["match"].as_array().into_iter().flatten().enumerate() {
                 for field in ["sourceLabels", "sourceNamespace", "sourceSubnet"] {
                     if matched.get(field).is_some() {
@@ -169,6 +167,15 @@ fn virtual_service(object: &Object<Value>) -> VirtualService {
         rewrites,
         raw: Arc::new(object.body.clone()),
     }
+}
+
+/// Whether a route changes path, authority or headers before the server sees the request.
+fn rewrites_requests(rule: &Value) -> bool {
+    let destinations = rule["route"].as_array().into_iter().flatten();
+    rule.get("rewrite").is_some()
+        || std::iter::once(rule)
+            .chain(destinations)
+            .any(|holder| holder.pointer("/headers/request").is_some())
 }
 
 fn destination_rule(object: &Object<Value>) -> DestinationRule {

@@ -40,6 +40,8 @@ pub struct Attachments<'a> {
     policies: BTreeMap<SmolStr, Vec<Read>>,
     tokens: BTreeMap<SmolStr, Vec<usize>>,
     extensions: BTreeMap<SmolStr, Vec<usize>>,
+    /// Routes and transports that change what later points see.
+    pub(super) rewrites: super::rewrites::Rewrites,
 }
 
 impl<'a> Attachments<'a> {
@@ -59,6 +61,7 @@ impl<'a> Attachments<'a> {
         }
         Self {
             mesh,
+            rewrites: super::rewrites::Rewrites::of(mesh),
             policies,
             tokens: by_namespace(
                 mesh.request_authentications

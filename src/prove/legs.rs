@@ -5,7 +5,7 @@
 //! know (a DestinationRule with TLS of its own, a Sidecar with ingress listeners …) is an opaque
 //! point, so that nothing is claimed about it.
 
-use castoff_authz::path::{Point, PointKind, Protocol as Chain, Proxy};
+use castoff_authz::path::{HttpSeen, Point, PointKind, Protocol as Chain, Proxy};
 
 use super::reading;
 use super::seen::{self, Leg};
@@ -75,12 +75,17 @@ pub fn hops(
     let mut hops = Vec::new();
     let sender = match way.waypoint() {
         Some(waypoint) => {
-            hops.push(way.waypoint_hop(waypoint));
+            let mut hop = way.waypoint_hop(waypoint);
+            way.rewrite_by_caller(&mut hop.point, Sender::Caller(caller.mode));
+            hops.push(hop);
             Sender::Waypoint(waypoint)
         }
         None => Sender::Caller(caller.mode),
     };
-    hops.extend(way.server_hop(sender));
+    if let Some(mut hop) = way.server_hop(sender) {
+        way.rewrite_by_caller(&mut hop.point, sender);
+        hops.push(hop);
+    }
     hops
 }
 
@@ -130,6 +135,35 @@ impl Way<'_> {
                 .waypoint(),
         };
         binding.map(|id| self.mesh.waypoint(id))
+    }
+
+    /// Lets a point see what the proxy before it makes of the request: routes that rewrite it, and
+    /// transports of their own.
+    fn rewrite_by_caller(&self, point: &mut Point, sender: Sender<'_>) {
+        let Some((_, service, _)) = self.service() else {
+            return;
+        };
+        let rewrites = &self.attachments.rewrites;
+        let routed_by_caller = matches!(sender, Sender::Caller(CallerMode::Gateway))
+            || self.is_routed_by_sidecar(sender);
+        let rewritten = match sender {
+            Sender::Waypoint(waypoint) => rewrites.at_waypoint(service, waypoint),
+            Sender::Caller(_) if routed_by_caller => rewrites.at_caller(service),
+            Sender::Caller(_) => None,
+        };
+        if let Some(by) = rewritten {
+            point.seen.http = HttpSeen::Rewritten(by);
+        }
+        if let (true, Some(reason)) = (routed_by_caller, rewrites.own_tls(service)) {
+            point.kind = PointKind::Opaque {
+                reason: reason.to_owned(),
+            };
+        }
+    }
+
+    /// A sidecar routes by itself, but for builds whose sidecars leave that to the waypoint.
+    fn is_routed_by_sidecar(&self, sender: Sender<'_>) -> bool {
+        matches!(sender, Sender::Caller(CallerMode::Sidecar)) && self.waypoint().is_none()
     }
 
     fn waypoint_hop(&self, waypoint: &Waypoint) -> Hop {

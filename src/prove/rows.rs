@@ -17,7 +17,7 @@ use super::callers::{self, CallerClass, Member};
 use super::network::{NetworkPolicies, Party, Pods};
 use super::wire;
 use super::{Attachments, Caller, CallerMode, Content, Server, hops};
-use crate::mesh::{DataPlaneMode, Mesh, Workload, WorkloadId};
+use crate::mesh::{DataPlaneMode, Mesh, Role, Workload, WorkloadId};
 use crate::snapshot::ObjectName;
 
 /// Two states of one mesh.
@@ -56,8 +56,10 @@ pub struct ServerRow {
     pub differences: Vec<PortAnswer>,
     /// How many comparisons were made, equal ones included.
     pub compared: usize,
-    /// Waypoints whose own identity may now reach the pods: the one gain that is meant.
+    /// Waypoints whose own identity may now reach the pods, by Gateway: the one gain that is meant.
     pub newly_trusted: Vec<String>,
+    /// Workloads that run under a newly trusted waypoint's service account and so share its trust.
+    pub shares_trust: Vec<String>,
 }
 
 /// The one word for a row.
@@ -256,7 +258,9 @@ impl<'a> Comparer<'a> {
             differences: Vec::new(),
             compared: 0,
             newly_trusted: Vec::new(),
+            shares_trust: Vec::new(),
         };
+        self.trust(&mut row, baseline_id, present_id);
         for generation in 0..present.generations.len() {
             for before in callers::counterparts(baseline, present, generation) {
                 for port in addresses::ports(self.present.mesh, present_id) {
@@ -277,6 +281,36 @@ impl<'a> Comparer<'a> {
             }
         }
         Some(row)
+    }
+
+    /// Names the waypoints that stand before the server now and did not in the baseline.
+    fn trust(&self, row: &mut ServerRow, baseline: WorkloadId, present: WorkloadId) {
+        let bound = |side: &Side<'_>, id: WorkloadId| -> BTreeSet<ObjectName> {
+            let services = side
+                .mesh
+                .services_of(id)
+                .filter_map(|(_, service)| service.binding.waypoint());
+            services
+                .map(|waypoint| side.mesh.waypoint(waypoint).name.clone())
+                .collect()
+        };
+        let before = bound(&self.baseline, baseline);
+        for name in bound(&self.present, present).difference(&before) {
+            row.newly_trusted.push(name.to_string());
+            let Some((_, waypoint)) = self.present.mesh.waypoint_named(name) else {
+                continue;
+            };
+            let sharing =
+                self.present
+                    .mesh
+                    .workloads_in(&name.namespace)
+                    .filter(|(_, workload)| {
+                        workload.service_account == waypoint.service_account
+                            && !matches!(workload.role, Role::Waypoint(_))
+                    });
+            row.shares_trust
+                .extend(sharing.map(|(_, workload)| workload.name.to_string()));
+        }
     }
 
     fn compare(&self, row: &mut ServerRow, before: Server, now: Server, content: Content) {

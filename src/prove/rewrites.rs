@@ -1,0 +1,155 @@
+//! Routes that change a request, or its transport, on the way: what later points see of it is not
+//! what the caller sent.
+//!
+//! In: VirtualServices, HTTPRoutes and DestinationRules of a mesh. Out: by host, who rewrites at a
+//! caller's proxy and who at a waypoint. Invariant: a rewrite is named, so that two paths behind the
+//! same one compare equal and any other comparison stays undecided.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+use smol_str::SmolStr;
+
+use crate::mesh::{Mesh, Service, Waypoint};
+use crate::snapshot::ObjectName;
+
+/// Objects that act on requests to a host.
+#[derive(Debug, Clone)]
+struct Rule {
+    words: String,
+    namespace: SmolStr,
+}
+
+/// Rewrites and TLS settings by full host.
+#[derive(Debug, Default)]
+pub(super) struct Rewrites {
+    by_host: BTreeMap<SmolStr, Vec<Rule>>,
+    /// Wildcard hosts, as the suffix after `*`.
+    by_suffix: Vec<(SmolStr, Rule)>,
+    own_tls: BTreeMap<SmolStr, String>,
+}
+
+impl Rewrites {
+    pub(super) fn of(mesh: &Mesh) -> Self {
+        let mut rewrites = Self::default();
+        for service in mesh
+            .traffic
+            .virtual_services
+            .iter()
+            .filter(|one| one.rewrites)
+        {
+            let rule = Rule {
+                words: format!("VirtualService {}", service.name),
+                namespace: service.name.namespace.clone(),
+            };
+            for host in &service.full_hosts {
+                match host.strip_prefix('*') {
+                    Some(suffix) => rewrites.by_suffix.push((suffix.into(), rule.clone())),
+                    None => rewrites
+                        .by_host
+                        .entry(host.clone())
+                        .or_default()
+                        .push(rule.clone()),
+                }
+            }
+        }
+        for route in mesh
+            .traffic
+            .routes
+            .iter()
+            .filter(|route| has_request_filter(&route.raw))
+        {
+            let rule = Rule {
+                words: format!("{} {}", route.kind.row().name, route.name),
+                namespace: route.name.namespace.clone(),
+            };
+            for parent in &route.parent_services {
+                rewrites
+                    .by_host
+                    .entry(host_of(parent))
+                    .or_default()
+                    .push(rule.clone());
+            }
+        }
+        for destination in &mesh.traffic.destination_rules {
+            let own = destination
+                .tls_modes
+                .iter()
+                .find(|(mode, _)| mode != "ISTIO_MUTUAL");
+            if let Some((mode, _)) = own {
+                rewrites
+                    .own_tls
+                    .entry(destination.full_host.clone())
+                    .or_insert_with(|| {
+                        format!("DestinationRule {} sets tls.mode {mode}", destination.name)
+                    });
+            }
+        }
+        rewrites
+    }
+
+    /// What the caller's own proxy rewrites on the way to a Service.
+    pub(super) fn at_caller(&self, service: &Service) -> Option<String> {
+        self.names(service, |_| true)
+    }
+
+    /// What the waypoint rewrites: only objects of the Service's or the waypoint's namespace count
+    /// (istio pilot/pkg/networking/core/listener_waypoint.go `getVirtualServiceForWaypoint`).
+    pub(super) fn at_waypoint(&self, service: &Service, waypoint: &Waypoint) -> Option<String> {
+        self.names(service, |rule| {
+            rule.namespace == service.name.namespace || rule.namespace == waypoint.name.namespace
+        })
+    }
+
+    /// A DestinationRule that changes the transport to a Service at a caller's proxy.
+    pub(super) fn own_tls(&self, service: &Service) -> Option<&str> {
+        self.own_tls
+            .get(service.host().as_str())
+            .map(String::as_str)
+    }
+
+    fn names(&self, service: &Service, counts: impl Fn(&Rule) -> bool) -> Option<String> {
+        if self.by_host.is_empty() && self.by_suffix.is_empty() {
+            return None;
+        }
+        let host = service.host();
+        let exact = self.by_host.get(host.as_str()).into_iter().flatten();
+        let wide = self
+            .by_suffix
+            .iter()
+            .filter(|(suffix, _)| host.ends_with(suffix.as_str()))
+            .map(|(_, rule)| rule);
+        let mut names: Vec<&str> = exact
+            .chain(wide)
+            .filter(|rule| counts(rule))
+            .map(|rule| rule.words.as_str())
+            .collect();
+        names.sort_unstable();
+        names.dedup();
+        (!names.is_empty()).then(|| names.join(" and "))
+    }
+}
+
+fn host_of(service: &ObjectName) -> SmolStr {
+    format!("{}.{}.svc.cluster.local", service.name, service.namespace).into()
+}
+
+/// Whether a route changes path, host or headers of requests.
+fn has_request_filter(route: &Value) -> bool {
+    let rules = route.pointer("/spec/rules").and_then(Value::as_array);
+    rules.into_iter().flatten().any(|rule| {
+        let backends = rule["backendRefs"].as_array().into_iter().flatten();
+        std::iter::once(rule).chain(backends).any(|holder| {
+            holder["filters"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .any(|filter| {
+                    matches!(
+                        filter["type"].as_str(),
+                        Some("URLRewrite" | "RequestHeaderModifier" | "ExtensionRef")
+                    )
+                })
+        })
+    })
+}
