@@ -125,3 +125,55 @@ fn deleted_originals_without_a_lock_open_the_pods() {
     // An L7-only DENY refused every TCP connection at the sidecar and refuses nothing at ztunnel.
     assert_eq!(of(&verdicts, "shop/ledger"), RowVerdict::Opens);
 }
+
+/// Installing ambient mode and restarting sidecars for HBONE is no change of access.
+#[test]
+fn a_mesh_made_ready_for_ambient_gives_everybody_the_access_they_had() {
+    let corpus = PathBuf::from("../shared/corpus");
+    if !corpus.is_dir() {
+        eprintln!("SKIPPED: {} is not here", corpus.display());
+        return;
+    }
+    for name in [
+        "aws-workshop",
+        "bookinfo",
+        "boutique-security-intro",
+        "hello-istio-secure",
+        "kiali-travels",
+        "online-boutique",
+        "redhat-tutorial",
+    ] {
+        let read = |suffix: &str| {
+            let folder = corpus.join(format!("live-{name}-{suffix}"));
+            Mesh::build(
+                &castoff::source::read_files(&[folder]).expect("readable"),
+                &MeshOverrides::default(),
+            )
+        };
+        let (baseline, present) = (read("sidecar"), read("ambient-ready"));
+        for row in rows(
+            &States {
+                baseline: &baseline,
+                present: &present,
+            },
+            Limits::default(),
+        ) {
+            for answer in &row.differences {
+                for finding in [&answer.verdict.opens, &answer.verdict.breaks] {
+                    if let castoff_authz::verdict::Finding::Witness(witness) = finding {
+                        eprintln!(
+                            "{:?}",
+                            castoff::prove::tell::witness(
+                                witness,
+                                &answer.baseline,
+                                &answer.present
+                            )
+                        );
+                    }
+                    eprintln!("{:?}", castoff::prove::tell::undecided(finding));
+                }
+            }
+            assert_eq!(row.verdict(), RowVerdict::Same, "{name} {}", row.server);
+        }
+    }
+}
