@@ -356,8 +356,21 @@ impl<'a> Translation<'a> {
     ) -> Result<(), RuleDropped> {
         let mut translated = Vec::with_capacity(values.len());
         for text in values {
+            let behaviour = self.settings.behaviour;
+            let own = |rest: &str| rest.starts_with('/');
+            let no_aliases = self.settings.trust_domain_aliases.is_empty();
+            if no_aliases
+                && text
+                    .strip_prefix(&self.settings.trust_domain)
+                    .is_some_and(own)
+            {
+                // Most principals by far: there is nothing to expand.
+                let predicate = identity(text.into(), behaviour, text);
+                translated.push(Value { text, predicate });
+                continue;
+            }
             for principal in with_aliases(text, self.settings) {
-                let predicate = identity(principal, self.settings.behaviour, text);
+                let predicate = identity(principal, behaviour, text);
                 translated.push(Value { text, predicate });
             }
         }

@@ -8,6 +8,7 @@
 
 pub(crate) mod access;
 pub(crate) mod atoms;
+pub(crate) mod boxes;
 pub(crate) mod compare;
 pub(crate) mod diagram;
 pub(crate) mod dimension;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use rustc_hash::FxHashMap;
 
 use super::atoms::{Atom, AtomRule, AtomTokenRule, Atoms};
+use super::boxes::AttributeBox;
 use super::diagram::{Diagram, FALSE, Function, TRUE, TooManyNodes};
 use super::dimension::{AddressAttribute, Coded, Dimensions, Occurring, TextAttribute};
 use super::strings::TooManyStates;
@@ -49,6 +50,22 @@ enum CustomAction {
     Ask(u32),
 }
 
+/// The encoded dimensions, in the order of their variables.
+fn coded(dimensions: &Dimensions) -> Vec<Coded> {
+    let texts = dimensions
+        .texts
+        .values()
+        .map(|dimension| dimension.coded.clone());
+    let addresses = dimensions
+        .addresses
+        .values()
+        .map(|dimension| dimension.coded.clone());
+    let port = dimensions.port.coded.clone();
+    let mut coded: Vec<Coded> = texts.chain(addresses).chain([port]).collect();
+    coded.sort_by_key(|coded| (coded.first, coded.classes));
+    coded
+}
+
 /// Which limit was reached.
 pub(crate) enum TooLarge {
     Nodes,
@@ -65,6 +82,10 @@ impl From<TooManyNodes> for TooLarge {
 pub(crate) struct Builder<'w> {
     pub(crate) diagram: Diagram,
     pub(crate) dimensions: Dimensions,
+    text_attributes: Vec<TextAttribute>,
+    address_attributes: Vec<AddressAttribute>,
+    coded: Vec<Coded>,
+    limit: usize,
     excepted: Vec<u32>,
     world: &'w World<'w>,
     paths: Vec<Vec<Arc<Prepared>>>,
@@ -99,10 +120,16 @@ impl<'w> Builder<'w> {
             .map(|pattern| identities.number(pattern))
             .collect();
         let rules = std::mem::take(&mut occurring.rules.all);
+        let text_attributes = std::mem::take(&mut occurring.text_attributes.all);
+        let address_attributes = std::mem::take(&mut occurring.address_attributes.all);
         let dimensions = Dimensions::new(occurring, world, states)
             .map_err(|(attribute, TooManyStates)| TooLarge::States(attribute))?;
         Ok(Self {
             diagram: Diagram::new(nodes),
+            coded: coded(&dimensions),
+            text_attributes,
+            address_attributes,
+            limit: nodes,
             dimensions,
             excepted,
             world,
@@ -210,8 +237,13 @@ impl<'w> Builder<'w> {
         if let Some(&known) = self.any_rules.get(&(rules.clone(), validated)) {
             return Ok(known);
         }
-        let mut functions = Vec::with_capacity(rules.len());
+        let mut functions = Vec::new();
+        let mut boxes = Vec::new();
         for &number in rules {
+            if let Some(more) = self.boxes(&self.rules[number as usize]) {
+                boxes.extend(more);
+                continue;
+            }
             let key = (number, validated);
             let function = match self.rule_functions.get(&key) {
                 Some(&known) => known,
@@ -226,9 +258,84 @@ impl<'w> Builder<'w> {
             };
             functions.push(function);
         }
+        if !boxes.is_empty() {
+            functions.push(super::boxes::any(
+                &mut self.diagram,
+                &self.coded,
+                &boxes,
+                self.limit,
+            )?);
+        }
         let any = self.diagram.any(functions)?;
         self.any_rules.insert((rules.clone(), validated), any);
         Ok(any)
+    }
+
+    /// The rule as boxes, if it is that simple: few combinations of entries, and every test about one
+    /// attribute that the request always shows.
+    fn boxes(&self, rule: &AtomRule) -> Option<Vec<AttributeBox>> {
+        let combinations: usize = rule.iter().map(Vec::len).product();
+        if combinations > 16 {
+            return None;
+        }
+        let mut boxes: Vec<AttributeBox> = vec![Vec::new()];
+        for clause in rule {
+            let mut combined = Vec::new();
+            for entry in clause {
+                'boxes: for one in &boxes {
+                    let mut one = one.clone();
+                    for (negated, atoms) in entry {
+                        let (dimension, mut classes) = self.classes(atoms)?;
+                        if *negated {
+                            let all = 0..self.coded[dimension].classes;
+                            classes = all
+                                .filter(|class| classes.binary_search(class).is_err())
+                                .collect();
+                        }
+                        match one.binary_search_by_key(&dimension, |(known, _)| *known) {
+                            Ok(at) => one[at]
+                                .1
+                                .retain(|class| classes.binary_search(class).is_ok()),
+                            Err(at) => one.insert(at, (dimension, classes)),
+                        }
+                        if one.iter().any(|(_, classes)| classes.is_empty()) {
+                            continue 'boxes;
+                        }
+                    }
+                    combined.push(one);
+                }
+            }
+            boxes = combined;
+        }
+        Some(boxes)
+    }
+
+    /// The dimension that all atoms are about, and the classes for which one of them holds.
+    fn classes(&self, atoms: &[Atom]) -> Option<(usize, Vec<u32>)> {
+        let first = atoms.first()?;
+        let numbers: Vec<u32> = atoms
+            .iter()
+            .map(|atom| same_attribute(first, atom).then(|| number(atom)))
+            .collect::<Option<_>>()?;
+        let dimensions = &self.dimensions;
+        let (coded, set) = match first {
+            Atom::Text(attribute, _) => {
+                let dimension = &dimensions.texts[&self.text_attributes[*attribute as usize]];
+                (&dimension.coded, union(&dimension.members, &numbers))
+            }
+            Atom::Address(attribute, _) => {
+                let dimension =
+                    &dimensions.addresses[&self.address_attributes[*attribute as usize]];
+                (&dimension.coded, union(&dimension.members, &numbers))
+            }
+            Atom::Port(_) => (
+                &dimensions.port.coded,
+                union(&dimensions.port.members, &numbers),
+            ),
+            _ => return None,
+        };
+        let same = |other: &Coded| (other.first, other.classes) == (coded.first, coded.classes);
+        Some((self.coded.iter().position(same)?, set))
     }
 
     fn rule(&mut self, rule: &AtomRule, validated: Function) -> Result<Function, TooManyNodes> {
@@ -264,14 +371,17 @@ impl<'w> Builder<'w> {
             rest = others;
             let numbers: Vec<u32> = these.iter().map(number).collect();
             let function = match first {
-                Atom::Text(attribute, _) => self.text(attribute, &numbers)?,
-                Atom::Token(TextAttribute::Claim(path), _) => {
-                    let claim = self.claim(path, &numbers)?;
-                    self.diagram.and(claim, validated)?
+                Atom::Text(attribute, _) => {
+                    let attribute = self.text_attributes[*attribute as usize].clone();
+                    self.text(&attribute, &numbers)?
                 }
                 Atom::Token(attribute, _) => {
-                    let text = self.text(attribute, &numbers)?;
-                    self.diagram.and(text, validated)?
+                    let attribute = self.text_attributes[*attribute as usize].clone();
+                    let matched = match &attribute {
+                        TextAttribute::Claim(path) => self.claim(path, &numbers)?,
+                        _ => self.text(&attribute, &numbers)?,
+                    };
+                    self.diagram.and(matched, validated)?
                 }
                 Atom::RequestPrincipal(issuer, subject) => {
                     let issuer = self.text(&TextAttribute::Issuer, &[*issuer])?;
@@ -280,7 +390,8 @@ impl<'w> Builder<'w> {
                     self.diagram.and(both, validated)?
                 }
                 Atom::Address(attribute, _) => {
-                    let dimension = &self.dimensions.addresses[attribute];
+                    let dimension =
+                        &self.dimensions.addresses[&self.address_attributes[*attribute as usize]];
                     let set = union(&dimension.members, &numbers);
                     let coded = dimension.coded.clone();
                     self.set(&coded, set)?

@@ -13,14 +13,16 @@ use crate::text::{Shape, Text};
 use crate::unknown::Unknown;
 
 /// A question about a request, its attribute and the number of a pattern there.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Atom {
-    Text(TextAttribute, u32),
+    /// Number of the attribute among [`Occurring::text_attributes`], and of the pattern.
+    Text(u32, u32),
     /// The same, if the token was validated here.
-    Token(TextAttribute, u32),
+    Token(u32, u32),
     /// Issuer and subject, if the token was validated here.
     RequestPrincipal(u32, u32),
-    Address(AddressAttribute, u32),
+    /// Number of the attribute among [`Occurring::address_attributes`], and of the block.
+    Address(u32, u32),
     Port(u32),
     /// Is there no identity?
     NoIdentity,
@@ -166,7 +168,7 @@ impl<'a> Atoms<'_, 'a> {
                     path => TextAttribute::Claim(path.to_vec()),
                 };
                 let number = self.number(attribute.clone(), pattern);
-                Answer::Open(vec![Atom::Token(attribute, number)])
+                Answer::Open(vec![Atom::Token(self.attribute(&attribute), number)])
             }
             Predicate::RequestPrincipal { .. } | Predicate::Claim(..) => Answer::Known(false),
             Predicate::Unknown(field) => self.question(Unknown::value(field, text, self.point)),
@@ -190,7 +192,7 @@ impl<'a> Atoms<'_, 'a> {
             }
             PrincipalSeen::Callers => {
                 let number = self.number(TextAttribute::Identity, &pattern());
-                let mut atoms = vec![Atom::Text(TextAttribute::Identity, number)];
+                let mut atoms = vec![Atom::Text(self.attribute(&TextAttribute::Identity), number)];
                 if without {
                     atoms.push(Atom::NoIdentity);
                 }
@@ -203,8 +205,12 @@ impl<'a> Atoms<'_, 'a> {
         if pattern.shape == Shape::There && !matches!(attribute, TextAttribute::Header(_)) {
             return Answer::Known(true);
         }
-        let number = self.number(attribute.clone(), pattern);
-        Answer::Open(vec![Atom::Text(attribute, number)])
+        let id = self.attribute(&attribute);
+        Answer::Open(vec![Atom::Text(id, self.number(attribute, pattern))])
+    }
+
+    fn attribute(&mut self, attribute: &TextAttribute) -> u32 {
+        self.occurring.text_attributes.number(attribute)
     }
 
     pub(crate) fn number(&mut self, attribute: TextAttribute, pattern: &Text<'a>) -> u32 {
@@ -227,12 +233,9 @@ impl<'a> Atoms<'_, 'a> {
                 among.clone(),
             ),
         };
-        let blocks = self
-            .occurring
-            .addresses
-            .entry(attribute.clone())
-            .or_default();
-        Answer::Open(vec![Atom::Address(attribute, blocks.number(&block))])
+        let id = self.occurring.address_attributes.number(&attribute);
+        let blocks = self.occurring.addresses.entry(attribute).or_default();
+        Answer::Open(vec![Atom::Address(id, blocks.number(&block))])
     }
 
     fn port(&mut self, range: (u16, u16)) -> Answer {

@@ -75,6 +75,9 @@ impl<T: Clone + Eq + std::hash::Hash> Values<T> {
 pub(crate) struct Occurring<'a> {
     pub(crate) texts: BTreeMap<TextAttribute, Values<Text<'a>>>,
     pub(crate) addresses: BTreeMap<AddressAttribute, Values<IpBlock>>,
+    /// Short names for attributes.
+    pub(crate) text_attributes: Values<TextAttribute>,
+    pub(crate) address_attributes: Values<AddressAttribute>,
     /// Ranges of ports, both ends included.
     pub(crate) ports: Values<(u16, u16)>,
     /// Fingerprints of token validations.

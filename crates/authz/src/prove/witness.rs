@@ -133,51 +133,46 @@ pub(crate) fn witness(
     address: &Address,
 ) -> Finding {
     let mut request = request_of(builder, comparison, certain, address);
-    let asked = |paths: &[EnforcementPath], request: &Request| {
-        let mut questions = BTreeSet::new();
-        for path in paths {
-            if let Outcome::Depends(more) = evaluate(request, path).outcome {
-                questions.extend(more);
-            }
-        }
-        questions
-    };
-    let accepting = match side {
-        Side::Opens => &comparison.present,
-        Side::Breaks => &comparison.baseline,
-    };
-    let if_accepted_by: BTreeSet<String> = asked(accepting, &request)
-        .into_iter()
-        .filter_map(|question| match question {
-            Unknown::Authorizer { provider, .. } => Some(provider),
-            Unknown::Opaque { .. } | Unknown::Value { .. } => None,
-        })
-        .collect();
     let authorizers = builder.dimensions.questions.iter();
     let authorizers =
         authorizers.filter(|(_, question)| matches!(question, Unknown::Authorizer { .. }));
+    let authorizers: Vec<Unknown> = authorizers.map(|(_, question)| question.clone()).collect();
+    let mut if_accepted_by = BTreeSet::new();
+    if !authorizers.is_empty() {
+        let accepting = match side {
+            Side::Opens => &comparison.present,
+            Side::Breaks => &comparison.baseline,
+        };
+        for question in asked(&decisions(&request, accepting)) {
+            if let Unknown::Authorizer { provider, .. } = question {
+                if_accepted_by.insert(provider);
+            }
+        }
+    }
     request
         .answers
-        .extend(authorizers.map(|(_, question)| (question.clone(), true)));
-    let mut open = asked(&comparison.baseline, &request);
-    open.extend(asked(&comparison.present, &request));
+        .extend(authorizers.into_iter().map(|question| (question, true)));
+    let before = decisions(&request, &comparison.baseline);
+    let after = decisions(&request, &comparison.present);
+    let mut open = asked(&before);
+    open.extend(asked(&after));
     let open: Vec<Unknown> = open.into_iter().collect();
-    let confirmed = assignments(open.len()).iter().all(|answers| {
-        let mut assumed = request.clone();
-        assumed
-            .answers
-            .extend(open.iter().cloned().zip(answers.iter().copied()));
-        shows(side, comparison, &assumed, address)
-    });
-    let decisions = |paths: &[EnforcementPath]| -> Vec<(usize, Decision)> {
-        let paths = paths.iter().enumerate();
-        paths
-            .map(|(index, path)| (index, evaluate(&request, path)))
-            .collect()
+    let confirmed = if open.is_empty() {
+        shows(side, comparison, &before, &after, address)
+    } else {
+        assignments(open.len()).iter().all(|answers| {
+            let mut assumed = request.clone();
+            assumed
+                .answers
+                .extend(open.iter().cloned().zip(answers.iter().copied()));
+            let before = decisions(&assumed, &comparison.baseline);
+            let after = decisions(&assumed, &comparison.present);
+            shows(side, comparison, &before, &after, address)
+        })
     };
     let witness = Witness {
-        before: decisions(&comparison.baseline),
-        after: decisions(&comparison.present),
+        before: before.into_iter().enumerate().collect(),
+        after: after.into_iter().enumerate().collect(),
         address: address.clone(),
         if_accepted_by: if_accepted_by.into_iter().collect(),
         request,
@@ -209,21 +204,47 @@ fn assignments(questions: usize) -> Vec<Vec<bool>> {
     .collect()
 }
 
-/// Whether the evaluator finds the difference in this request.
-fn shows(side: Side, comparison: &Comparison, request: &Request, address: &Address) -> bool {
-    let accepts = |path: &EnforcementPath| evaluate(request, path).outcome == Outcome::Allow;
-    let refuses = |path: &EnforcementPath| evaluate(request, path).outcome == Outcome::Deny;
-    let mut in_use = comparison.baseline.iter().filter(|path| path.in_use);
+fn decisions(request: &Request, paths: &[EnforcementPath]) -> Vec<Decision> {
+    paths.iter().map(|path| evaluate(request, path)).collect()
+}
+
+/// The questions that the decisions hang on.
+fn asked(decisions: &[Decision]) -> BTreeSet<Unknown> {
+    let mut questions = BTreeSet::new();
+    for decision in decisions {
+        if let Outcome::Depends(more) = &decision.outcome {
+            questions.extend(more.iter().cloned());
+        }
+    }
+    questions
+}
+
+/// Whether the evaluator's decisions show the difference.
+fn shows(
+    side: Side,
+    comparison: &Comparison,
+    before: &[Decision],
+    after: &[Decision],
+    address: &Address,
+) -> bool {
+    let mut in_use = comparison
+        .baseline
+        .iter()
+        .zip(before)
+        .filter(|(path, _)| path.in_use);
     match side {
-        Side::Opens => comparison.present.iter().any(accepts) && in_use.all(refuses),
+        Side::Opens => {
+            after.iter().any(|now| now.outcome == Outcome::Allow)
+                && in_use.all(|(_, before)| before.outcome == Outcome::Deny)
+        }
         Side::Breaks => {
-            let mut now = comparison
-                .present
-                .iter()
-                .filter(|path| path.address == *address);
+            let now = comparison.present.iter().zip(after);
+            let mut now = now.filter(|(path, _)| path.address == *address);
             let gone = now.clone().next().is_none();
-            in_use.any(|path| path.address == *address && accepts(path))
-                && (gone || now.any(refuses))
+            let accepted = |(path, before): (&EnforcementPath, &Decision)| {
+                path.address == *address && before.outcome == Outcome::Allow
+            };
+            in_use.any(accepted) && (gone || now.any(|(_, now)| now.outcome == Outcome::Deny))
         }
     }
 }
