@@ -22,5 +22,6 @@ pub mod mesh;
 
 pub mod finding;
 pub mod phases;
+pub mod plan;
 pub mod prove;
 pub mod simulate;

@@ -59,6 +59,26 @@ impl Member {
     }
 }
 
+/// What a class of workloads with identities is called.
+pub const WORKLOADS: &str = "workloads of the mesh";
+
+impl CallerClass {
+    /// The same class for each of its workloads alone.
+    pub fn one_by_one(&self) -> impl Iterator<Item = (WorkloadId, Self)> {
+        self.members.iter().filter_map(|member| match member {
+            Member::Workload { principal, now, .. } => Some((
+                now.0,
+                Self {
+                    identities: Identities::Only(vec![principal.clone()]),
+                    members: vec![member.clone()],
+                    ..self.clone()
+                },
+            )),
+            _ => None,
+        })
+    }
+}
+
 /// All classes, in a fixed order.
 pub fn classes(states: &States<'_>) -> Vec<CallerClass> {
     let trust_domain = states.present.settings.trust_domain.as_str();
@@ -133,7 +153,7 @@ pub fn classes(states: &States<'_>) -> Vec<CallerClass> {
         let words = if plain {
             "workloads outside the mesh"
         } else {
-            "workloads of the mesh"
+            WORKLOADS
         };
         classes.push(CallerClass {
             before,

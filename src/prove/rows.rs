@@ -123,6 +123,60 @@ pub fn rows(states: &States<'_>, limits: Limits) -> Vec<ServerRow> {
 /// What NetworkPolicies admit at every pod that a connection may reach; `None`: everything.
 type Admitted = Vec<Option<Vec<NetworkEntry>>>;
 
+/// For every server's ambient pods: the callers that arrive by `mode` before and now, and for whom
+/// something differs. Asked for all at once first, one by one only where they differ.
+pub fn caller_differences(
+    states: &States<'_>,
+    mode: CallerMode,
+    limits: Limits,
+) -> Vec<(ObjectName, ObjectName, Vec<PortAnswer>)> {
+    let comparer = Comparer::new(states, limits);
+    let together: Vec<CallerClass> = comparer
+        .classes
+        .iter()
+        .filter(|class| {
+            class.before == mode && class.now == mode && class.words == callers::WORKLOADS
+        })
+        .cloned()
+        .collect();
+    let mut found = Vec::new();
+    for (index, present) in states.present.workloads.iter().enumerate() {
+        let Some((baseline_id, _)) = comparer.baseline.workload(&present.name) else {
+            continue;
+        };
+        let ids = (baseline_id, WorkloadId(index));
+        for (generation, one) in present.generations.iter().enumerate() {
+            if one.mode != DataPlaneMode::Ambient || !present.is_mesh_application() {
+                continue;
+            }
+            let ask = |classes: &[CallerClass]| {
+                let mut row = ServerRow {
+                    server: present.name.clone(),
+                    differences: Vec::new(),
+                    compared: 0,
+                    newly_trusted: Vec::new(),
+                    shares_trust: Vec::new(),
+                };
+                comparer.compare_generation(&mut row, ids, generation, classes);
+                row.differences
+            };
+            if ask(&together).is_empty() {
+                continue;
+            }
+            for class in &together {
+                for single in class.one_by_one() {
+                    let differences = ask(std::slice::from_ref(&single.1));
+                    if !differences.is_empty() {
+                        let caller = states.present.workload(single.0).name.clone();
+                        found.push((caller, present.name.clone(), differences));
+                    }
+                }
+            }
+        }
+    }
+    found
+}
+
 struct Comparer<'a> {
     baseline: Side<'a>,
     present: Side<'a>,
@@ -252,7 +306,7 @@ impl<'a> Comparer<'a> {
 
     fn row(&self, name: &ObjectName) -> Option<ServerRow> {
         let (present_id, present) = self.present.workload(name)?;
-        let (baseline_id, baseline) = self.baseline.workload(name)?;
+        let (baseline_id, _) = self.baseline.workload(name)?;
         let mut row = ServerRow {
             server: name.clone(),
             differences: Vec::new(),
@@ -262,25 +316,45 @@ impl<'a> Comparer<'a> {
         };
         self.trust(&mut row, baseline_id, present_id);
         for generation in 0..present.generations.len() {
-            for before in callers::counterparts(baseline, present, generation) {
-                for port in addresses::ports(self.present.mesh, present_id) {
-                    let now_server = Server {
-                        workload: present_id,
-                        generation,
-                        port,
-                    };
-                    let before_server = Server {
-                        workload: baseline_id,
-                        generation: before,
-                        port,
-                    };
-                    for content in [Content::Http, Content::Bytes] {
-                        self.compare(&mut row, before_server, now_server, content);
-                    }
+            self.compare_generation(
+                &mut row,
+                (baseline_id, present_id),
+                generation,
+                &self.classes,
+            );
+        }
+        Some(row)
+    }
+
+    /// Compares one generation of a server, at all its ports, for the callers given.
+    fn compare_generation(
+        &self,
+        row: &mut ServerRow,
+        (baseline_id, present_id): (WorkloadId, WorkloadId),
+        generation: usize,
+        classes: &[CallerClass],
+    ) {
+        let (baseline, present) = (
+            self.baseline.mesh.workload(baseline_id),
+            self.present.mesh.workload(present_id),
+        );
+        for before in callers::counterparts(baseline, present, generation) {
+            for port in addresses::ports(self.present.mesh, present_id) {
+                let now_server = Server {
+                    workload: present_id,
+                    generation,
+                    port,
+                };
+                let before_server = Server {
+                    workload: baseline_id,
+                    generation: before,
+                    port,
+                };
+                for content in [Content::Http, Content::Bytes] {
+                    self.compare(row, before_server, now_server, content, classes);
                 }
             }
         }
-        Some(row)
     }
 
     /// Names the waypoints that stand before the server now and did not in the baseline.
@@ -313,10 +387,17 @@ impl<'a> Comparer<'a> {
         }
     }
 
-    fn compare(&self, row: &mut ServerRow, before: Server, now: Server, content: Content) {
+    fn compare(
+        &self,
+        row: &mut ServerRow,
+        before: Server,
+        now: Server,
+        content: Content,
+        classes: &[CallerClass],
+    ) {
         let before_addresses = addresses::of(self.baseline.mesh, before);
         let now_addresses = addresses::of(self.present.mesh, now);
-        for class in &self.classes {
+        for class in classes {
             let outsiders = class.members == [Member::Outsiders];
             let in_use = |list: &[DialledAddress]| -> Vec<DialledAddress> {
                 list.iter()
