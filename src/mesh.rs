@@ -110,6 +110,8 @@ pub(crate) struct Index {
     pub(crate) services_by_name: BTreeMap<ObjectName, ServiceId>,
     pub(crate) services_by_workload: BTreeMap<WorkloadId, Vec<ServiceId>>,
     pub(crate) waypoints_by_name: BTreeMap<ObjectName, WaypointId>,
+    /// Indexes into `peer_authentications`.
+    pub(crate) peer_authentications_by_namespace: BTreeMap<SmolStr, Vec<usize>>,
 }
 
 impl Mesh {

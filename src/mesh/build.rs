@@ -90,6 +90,13 @@ impl Mesh {
             &mesh_nodes,
         );
         let policies = policies::read(snapshot);
+        let mut peers_by_namespace: BTreeMap<SmolStr, Vec<usize>> = BTreeMap::new();
+        for (index, one) in policies.peer_authentication.iter().enumerate() {
+            peers_by_namespace
+                .entry(one.name.namespace.clone())
+                .or_default()
+                .push(index);
+        }
         Self {
             distribution: overrides
                 .distribution
@@ -113,6 +120,7 @@ impl Mesh {
                     .collect(),
                 services_by_workload,
                 waypoints_by_name,
+                peer_authentications_by_namespace: peers_by_namespace,
             },
             settings,
             control_planes,

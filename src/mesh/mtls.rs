@@ -20,28 +20,31 @@ struct Levels<'a> {
 
 impl Mesh {
     fn peer_levels(&self, namespace: &str, labels: &Labels) -> Levels<'_> {
-        let root = &self.settings.root_namespace;
-        let oldest = |wanted: &dyn Fn(&PeerAuthentication) -> bool| {
-            self.peer_authentications
-                .iter()
+        let root = self.settings.root_namespace.as_str();
+        let oldest = |namespace: &str, wanted: &dyn Fn(&PeerAuthentication) -> bool| {
+            self.index
+                .peer_authentications_by_namespace
+                .get(namespace)
+                .into_iter()
+                .flatten()
+                .map(|index| &self.peer_authentications[*index])
                 .filter(|one| wanted(one))
                 .min_by(|left, right| {
                     (&left.created, &left.name).cmp(&(&right.created, &right.name))
                 })
         };
+        let for_all = |one: &PeerAuthentication| one.selector.is_none();
         Levels {
-            mesh: oldest(&|one| one.selector.is_none() && one.name.namespace == *root),
-            namespace: oldest(&|one| {
-                one.selector.is_none()
-                    && one.name.namespace == namespace
-                    && namespace != root.as_str()
-            }),
-            workload: oldest(&|one| {
-                one.name.namespace == namespace
-                    && one
-                        .selector
-                        .as_ref()
-                        .is_some_and(|selector| labels.selected_by(selector))
+            mesh: oldest(root, &for_all),
+            namespace: if namespace == root {
+                None
+            } else {
+                oldest(namespace, &for_all)
+            },
+            workload: oldest(namespace, &|one| {
+                one.selector
+                    .as_ref()
+                    .is_some_and(|selector| labels.selected_by(selector))
             }),
         }
     }
