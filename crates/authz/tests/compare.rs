@@ -559,3 +559,93 @@ fn an_attribute_with_one_value_is_not_mistaken_for_the_next() {
     question.caller = Caller::workload(WEB);
     assert!(compare(&question, Limits::default()).is_same());
 }
+
+/// `{*}` stops at a slash that no pattern names, so slashes are tried where they are not named.
+#[test]
+fn a_template_of_one_segment_does_not_cover_two() {
+    let one = allow(vec![to(&[("paths", "/v/{*}"), ("paths", "/v/")])]);
+    let many = allow(vec![to(&[("paths", "/v/{**}")])]);
+    let verdict = ask(vec![at(http(), &[one])], vec![at(http(), &[many])]);
+    assert_eq!(verdict.breaks, Finding::Never);
+    assert_eq!(
+        witness(&verdict.opens).request.http.as_ref().unwrap().path,
+        "/v//"
+    );
+}
+
+/// A path told to somebody: `GET /admin` from `shop/web` to `orders:8080`.
+#[test]
+fn a_decision_tells_point_policy_rule_and_field() {
+    let sidecar = point(
+        http(),
+        &[deny(vec![rule(
+            &[("namespaces", "shop")],
+            &[("paths", "/admin*")],
+        )])],
+    );
+    let decision = castoff_authz::eval::evaluate(
+        &get("/admin"),
+        &path(vec![point(PointKind::Ztunnel, &[]), sidecar]),
+    );
+    assert_eq!(decision.outcome, Outcome::Deny);
+    assert_eq!(decision.points[0].because, Because::NothingRefuses);
+    let deciding = decision.deciding().unwrap();
+    assert_eq!(deciding.point, 1);
+    let Because::DeniedBy(rule) = &deciding.because else {
+        panic!("{deciding:?}");
+    };
+    assert_eq!(
+        (rule.policy.to_string().as_str(), rule.rule),
+        ("shop/policy", 0)
+    );
+    let told: Vec<(&str, Option<&str>, Option<&str>)> = rule
+        .fields
+        .iter()
+        .map(|field| {
+            (
+                field.field.as_str(),
+                field.matched.as_deref(),
+                field.seen.as_deref(),
+            )
+        })
+        .collect();
+    assert_eq!(
+        told,
+        [
+            ("from[0].source.namespaces", Some("shop"), Some(WEB)),
+            ("to[0].operation.paths", Some("/admin*"), Some("/admin")),
+        ]
+    );
+}
+
+/// A pattern on a claim holds for every kind of value that it covers, not only for one.
+#[test]
+fn a_prefix_on_a_claim_covers_more_than_one_value() {
+    let claim = |value: &str| {
+        let mut at = point(
+            http(),
+            &[allow(vec![when(
+                Key::parse("request.auth.claims[groups]"),
+                value,
+            )])],
+        );
+        at.token_rules = vec![TokenRule {
+            issuer: "i".to_owned(),
+            audiences: vec![],
+            forward: true,
+            validation: "keys".to_owned(),
+        }];
+        vec![path(vec![at])]
+    };
+    let verdict = ask(claim("admin"), claim("ad*"));
+    assert_eq!(verdict.breaks, Finding::Never);
+    let token = witness(&verdict.opens)
+        .request
+        .http
+        .as_ref()
+        .unwrap()
+        .token
+        .as_ref()
+        .unwrap();
+    assert_eq!(token.claims[&vec!["groups".to_owned()]], ["ad"]);
+}
