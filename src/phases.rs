@@ -7,12 +7,18 @@
 
 pub mod check;
 pub mod cluster_setup;
+pub mod commands;
 pub mod deploy_waypoints;
 pub mod migrate_policies;
+pub mod ownership;
+pub mod platform;
 pub mod policy_simplification;
 pub mod pre_reqs;
 pub mod remove_sidecars;
+#[cfg(test)]
+pub(crate) mod testing;
 pub mod use_waypoints;
+pub mod wording;
 
 use std::collections::BTreeSet;
 
