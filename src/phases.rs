@@ -9,6 +9,7 @@ pub mod check;
 pub mod cluster_setup;
 pub mod commands;
 pub mod deploy_waypoints;
+pub mod installation;
 pub mod migrate_policies;
 pub mod ownership;
 pub mod platform;

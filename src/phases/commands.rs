@@ -146,7 +146,7 @@ pub fn patch_template_labels(workload: &Workload, changes: &[LabelChange]) -> Op
         } else {
             template
         };
-        format!("kubectl patch {resource} -n {namespace} {name} --type merge -p '{patch}'")
+        format!("kubectl patch {resource} -n {namespace} {name} --type=merge -p '{patch}'")
     };
     let undo: Vec<LabelChange> = changes.iter().map(LabelChange::inverse).collect();
     Some(Remedy::command(command(changes), command(&undo)))
@@ -279,11 +279,11 @@ mod tests {
         assert_eq!(
             command(&remedy),
             (
-                "kubectl patch cronjob -n app1 nightly --type merge -p \
+                "kubectl patch cronjob -n app1 nightly --type=merge -p \
                  '{\"spec\":{\"jobTemplate\":{\"spec\":{\"template\":{\"metadata\":{\"labels\":\
                  {\"sidecar.istio.io/inject\":null}}}}}}}'",
                 Some(
-                    "kubectl patch cronjob -n app1 nightly --type merge -p \
+                    "kubectl patch cronjob -n app1 nightly --type=merge -p \
                      '{\"spec\":{\"jobTemplate\":{\"spec\":{\"template\":{\"metadata\":{\"labels\":\
                      {\"sidecar.istio.io/inject\":\"true\"}}}}}}}'"
                 )

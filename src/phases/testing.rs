@@ -189,11 +189,20 @@ pub(crate) fn run_with(
     snapshot: &Snapshot,
     options: &MigrateOptions,
 ) -> CheckResult {
-    check.run(&Context {
+    check.run(&context(mesh, snapshot, options))
+}
+
+/// What a check is given.
+pub(crate) fn context<'a>(
+    mesh: &'a Mesh,
+    snapshot: &'a Snapshot,
+    options: &'a MigrateOptions,
+) -> Context<'a> {
+    Context {
         mesh,
         snapshot,
         options,
-    })
+    }
 }
 
 /// Level and message of each finding.

@@ -106,10 +106,11 @@ fn find(context: &Context<'_>) -> Vec<Finding> {
                      as a caller it still bypasses waypoints",
                 );
             } else {
+                let named = wording::first_few(&finding.names, 3);
                 finding = finding.remedy(Remedy::Advice(format!(
                     "keep the workloads that talk to {} on sidecars, or move the machine's \
                      workload into the cluster",
-                    wording::first_few(&finding.names, 3)
+                    named
                 )));
             }
             finding
