@@ -13,6 +13,7 @@ pub(crate) mod compare;
 pub(crate) mod diagram;
 pub(crate) mod dimension;
 pub(crate) mod numbers;
+mod reading;
 pub(crate) mod strings;
 pub(crate) mod witness;
 pub(crate) mod world;

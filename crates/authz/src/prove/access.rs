@@ -7,48 +7,15 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
-use super::atoms::{Atom, AtomRule, AtomTokenRule, Atoms};
+use super::atoms::{Atom, AtomRule, AtomTokenRule};
 use super::boxes::AttributeBox;
 use super::diagram::{Diagram, FALSE, Function, TRUE, TooManyNodes};
 use super::dimension::{AddressAttribute, Coded, Dimensions, Occurring, TextAttribute};
+use super::reading::{CustomAction, Identity, Prepared, Reading, Rules, Stages};
 use super::strings::TooManyStates;
 use super::world::World;
-use crate::enforced::{CustomThen, Enforced, chain};
-use crate::path::{EnforcementPath, PointKind, PrincipalSeen, Protocol};
-use crate::unknown::{Unknown, custom_question};
-
-/// Rules by number, ascending, each once: ORed.
-type Rules = Vec<u32>;
-
-/// A point over numbered patterns.
-enum Prepared {
-    Refuses,
-    Opaque(u32),
-    Network(Rules),
-    Chain(Stages),
-}
-
-/// What an Envoy or ztunnel does, in order.
-struct Stages {
-    /// Whether a request without identity is refused, and what the point sees then.
-    identity: Identity,
-    custom: Vec<(Rules, CustomAction)>,
-    tokens: Vec<AtomTokenRule>,
-    deny: Rules,
-    /// `None`: no ALLOW policy.
-    allow: Option<Rules>,
-}
-
-enum Identity {
-    NotRequired,
-    Missing,
-    Callers,
-}
-
-enum CustomAction {
-    Refuse,
-    Ask(u32),
-}
+use crate::path::EnforcementPath;
+use crate::unknown::Unknown;
 
 /// The encoded dimensions, in the order of their variables.
 fn coded(dimensions: &Dimensions) -> Vec<Coded> {
@@ -643,122 +610,5 @@ fn number(atom: &Atom) -> u32 {
         | Atom::Port(number)
         | Atom::Question(number) => *number,
         Atom::RequestPrincipal(..) | Atom::NoIdentity => 0,
-    }
-}
-
-/// Reads paths into numbered patterns.
-struct Reading<'o, 'a> {
-    occurring: &'o mut Occurring<'a>,
-    http: bool,
-    /// Points read before, to read equal ones once.
-    known: Vec<(&'a EnforcementPath, usize, Arc<Prepared>)>,
-}
-
-impl<'a> Reading<'_, 'a> {
-    fn path(&mut self, path: &'a EnforcementPath) -> Vec<Arc<Prepared>> {
-        let mut points = Vec::new();
-        for index in 0..path.points.len() {
-            let known = self.known.iter().find(|(other, other_index, _)| {
-                other.settings == path.settings && other.points[*other_index] == path.points[index]
-            });
-            let prepared = match known {
-                Some((_, _, prepared)) if asks_nothing(prepared) => Arc::clone(prepared),
-                _ => Arc::new(self.point(path, index)),
-            };
-            let last = matches!(*prepared, Prepared::Refuses | Prepared::Opaque(_));
-            if self.known.len() < 64 {
-                self.known.push((path, index, Arc::clone(&prepared)));
-            }
-            points.push(prepared);
-            if last {
-                break;
-            }
-        }
-        points
-    }
-
-    fn point(&mut self, path: &'a EnforcementPath, index: usize) -> Prepared {
-        let point = &path.points[index];
-        let mut atoms = Atoms {
-            occurring: &mut *self.occurring,
-            point,
-        };
-        let http_chain = match &point.kind {
-            PointKind::Stop { .. } => return Prepared::Refuses,
-            PointKind::Opaque { reason } => {
-                let question = Unknown::Opaque {
-                    reason: reason.clone(),
-                    after: path.points[index..].to_vec(),
-                    settings: Arc::clone(&path.settings),
-                };
-                return Prepared::Opaque(self.occurring.questions.number(&question));
-            }
-            PointKind::NetworkPolicy { admits } => {
-                let rules: Vec<AtomRule> = admits
-                    .iter()
-                    .filter_map(|entry| atoms.network(entry))
-                    .collect();
-                let rules = rules.iter().map(|rule| atoms.occurring.rules.number(rule));
-                return Prepared::Network(rules.collect());
-            }
-            PointKind::Envoy { protocol, .. } => *protocol == Protocol::Http,
-            PointKind::Ztunnel => false,
-        };
-        if http_chain && !self.http {
-            return Prepared::Refuses;
-        }
-        let chain = chain(point, &path.settings);
-        let mut rules = |policies: &[&Enforced<'a>]| -> Rules {
-            let mut numbers = Vec::new();
-            for rule in policies.iter().flat_map(|policy| &policy.rules) {
-                if let Some(rule) = atoms.rule(rule) {
-                    numbers.push(atoms.occurring.rules.number(&rule));
-                }
-            }
-            numbers.sort_unstable();
-            numbers.dedup();
-            numbers
-        };
-        let deny = rules(&chain.deny.iter().collect::<Vec<_>>());
-        let allow =
-            (!chain.allow.is_empty()).then(|| rules(&chain.allow.iter().collect::<Vec<_>>()));
-        let custom: Vec<(Rules, &str, CustomThen)> = chain
-            .custom
-            .iter()
-            .map(|custom| (rules(&[&custom.enforced]), custom.provider, custom.then))
-            .collect();
-        let custom = custom.into_iter().map(|(rules, provider, then)| {
-            let action = match then {
-                CustomThen::Refuse(_) => CustomAction::Refuse,
-                CustomThen::Ask | CustomThen::Unclear => {
-                    let question = custom_question(provider, then, path, index);
-                    CustomAction::Ask(atoms.occurring.questions.number(&question))
-                }
-            };
-            (rules, action)
-        });
-        let custom = custom.collect();
-        let tokens = point.token_rules.iter().filter(|_| http_chain);
-        let tokens = tokens.map(|rule| atoms.token_rule(rule)).collect();
-        Prepared::Chain(Stages {
-            identity: match (point.identity_required, &point.seen.principal) {
-                (false, _) | (true, PrincipalSeen::Fixed(_)) => Identity::NotRequired,
-                (true, PrincipalSeen::None) => Identity::Missing,
-                (true, PrincipalSeen::Callers) => Identity::Callers,
-            },
-            custom,
-            tokens,
-            deny,
-            allow,
-        })
-    }
-}
-
-/// Questions of CUSTOM depend on what comes before the point.
-fn asks_nothing(prepared: &Prepared) -> bool {
-    match prepared {
-        Prepared::Opaque(_) => false,
-        Prepared::Chain(stages) => stages.custom.is_empty(),
-        Prepared::Refuses | Prepared::Network(_) => true,
     }
 }
