@@ -215,10 +215,8 @@ impl<'w> Builder<'w> {
             let function = match self.rule_functions.get(&key) {
                 Some(&known) => known,
                 None => {
-                    let rule = std::mem::take(&mut self.rules[number as usize]);
-                    let function = self.rule(&rule, validated);
-                    self.rules[number as usize] = rule;
-                    let function = function?;
+                    let rule = AtomRule::clone(&self.rules[number as usize]);
+                    let function = self.rule(&rule, validated)?;
                     self.rule_functions.insert(key, function);
                     function
                 }
@@ -246,7 +244,7 @@ impl<'w> Builder<'w> {
             return None;
         }
         let mut boxes: Vec<AttributeBox> = vec![Vec::new()];
-        for clause in rule {
+        for clause in rule.iter() {
             let mut combined = Vec::new();
             for entry in clause {
                 'boxes: for one in &boxes {
@@ -307,7 +305,7 @@ impl<'w> Builder<'w> {
 
     fn rule(&mut self, rule: &AtomRule, validated: Function) -> Result<Function, TooManyNodes> {
         let mut all = TRUE;
-        for clause in rule {
+        for clause in rule.iter() {
             let mut any = FALSE;
             for entry in clause {
                 let mut tests = TRUE;

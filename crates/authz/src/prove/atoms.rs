@@ -32,7 +32,9 @@ pub(crate) enum Atom {
 /// Yes, no, or a question.
 enum Answer {
     Known(bool),
-    Open(Vec<Atom>),
+    Open(Atom),
+    /// Either of these.
+    Either(Atom, Atom),
 }
 
 /// Any of the atoms, or none of them.
@@ -41,8 +43,8 @@ pub(crate) type AtomTest = (bool, Vec<Atom>);
 pub(crate) type AtomEntry = Vec<AtomTest>;
 /// ORed.
 pub(crate) type AtomClause = Vec<AtomEntry>;
-/// ANDed.
-pub(crate) type AtomRule = Vec<AtomClause>;
+/// ANDed; shared, since it is kept both by number and to find its number.
+pub(crate) type AtomRule = std::sync::Arc<Vec<AtomClause>>;
 
 /// A token rule over numbered patterns.
 #[derive(Clone, Debug)]
@@ -83,7 +85,7 @@ impl<'a> Atoms<'_, 'a> {
         }
         clauses.sort_unstable();
         clauses.dedup();
-        Some(clauses)
+        Some(clauses.into())
     }
 
     /// `None`: never holds.
@@ -96,7 +98,8 @@ impl<'a> Atoms<'_, 'a> {
                     Answer::Known(true) if test.negated => return None,
                     Answer::Known(true) => continue 'tests,
                     Answer::Known(false) => {}
-                    Answer::Open(more) => atoms.extend(more),
+                    Answer::Open(atom) => atoms.push(atom),
+                    Answer::Either(one, other) => atoms.extend([one, other]),
                 }
             }
             if atoms.is_empty() {
@@ -159,7 +162,7 @@ impl<'a> Atoms<'_, 'a> {
             Predicate::RequestPrincipal { issuer, subject } if self.validates() => {
                 let issuer = self.number(TextAttribute::Issuer, issuer);
                 let subject = self.number(TextAttribute::Subject, subject);
-                Answer::Open(vec![Atom::RequestPrincipal(issuer, subject)])
+                Answer::Open(Atom::RequestPrincipal(issuer, subject))
             }
             Predicate::Claim(path, pattern) if self.validates() => {
                 let attribute = match path.as_ref() {
@@ -168,7 +171,7 @@ impl<'a> Atoms<'_, 'a> {
                     path => TextAttribute::Claim(path.to_vec()),
                 };
                 let number = self.number(attribute.clone(), pattern);
-                Answer::Open(vec![Atom::Token(self.attribute(&attribute), number)])
+                Answer::Open(Atom::Token(self.attribute(&attribute), number))
             }
             Predicate::RequestPrincipal { .. } | Predicate::Claim(..) => Answer::Known(false),
             Predicate::Unknown(field) => self.question(Unknown::value(field, text, self.point)),
@@ -192,11 +195,12 @@ impl<'a> Atoms<'_, 'a> {
             }
             PrincipalSeen::Callers => {
                 let number = self.number(TextAttribute::Identity, &pattern());
-                let mut atoms = vec![Atom::Text(self.attribute(&TextAttribute::Identity), number)];
+                let atom = Atom::Text(self.attribute(&TextAttribute::Identity), number);
                 if without {
-                    atoms.push(Atom::NoIdentity);
+                    Answer::Either(atom, Atom::NoIdentity)
+                } else {
+                    Answer::Open(atom)
                 }
-                Answer::Open(atoms)
             }
         }
     }
@@ -206,7 +210,7 @@ impl<'a> Atoms<'_, 'a> {
             return Answer::Known(true);
         }
         let id = self.attribute(&attribute);
-        Answer::Open(vec![Atom::Text(id, self.number(attribute, pattern))])
+        Answer::Open(Atom::Text(id, self.number(attribute, pattern)))
     }
 
     fn attribute(&mut self, attribute: &TextAttribute) -> u32 {
@@ -235,15 +239,13 @@ impl<'a> Atoms<'_, 'a> {
         };
         let id = self.occurring.address_attributes.number(&attribute);
         let blocks = self.occurring.addresses.entry(attribute).or_default();
-        Answer::Open(vec![Atom::Address(id, blocks.number(&block))])
+        Answer::Open(Atom::Address(id, blocks.number(&block)))
     }
 
     fn port(&mut self, range: (u16, u16)) -> Answer {
         match self.point.seen.destination_port {
             PortSeen::Fixed(port) => Answer::Known(range.0 <= port && port <= range.1),
-            PortSeen::Dialled => {
-                Answer::Open(vec![Atom::Port(self.occurring.ports.number(&range))])
-            }
+            PortSeen::Dialled => Answer::Open(Atom::Port(self.occurring.ports.number(&range))),
         }
     }
 
@@ -260,9 +262,7 @@ impl<'a> Atoms<'_, 'a> {
     }
 
     fn question(&mut self, question: Unknown) -> Answer {
-        Answer::Open(vec![Atom::Question(
-            self.occurring.questions.number(&question),
-        )])
+        Answer::Open(Atom::Question(self.occurring.questions.number(&question)))
     }
 
     /// One token rule: issuer, audiences and validation as atoms of an unvalidated token.
@@ -287,13 +287,15 @@ impl<'a> Atoms<'_, 'a> {
             match self.address(&seen.source_ip, *block) {
                 Answer::Known(false) => return None,
                 Answer::Known(true) => {}
-                Answer::Open(atoms) => rule.push(vec![vec![(false, atoms)]]),
+                Answer::Open(atom) => rule.push(vec![vec![(false, vec![atom])]]),
+                Answer::Either(one, other) => rule.push(vec![vec![(false, vec![one, other])]]),
             }
             for block in except {
                 match self.address(&seen.source_ip, *block) {
                     Answer::Known(true) => return None,
                     Answer::Known(false) => {}
-                    Answer::Open(atoms) => rule.push(vec![vec![(true, atoms)]]),
+                    Answer::Open(atom) => rule.push(vec![vec![(true, vec![atom])]]),
+                    Answer::Either(one, other) => rule.push(vec![vec![(true, vec![one, other])]]),
                 }
             }
         }
@@ -302,7 +304,8 @@ impl<'a> Atoms<'_, 'a> {
         for &range in &entry.ports {
             match self.port(range) {
                 Answer::Known(answer) => known |= answer,
-                Answer::Open(more) => atoms.extend(more),
+                Answer::Open(atom) => atoms.push(atom),
+                Answer::Either(one, other) => atoms.extend([one, other]),
             }
         }
         match (known, atoms.is_empty()) {
@@ -310,6 +313,6 @@ impl<'a> Atoms<'_, 'a> {
             (false, true) => return None,
             (false, false) => rule.push(vec![vec![(false, atoms)]]),
         }
-        Some(rule)
+        Some(rule.into())
     }
 }
