@@ -195,7 +195,10 @@ mod tests {
 
     #[test]
     fn what_yaml_1_1_would_take_for_something_else_is_quoted() {
-        for word in ["on", "No", "y", "TRUE", "null", "1.25", "0x10", "1e3", "", "~", "-", "a: b", "*", "/admin*", "#x"] {
+        for word in [
+            "on", "No", "y", "TRUE", "null", "1.25", "0x10", "1e3", "", "~", "-", "a: b", "*",
+            "/admin*", "#x",
+        ] {
             let mut text = String::new();
             string(&mut text, word, true, 2);
             assert!(text.starts_with('"'), "{word}: {text}");
@@ -226,6 +229,10 @@ mod tests {
         });
         let text = document(&object);
         let snapshot = read_text(&Place::Simulated, &text).unwrap();
-        assert_eq!(snapshot.resources(Kind::EnvoyFilter)[0].body, object, "{text}");
+        assert_eq!(
+            snapshot.resources(Kind::EnvoyFilter)[0].body,
+            object,
+            "{text}"
+        );
     }
 }

@@ -5,11 +5,10 @@
 //! that ztunnel enforces as it stands (layer 4, a default-deny) is no reason.
 
 mod attach;
+mod gateway;
 mod placement;
-mod policies;
-mod routing;
-#[cfg(test)]
-mod tests;
+pub(crate) mod policies;
+pub(crate) mod routing;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,6 +16,7 @@ use crate::mesh::{Mesh, ObjectReference, Protocol, Service, ServiceId, WorkloadI
 use crate::snapshot::ObjectName;
 
 pub use attach::{Coverage, coverage, covers_pods, is_generated};
+pub use gateway::{RecommendedWaypoint, recommended_waypoints};
 pub use placement::{Placement, placement};
 
 /// Label on every object that castoff generates: what it is (`copy`, `guard`).

@@ -25,7 +25,10 @@ pub(super) struct ByNamespace<'a> {
 
 impl<'a> ByNamespace<'a> {
     pub(super) fn new(mesh: &'a Mesh) -> Self {
-        fn group<'a, T>(list: &'a [T], of: impl Fn(&T) -> &SmolStr) -> BTreeMap<SmolStr, Vec<&'a T>> {
+        fn group<'a, T>(
+            list: &'a [T],
+            of: impl Fn(&T) -> &SmolStr,
+        ) -> BTreeMap<SmolStr, Vec<&'a T>> {
             let mut groups: BTreeMap<SmolStr, Vec<&T>> = BTreeMap::new();
             for one in list {
                 groups.entry(of(one).clone()).or_default().push(one);
@@ -100,7 +103,13 @@ pub fn coverage(
         }
         let labels = &workload.generations[backend.generation].labels;
         if workload.is_mesh_application()
-            && covers_pods(mesh, attachment, policy_namespace, &workload.name.namespace, labels)
+            && covers_pods(
+                mesh,
+                attachment,
+                policy_namespace,
+                &workload.name.namespace,
+                labels,
+            )
         {
             covered = true;
         } else {

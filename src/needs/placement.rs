@@ -46,7 +46,9 @@ pub fn placement(mesh: &Mesh, service: &Service) -> Placement {
         WaypointBinding::Bound { waypoint, .. } => ready(mesh, *waypoint, Placement::Bound),
         WaypointBinding::OptedOut => Placement::OptedOut,
         WaypointBinding::Unbound => candidate(mesh, &service.name.namespace)
-            .map_or(Placement::Missing, |id| ready(mesh, id, Placement::Deployed)),
+            .map_or(Placement::Missing, |id| {
+                ready(mesh, id, Placement::Deployed)
+            }),
         WaypointBinding::Broken { wanted, reason, .. } => {
             match (reason, mesh.waypoint_named(wanted)) {
                 (BindingFault::NotReady, Some((id, waypoint))) if waypoint.serves_services() => {

@@ -6,8 +6,8 @@
 
 use serde_json::Value;
 
-use super::attach::{ByNamespace, Coverage, coverage, covers_workload, is_generated};
 use super::Reason;
+use super::attach::{ByNamespace, Coverage, coverage, covers_workload, is_generated};
 use crate::mesh::{
     Attachment, AuthorizationPolicy, ExtensionPolicy, Mesh, ObjectReference, RequestAuthentication,
     Service, WorkloadId,
@@ -21,7 +21,9 @@ pub(super) fn reasons(mesh: &Mesh, policies: &ByNamespace<'_>, service: &Service
         Attachment::Targets(targets) => {
             policy.namespace == *namespace
                 && targets.iter().any(|target| {
-                    target.kind == "Service" && target.group.is_empty() && target.name == service.name.name
+                    target.kind == "Service"
+                        && target.group.is_empty()
+                        && target.name == service.name.name
                 })
         }
         _ if is_generated(labels) => false,
@@ -105,7 +107,11 @@ pub(crate) fn authorization(policy: &AuthorizationPolicy) -> Option<Reason> {
 
 fn authentication(policy: &RequestAuthentication) -> Reason {
     Reason {
-        object: Some(reference(Kind::RequestAuthentication, &policy.name, &policy.origin)),
+        object: Some(reference(
+            Kind::RequestAuthentication,
+            &policy.name,
+            &policy.origin,
+        )),
         field: None,
         why: String::new(),
     }

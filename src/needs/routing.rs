@@ -36,7 +36,12 @@ impl<'a> ByHost<'a> {
             routes: BTreeMap::new(),
             root: mesh.settings.root_namespace.clone(),
         };
-        for one in mesh.traffic.virtual_services.iter().filter(|one| one.on_mesh) {
+        for one in mesh
+            .traffic
+            .virtual_services
+            .iter()
+            .filter(|one| one.on_mesh)
+        {
             for host in &one.full_hosts {
                 if host.contains('*') {
                     index.wildcard_virtual_services.push((host, one));
