@@ -21,6 +21,11 @@ pub mod source;
 pub mod mesh;
 
 pub mod finding;
+pub mod manifest;
+
+pub mod convert;
+pub mod needs;
+
 pub mod phases;
 pub mod plan;
 pub mod prove;

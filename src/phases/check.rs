@@ -2,8 +2,12 @@
 //!
 //! Invariant: a check whose needed kinds were not readable does not run; its result says why.
 
+use std::cell::OnceCell;
+
+use crate::convert::{self, Conversion};
 use crate::finding::{CheckOutcome, CheckResult, Code, Finding, Level, Phase};
 use crate::mesh::Mesh;
+use crate::needs::{self, Choice, WaypointNeeds};
 use crate::phases::MigrateOptions;
 use crate::snapshot::{Kind, Snapshot};
 
@@ -15,6 +19,44 @@ pub struct Context<'a> {
     pub snapshot: &'a Snapshot,
     /// The user's choices.
     pub options: &'a MigrateOptions,
+    /// Computed when first asked for.
+    needs: OnceCell<WaypointNeeds>,
+    /// Computed when first asked for.
+    conversion: OnceCell<Conversion>,
+}
+
+impl<'a> Context<'a> {
+    /// What checks look at.
+    pub fn new(mesh: &'a Mesh, snapshot: &'a Snapshot, options: &'a MigrateOptions) -> Self {
+        Self {
+            mesh,
+            snapshot,
+            options,
+            needs: OnceCell::new(),
+            conversion: OnceCell::new(),
+        }
+    }
+
+    /// What the user chose that bears on waypoints and policies.
+    pub fn choice(&self) -> Choice<'a> {
+        Choice {
+            chosen_waypoints: &self.options.chosen_waypoints,
+            namespaces: &self.options.namespaces,
+            enterprise: self.options.enterprise,
+        }
+    }
+
+    /// Which Services need a waypoint.
+    pub fn needs(&self) -> &WaypointNeeds {
+        self.needs
+            .get_or_init(|| needs::waypoint_needs(self.mesh, &self.choice()))
+    }
+
+    /// Which policies are copied to waypoints, and what cannot be.
+    pub fn conversion(&self) -> &Conversion {
+        self.conversion
+            .get_or_init(|| convert::convert(self.mesh, self.needs(), &self.choice()))
+    }
 }
 
 /// One check.

@@ -1,11 +1,36 @@
-//! Checks of one phase, in the order they are printed.
+//! Phase `migrate-policies`: policies for waypoints, and what ambient mode passes over.
 
-use super::Check;
+mod copies;
+mod envoy_filter;
+mod peer_authentication;
+mod refusals;
+mod sidecar;
 
-/// The checks.
-pub const CHECKS: &[Check] = &[];
+use super::{Check, Context};
+use crate::finding::Artefact;
+use crate::manifest;
 
-/// Files that the phase writes.
-pub fn artefacts(_context: &super::Context<'_>) -> Vec<crate::finding::Artefact> {
-    Vec::new()
+/// The file that the policies are written to.
+pub const FILE: &str = "recommended-policies.yaml";
+
+/// The checks, in the order they are printed.
+pub const CHECKS: &[Check] = &[
+    sidecar::CHECK,
+    envoy_filter::CHECK,
+    peer_authentication::CHECK,
+    refusals::CHECK,
+    copies::CHECK,
+];
+
+/// Files that the phase writes: the policies to apply, if there are any.
+pub fn artefacts(context: &Context<'_>) -> Vec<Artefact> {
+    let content = manifest::documents(context.conversion().to_apply().map(|one| &one.manifest));
+    if content.is_empty() {
+        return Vec::new();
+    }
+    vec![Artefact {
+        file: FILE,
+        announced_as: "Recommended policies written to",
+        content,
+    }]
 }

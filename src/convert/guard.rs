@@ -1,0 +1,132 @@
+//! Guards: policies that let a waypoint reach the pods behind it, and what else the copies of
+//! several policies mean together.
+//!
+//! In: a draft with all copies. Out: the draft with guards. Invariant: a guard is made only where
+//! an ALLOW policy applies to every pod behind the Service; elsewhere it would close pods that are
+//! open, and nothing keeps the waypoint out.
+
+use serde_json::{Map, Value};
+
+use super::place::{Draft, Pending};
+use super::{Purpose, Refusal, Trap, emit};
+use crate::mesh::DataPlaneMode;
+use crate::snapshot::Kind;
+
+pub(super) fn add(draft: &mut Draft<'_>) {
+    let mesh = draft.mesh;
+    for (id, (covered, policy)) in std::mem::take(&mut draft.allowed) {
+        let service = mesh.service(id);
+        let refusal = |reason: &str| Refusal {
+            object: policy.clone(),
+            trap: Trap::GuardOverPods,
+            field: None,
+            service: Some(service.name.clone()),
+            reason: reason.to_owned(),
+        };
+        let Some(waypoint) = draft.out.served.get(&id) else {
+            continue;
+        };
+        let idle = |index: usize| mesh.workload(service.backends[index].workload).idle;
+        if (0..service.backends.len()).any(|index| !covered.contains(&index) && !idle(index)) {
+            draft.out.refusals.push(refusal(
+                "an ALLOW policy applies to some of the pods behind the Service: letting the \
+                 waypoint in would close the others to everybody else",
+            ));
+            continue;
+        }
+        let Some(selector) = service.selector.as_ref().filter(|one| !one.is_empty()) else {
+            draft.out.refusals.push(refusal(
+                "the Service has no selector by which its pods could let the waypoint in",
+            ));
+            continue;
+        };
+        let selector: Map<String, Value> = selector
+            .iter()
+            .map(|(key, value)| (key.to_owned(), Value::from(value)))
+            .collect();
+        let principal = mesh
+            .waypoint(*waypoint)
+            .principal(&mesh.settings.trust_domain);
+        draft.pending.push(Pending {
+            kind: Kind::AuthorizationPolicy,
+            namespace: service.name.namespace.clone(),
+            name: format!("{}-from-waypoint", service.name.name),
+            purpose: Purpose::Guard {
+                service: service.name.clone(),
+            },
+            services: vec![id],
+            manifest: emit::guard(
+                &service.name,
+                Value::Object(selector),
+                &principal,
+                &target_ports(service),
+            ),
+        });
+    }
+    keep_unguarded_denies(draft);
+    note_stripped_tokens(draft);
+}
+
+/// The pods' ports that the Service leads to; none when one of them is unknown, so that the guard
+/// does not close it.
+fn target_ports(service: &crate::mesh::Service) -> Vec<u16> {
+    let targets: Option<Vec<u16>> = service
+        .backends
+        .iter()
+        .flat_map(|backend| backend.target_ports.iter().copied())
+        .collect();
+    let mut targets = targets.unwrap_or_default();
+    targets.sort_unstable();
+    targets.dedup();
+    targets
+}
+
+/// A DENY is enforced by ztunnel for callers that come straight to the pods. Without a guard
+/// nothing else keeps them out, so the original stays.
+fn keep_unguarded_denies(draft: &mut Draft<'_>) {
+    for (source, services) in std::mem::take(&mut draft.denies) {
+        let unguarded = services.iter().find(|id| {
+            !draft.pending.iter().any(|one| {
+                matches!(one.purpose, Purpose::Guard { .. }) && one.services.contains(id)
+            })
+        });
+        if let Some(id) = unguarded {
+            let name = &draft.mesh.service(*id).name;
+            let original = draft
+                .out
+                .originals
+                .entry((source.kind, source.name.clone()))
+                .or_default();
+            original.stays.get_or_insert_with(|| {
+                format!("it also denies callers that come to the pods of Service {name} past the waypoint")
+            });
+        }
+    }
+}
+
+fn note_stripped_tokens(draft: &mut Draft<'_>) {
+    let mesh = draft.mesh;
+    for (id, authentication) in &draft.strips {
+        let service = mesh.service(*id);
+        let Some(authorization) = draft.reads_token.get(id) else {
+            continue;
+        };
+        let at_sidecars = service.backends.iter().any(|backend| {
+            mesh.workload(backend.workload)
+                .has_mode(DataPlaneMode::Sidecar)
+        });
+        if at_sidecars {
+            draft.out.refusals.push(Refusal {
+                object: authentication.clone(),
+                trap: Trap::TokenStripped,
+                field: Some("spec.jwtRules[].forwardOriginalToken".to_owned()),
+                service: None,
+                reason: format!(
+                    "the waypoint takes the token away after it validated it, and while the pods of \
+                     Service {} have sidecars, AuthorizationPolicy {} asks for it there again",
+                    service.name, authorization.name
+                ),
+            });
+        }
+    }
+}
