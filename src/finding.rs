@@ -189,6 +189,14 @@ impl Remedy {
         }
     }
 
+    /// The command to run; empty where there is none.
+    pub fn run_text(&self) -> &str {
+        match self {
+            Self::Command { run, .. } => run,
+            Self::Apply { .. } | Self::Advice(_) => "",
+        }
+    }
+
     /// A command that needs no taking back, such as a restart.
     pub fn command_without_undo(run: impl Into<String>) -> Self {
         Self::Command {

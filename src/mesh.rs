@@ -130,6 +130,11 @@ impl Mesh {
         &self.waypoints[id.0]
     }
 
+    /// All workloads, by id.
+    pub fn workload_ids(&self) -> impl Iterator<Item = WorkloadId> + use<> {
+        (0..self.workloads.len()).map(WorkloadId)
+    }
+
     /// Workloads of a namespace.
     pub fn workloads_in(&self, namespace: &str) -> impl Iterator<Item = (WorkloadId, &Workload)> {
         self.index

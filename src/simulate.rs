@@ -8,6 +8,7 @@
 pub mod command;
 pub mod controllers;
 pub mod execute;
+pub mod rounds;
 
 pub use command::{Command, CommandError, LabelChange, parse_script};
 pub use controllers::settle;

@@ -1,6 +1,11 @@
-//! Checks of one phase, in the order they are printed.
+//! Checks of the phase `remove-sidecars`, in the order they are printed: what still runs a sidecar,
+//! and how it leaves?
+
+pub mod sequence;
+pub mod switch;
+pub mod waiting;
 
 use super::Check;
 
 /// The checks.
-pub const CHECKS: &[Check] = &[];
+pub const CHECKS: &[Check] = &[waiting::CHECK, switch::CHECK, sequence::CHECK];

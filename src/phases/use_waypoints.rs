@@ -1,6 +1,11 @@
-//! Checks of one phase, in the order they are printed.
+//! Checks of the phase `use-waypoints`, in the order they are printed: is every waypoint in use,
+//! and by all that need it?
+
+pub mod enable;
+pub mod refused;
+pub mod unused;
 
 use super::Check;
 
 /// The checks.
-pub const CHECKS: &[Check] = &[];
+pub const CHECKS: &[Check] = &[unused::CHECK, refused::CHECK, enable::CHECK];

@@ -1,0 +1,196 @@
+//! # Workloads that can leave their sidecars
+//!
+//! ## What it finds
+//!
+//! Namespaces and workloads whose labels still ask for a sidecar, and pods that still run one. The
+//! commands remove exactly the labels that are there and enrol in ambient mode; then every owner's
+//! pods are replaced in the way that its kind needs.
+//!
+//! ## Why it matters
+//!
+//! A pod with a sidecar is never captured by ztunnel, whatever its labels say; and labels change new
+//! pods only.
+//!
+//! ## How to fix it
+//!
+//! Run the commands. On upstream Istio a namespace's label moves every workload of it at once, and
+//! remaining sidecar callers go past the waypoint: order matters there.
+//!
+//! ## Since and source
+//!
+//! istio cni/pkg/util (enablement by label, sidecars excluded), pkg/kube/inject/webhook.go; istio.io,
+//! "Add workloads to the mesh".
+
+use std::collections::BTreeMap;
+
+use crate::finding::{Code, Finding, Level, Phase};
+use crate::mesh::{DataPlaneMode, Distribution, Injection, OwnerKind, Workload};
+use crate::phases::commands::{LabelChange, label, patch_template_labels, restart};
+use crate::phases::{Check, Context, ownership, wording};
+use crate::snapshot::{Kind, ObjectName};
+
+use super::waiting::unbound;
+
+/// The check.
+pub const CHECK: Check = Check {
+    code: CODE,
+    name: "",
+    phase: Phase::RemoveSidecars,
+    needs: &[Kind::Namespace],
+    reads: &[Kind::Pod, Kind::Deployment],
+    source: include_str!("switch.rs"),
+    find,
+};
+
+const CODE: Code = Code("CAST0702");
+const DATAPLANE_MODE: &str = "istio.io/dataplane-mode";
+
+fn find(context: &Context<'_>) -> Vec<Finding> {
+    let mesh = context.mesh;
+    let blocked = unbound(context);
+    let mut by_namespace: BTreeMap<&str, Vec<&Workload>> = BTreeMap::new();
+    for workload in &mesh.workloads {
+        let mine = workload.is_mesh_application()
+            && (workload.has_mode(DataPlaneMode::Sidecar) || workload.next_mode == DataPlaneMode::Sidecar)
+            && context.choice().includes(&workload.name.namespace)
+            && !blocked.contains_key(workload.name.namespace.as_str());
+        if mine {
+            by_namespace.entry(&workload.name.namespace).or_default().push(workload);
+        }
+    }
+    let mut found = Vec::new();
+    for (namespace, workloads) in by_namespace {
+        found.extend(namespace_labels(context, namespace));
+        found.extend(workloads.iter().filter_map(|workload| template_labels(workload)));
+        found.extend(workloads.iter().filter(|one| one.has_mode(DataPlaneMode::Sidecar)).map(|one| pods(one)));
+    }
+    found
+}
+
+fn namespace_labels(context: &Context<'_>, name: &str) -> Option<Finding> {
+    let mesh = context.mesh;
+    let namespace = mesh.namespaces.get(name)?;
+    let mut changes = Vec::new();
+    match &namespace.injection {
+        Injection::Enabled => changes.push(LabelChange::remove("istio-injection", "enabled")),
+        Injection::Revision(revision) => changes.push(LabelChange::remove("istio.io/rev", revision)),
+        Injection::Unlabelled if mesh.settings.injects_by_default => {
+            changes.push(LabelChange::set("istio-injection", None, "disabled"));
+        }
+        Injection::Disabled | Injection::Unlabelled => {}
+    }
+    if !namespace.ambient {
+        changes.push(LabelChange::set(DATAPLANE_MODE, namespace.labels.get(DATAPLANE_MODE), "ambient"));
+    }
+    if changes.is_empty() {
+        return None;
+    }
+    let remedy = label(&format!("ns {name}"), &changes);
+    let mut finding = Finding::new(
+        CODE,
+        Level::Recommendation,
+        format!("namespace {name} can disable its sidecars: {}", remedy.run_text()),
+    )
+    .about(Kind::Namespace, &ObjectName::new("", name), namespace.origin.as_ref())
+    .remedy(remedy);
+    let captured: Vec<String> = mesh
+        .workloads_in(name)
+        .map(|(_, workload)| workload)
+        .filter(|workload| workload.role == crate::mesh::Role::Application)
+        .filter(|workload| {
+            workload.has_mode(DataPlaneMode::None)
+                && !workload.host_network
+                && workload.template_labels.get(DATAPLANE_MODE).is_none()
+        })
+        .map(wording::workload)
+        .collect();
+    if !captured.is_empty() && !namespace.ambient {
+        finding = finding.detail(format!(
+            "captured at once, although outside the mesh now: {}; label their pods {DATAPLANE_MODE}=none to keep \
+             them out",
+            wording::first_few(&captured, 5)
+        ));
+    }
+    if mesh.distribution == Distribution::Upstream {
+        finding = finding.detail(
+            "the label moves every workload of the namespace with its next restart; upstream sidecars elsewhere \
+             then reach its pods past the waypoint",
+        );
+    }
+    if let Some(line) = ownership::warning(&format!("namespace {name}"), &namespace.labels, &namespace.annotations) {
+        finding = finding.detail(line);
+    }
+    Some(finding)
+}
+
+/// Labels of the pod template that ask for a sidecar. Changing them replaces the pods.
+fn template_labels(workload: &Workload) -> Option<Finding> {
+    let labels = &workload.template_labels;
+    let mut changes = Vec::new();
+    if labels.has("sidecar.istio.io/inject", "true") {
+        changes.push(LabelChange::remove("sidecar.istio.io/inject", "true"));
+    }
+    if let Some(revision) = labels.get("istio.io/rev") {
+        changes.push(LabelChange::remove("istio.io/rev", revision));
+    }
+    if changes.is_empty() || !workload.has_template {
+        return None;
+    }
+    let what = wording::workload(workload);
+    let mut finding = match patch_template_labels(workload, &changes) {
+        Some(remedy) => Finding::new(
+            CODE,
+            Level::Recommendation,
+            format!("{what} asks for a sidecar in its pod template: {}", remedy.run_text()),
+        )
+        .remedy(remedy),
+        None => Finding::new(
+            CODE,
+            Level::Recommendation,
+            format!("{what} asks for a sidecar in its pods' own labels; change its manifest"),
+        ),
+    };
+    if let Some(line) = ownership::warning(&what, &workload.owner_labels, &workload.owner_annotations) {
+        finding = finding.detail(line);
+    }
+    Some(about(finding, workload))
+}
+
+/// Pods that still run a sidecar: one by name, many as a count.
+fn pods(workload: &Workload) -> Finding {
+    let names: Vec<String> = workload
+        .generations
+        .iter()
+        .filter(|generation| generation.mode == DataPlaneMode::Sidecar)
+        .flat_map(|generation| &generation.pods)
+        .map(|pod| format!("{}/{}", workload.name.namespace, pod.name))
+        .collect();
+    let message = match names.as_slice() {
+        _ if workload.predicted => {
+            format!("sidecar predicted for {} (no pods were given)", wording::workload(workload))
+        }
+        [only] => format!("sidecar found for Pod {only}"),
+        many => format!(
+            "sidecars found for {} of {}",
+            wording::count(many.len(), "pod"),
+            wording::workload(workload)
+        ),
+    };
+    let level = if workload.predicted { Level::Note } else { Level::Warning };
+    let mut finding = about(Finding::new(CODE, level, message), workload);
+    if !workload.predicted {
+        finding.names = names;
+        // Still injected by its labels: a restart alone would bring the sidecar back, the label
+        // commands above come first in the same script.
+        finding = finding.remedy(restart(workload));
+        finding.level = Level::Recommendation;
+    }
+    finding
+}
+
+fn about(finding: Finding, workload: &Workload) -> Finding {
+    match (&workload.owner, wording::owner_resource(&workload.owner)) {
+        (OwnerKind::Other(_), _) | (_, None) => finding,
+        (_, Some(kind)) => finding.about(kind, &workload.name, Some(&workload.origin)),
+    }
+}
