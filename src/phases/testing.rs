@@ -198,11 +198,7 @@ pub(crate) fn context<'a>(
     snapshot: &'a Snapshot,
     options: &'a MigrateOptions,
 ) -> Context<'a> {
-    Context {
-        mesh,
-        snapshot,
-        options,
-    }
+    Context::new(mesh, snapshot, options)
 }
 
 /// Level and message of each finding.
