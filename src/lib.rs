@@ -30,3 +30,12 @@ pub mod phases;
 pub mod plan;
 pub mod prove;
 pub mod simulate;
+
+pub mod exit;
+pub mod waiver;
+
+pub mod report;
+
+pub mod demo;
+
+pub mod cli;

@@ -1,5 +1,9 @@
 //! The binary: parses arguments, runs a command, turns its outcome into an exit code.
 
-use castoff as _;
+#[cfg(feature = "fast-alloc")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    castoff::cli::run().into()
+}

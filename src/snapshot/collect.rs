@@ -40,6 +40,35 @@ pub enum AnyObject {
     Resource(Kind, Object<Value>),
 }
 
+impl AnyObject {
+    /// Kind and name.
+    pub fn identity(&self) -> (Kind, ObjectName) {
+        fn owner_kind(object: &Object<api::PodOwner>) -> Kind {
+            Kind::of(&object.api_version, &object.kind)
+                .expect("only owners of a known kind are read")
+        }
+        match self {
+            Self::Namespace(object) => (Kind::Namespace, object.object_name()),
+            Self::Pod(object) => (Kind::Pod, object.object_name()),
+            Self::Service(object) => (Kind::Service, object.object_name()),
+            Self::ServiceAccount(object) => (Kind::ServiceAccount, object.object_name()),
+            Self::Node(object) => (Kind::Node, object.object_name()),
+            Self::ConfigMap(object) => (Kind::ConfigMap, object.object_name()),
+            Self::Secret(object) => (Kind::Secret, object.object_name()),
+            Self::EndpointSlice(object) => (Kind::EndpointSlice, object.object_name()),
+            Self::Owner(object) => (owner_kind(object), object.object_name()),
+            Self::MutatingWebhook(object) => {
+                (Kind::MutatingWebhookConfiguration, object.object_name())
+            }
+            Self::CustomResourceDefinition(object) => {
+                (Kind::CustomResourceDefinition, object.object_name())
+            }
+            Self::NetworkPolicy(object) => (Kind::NetworkPolicy, object.object_name()),
+            Self::Resource(kind, object) => (*kind, object.object_name()),
+        }
+    }
+}
+
 /// Calls `$body` with `$list` bound to the list of a kind.
 macro_rules! with_list {
     ($snapshot:expr, $kind:expr, $list:ident => $body:expr, none => $none:expr) => {

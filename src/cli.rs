@@ -1,0 +1,136 @@
+//! The command line: arguments in, exit code out.
+//!
+//! In: the words of the command line. Out: what a command printed, and an [`Exit`]. Invariant:
+//! only here is anything read from the environment, printed or timed.
+
+pub mod explain;
+pub mod migrate;
+
+use std::io::Write as _;
+
+use clap::{CommandFactory as _, Parser, Subcommand};
+
+use crate::exit::Exit;
+
+/// Moves an Istio mesh from sidecars to ambient mode: says what to do next, writes what to apply.
+/// Reads only; never changes a cluster.
+#[derive(Debug, Parser)]
+#[command(name = "castoff", version, max_term_width = 100, after_help = EXIT_CODES)]
+pub struct Arguments {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The table that every `--help` ends with.
+const EXIT_CODES: &str = "Exit codes: 0 nothing left to do; 1 could not run; 2 recommendations remain; \
+3 a check failed; 4 something could not be checked; 64 wrong usage; 65 the files given hold nothing usable.";
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the phases of the migration and say what to do next
+    Migrate(Box<migrate::MigrateArguments>),
+    /// Explain a check by its code
+    Explain(explain::ExplainArguments),
+    /// Print the completion script of a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page
+    Man,
+}
+
+/// Why a command did not do its work.
+#[derive(Debug, thiserror::Error)]
+pub enum CliError {
+    /// Wrong usage (64).
+    #[error("{0}")]
+    Usage(String),
+    /// Nothing usable among the input (65).
+    #[error("{0}")]
+    UnusableInput(String),
+    /// Anything else that kept castoff from its work (1).
+    #[error("{0}")]
+    CouldNotRun(String),
+}
+
+impl CliError {
+    fn exit(&self) -> Exit {
+        match self {
+            Self::Usage(_) => Exit::Usage,
+            Self::UnusableInput(_) => Exit::UnusableInput,
+            Self::CouldNotRun(_) => Exit::CouldNotRun,
+        }
+    }
+}
+
+/// Runs castoff with the arguments of this process.
+pub fn run() -> Exit {
+    let words: Vec<std::ffi::OsString> = std::env::args_os().collect();
+    let arguments = match Arguments::try_parse_from(&words) {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Help and version are no errors; whatever else clap says is wrong usage.
+            let exit = if error.use_stderr() {
+                Exit::Usage
+            } else {
+                Exit::Nothing
+            };
+            // A closed pipe leaves nobody to tell.
+            let _ = error.print();
+            return exit;
+        }
+    };
+    let outcome = match arguments.command {
+        Command::Migrate(options) => migrate::run(&options, &invocation(&words)),
+        Command::Explain(options) => explain::run(&options),
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Arguments::command(), "castoff", &mut script);
+            print(&script).map(|()| Exit::Nothing)
+        }
+        Command::Man => manual()
+            .and_then(|page| print(&page))
+            .map(|()| Exit::Nothing),
+    };
+    outcome.unwrap_or_else(|error| {
+        let mut stderr = anstream::stderr().lock();
+        // As above: without a reader there is nobody to tell.
+        let _ = writeln!(stderr, "error: {error}");
+        error.exit()
+    })
+}
+
+fn manual() -> Result<Vec<u8>, CliError> {
+    let mut page = Vec::new();
+    clap_mangen::Man::new(Arguments::command())
+        .render(&mut page)
+        .map_err(|error| CliError::CouldNotRun(format!("cannot write the manual: {error}")))?;
+    Ok(page)
+}
+
+/// The command line as a shell would take it again.
+fn invocation(words: &[std::ffi::OsString]) -> String {
+    let mut line = "castoff".to_owned();
+    for word in words.iter().skip(1) {
+        line.push(' ');
+        line.push_str(&crate::report::shell_word(&word.to_string_lossy()));
+    }
+    line
+}
+
+/// Writes to standard output. A reader that went away (`| head`) is no error.
+///
+/// # Errors
+/// Any other failure to write.
+pub(crate) fn print(bytes: &[u8]) -> Result<(), CliError> {
+    let mut stdout = std::io::stdout().lock();
+    match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(CliError::CouldNotRun(
+            format!("cannot write to standard output: {error}"),
+        )),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,342 @@
+//! `castoff migrate`: source → snapshot → mesh → phases → report, and the files it writes.
+//!
+//! In: arguments. Out: printed report, written files, exit code. Invariant: the exit code is the
+//! report's, whatever the format.
+
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use clap::{ArgAction, Args, ValueEnum};
+
+use super::CliError;
+use crate::demo;
+use crate::exit::Exit;
+use crate::finding::Phase;
+use crate::mesh::MeshOverrides;
+use crate::mesh::{Distribution, Mesh, Version};
+use crate::phases::{self, Context, MigrateOptions};
+use crate::report::text::Style;
+use crate::report::{
+    Parts, Report, WaiverReview, folder, junit, markdown, sarif, script, shell_word, text, wire,
+    yaml,
+};
+use crate::snapshot::{ObjectName, Snapshot};
+use crate::source::{self, ReadError};
+use crate::waiver::{Day, Waivers};
+
+/// Arguments of `migrate`.
+#[derive(Debug, Args)]
+pub struct MigrateArguments {
+    /// Read manifests: a file, a folder, or `-` for standard input; repeatable
+    #[arg(long, value_name = "PATH", num_args = 1.., env = "CASTOFF_FROM_FILES", value_delimiter = None)]
+    pub from_files: Vec<PathBuf>,
+    /// Read the Bookinfo-like mesh inside the binary
+    #[arg(long, conflicts_with = "from_files")]
+    pub demo: bool,
+    /// Start at this phase, leaving out what comes before
+    #[arg(long, value_name = "PHASE", value_parser = parse_phase, env = "CASTOFF_PHASE")]
+    pub phase: Option<Phase>,
+    /// Go on after a phase that failed or has recommendations
+    #[arg(long, env = "CASTOFF_IGNORE_FAILURES", value_parser = clap::builder::FalseyValueParser::new())]
+    pub ignore_failures: bool,
+    /// Folder for the files to apply
+    #[arg(
+        long,
+        value_name = "FOLDER",
+        default_value = "castoff-out",
+        env = "CASTOFF_OUTPUT_DIR"
+    )]
+    pub output_dir: PathBuf,
+    /// Take multicluster, virtual machines and SPIRE for warnings; translate EnvoyFilters
+    #[arg(long, env = "CASTOFF_ENTERPRISE", value_parser = clap::builder::FalseyValueParser::new())]
+    pub enterprise: bool,
+    /// Label Services rather than namespaces
+    #[arg(long, env = "CASTOFF_PER_SERVICE", value_parser = clap::builder::FalseyValueParser::new())]
+    pub per_service: bool,
+    /// Give this Service a waypoint although nothing requires it; repeatable
+    #[arg(long, value_name = "NAMESPACE/SERVICE", value_parser = parse_service)]
+    pub waypoint: Vec<ObjectName>,
+    /// File of declined recommendations; otherwise `castoff.yaml` beside the manifests
+    #[arg(long, value_name = "FILE", env = "CASTOFF_WAIVERS")]
+    pub waivers: Option<PathBuf>,
+    /// Migrate only this namespace; repeatable
+    #[arg(short, long, value_name = "NAMESPACE")]
+    pub namespace: Vec<String>,
+    /// Whose build of Istio runs
+    #[arg(long, value_enum, default_value = "auto", env = "CASTOFF_DISTRIBUTION")]
+    pub distribution: DistributionArgument,
+    /// Istio's version, where the input does not tell it: 1.30.3
+    #[arg(long, value_name = "VERSION", value_parser = parse_version, env = "CASTOFF_ISTIO_VERSION")]
+    pub istio_version: Option<Version>,
+    /// Format of the report
+    #[arg(
+        short,
+        long,
+        value_enum,
+        default_value = "text",
+        env = "CASTOFF_OUTPUT"
+    )]
+    pub output: Format,
+    /// When to colour the text
+    #[arg(long, value_enum, default_value = "auto", env = "CASTOFF_COLOR")]
+    pub color: ColorArgument,
+    /// Letters instead of pictures
+    #[arg(long, env = "CASTOFF_ASCII", value_parser = clap::builder::FalseyValueParser::new())]
+    pub ascii: bool,
+    /// Only what needs somebody
+    #[arg(short, long, conflicts_with = "verbose")]
+    pub quiet: bool,
+    /// All names, codes and places
+    #[arg(short, long, action = ArgAction::SetTrue)]
+    pub verbose: bool,
+}
+
+/// Values of `--distribution`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum DistributionArgument {
+    /// As the images of istiod show
+    Auto,
+    /// istio.io
+    Upstream,
+    /// Solo.io
+    Solo,
+}
+
+/// Values of `--output`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people
+    Text,
+    /// schemas/report.v1.json
+    Json,
+    /// The same as YAML
+    Yaml,
+    /// For a comment on a change
+    Markdown,
+    /// SARIF 2.1.0, for code scanning
+    Sarif,
+    /// JUnit XML, for CI
+    Junit,
+}
+
+/// Values of `--color`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ColorArgument {
+    /// On a terminal, unless NO_COLOR is set
+    Auto,
+    /// Always
+    Always,
+    /// Never
+    Never,
+}
+
+fn parse_phase(text: &str) -> Result<Phase, String> {
+    let names: Vec<&str> = Phase::ALL.iter().map(|phase| phase.name()).collect();
+    Phase::ALL
+        .into_iter()
+        .find(|phase| phase.name() == text)
+        .ok_or_else(|| format!("phases are: {}", names.join(", ")))
+}
+
+fn parse_service(text: &str) -> Result<ObjectName, String> {
+    match text.split_once('/') {
+        Some((namespace, name))
+            if !namespace.is_empty() && !name.is_empty() && !name.contains('/') =>
+        {
+            Ok(ObjectName::new(namespace, name))
+        }
+        _ => Err("write NAMESPACE/SERVICE".to_owned()),
+    }
+}
+
+fn parse_version(text: &str) -> Result<Version, String> {
+    let (numbers, suffix) = text.split_once('-').unwrap_or((text, ""));
+    let parts: Option<Vec<u32>> = numbers
+        .trim_start_matches('v')
+        .split('.')
+        .map(|part| part.parse().ok())
+        .collect();
+    let (major, minor, patch) = match parts.as_deref() {
+        Some([major, minor]) => (*major, *minor, 0),
+        Some([major, minor, patch]) => (*major, *minor, *patch),
+        _ => return Err("write it as 1.30.3".to_owned()),
+    };
+    Ok(Version {
+        major,
+        minor,
+        patch,
+        suffix: suffix.to_owned(),
+    })
+}
+
+/// Runs the command. `invocation` is the command line that repeats it.
+///
+/// # Errors
+/// [`CliError`] when nothing could be read, an argument names what does not exist, the waiver file
+/// is bad, or a file cannot be written.
+pub fn run(arguments: &MigrateArguments, invocation: &str) -> Result<Exit, CliError> {
+    let today = today()?;
+    let (snapshot, input) = read(arguments)?;
+    let waivers = read_waivers(arguments)?;
+    let overrides = MeshOverrides {
+        distribution: match arguments.distribution {
+            DistributionArgument::Auto => None,
+            DistributionArgument::Upstream => Some(Distribution::Upstream),
+            DistributionArgument::Solo => Some(Distribution::Solo),
+        },
+        istio_version: arguments.istio_version.clone(),
+    };
+    let mesh = Mesh::build(&snapshot, &overrides);
+    check_names(arguments, &mesh)?;
+    let options = MigrateOptions {
+        enterprise: arguments.enterprise,
+        per_service: arguments.per_service,
+        chosen_waypoints: arguments.waypoint.iter().cloned().collect(),
+        namespaces: arguments.namespace.iter().cloned().collect(),
+        first_phase: arguments.phase,
+        ignore_failures: arguments.ignore_failures,
+    };
+    let context = Context {
+        mesh: &mesh,
+        snapshot: &snapshot,
+        options: &options,
+    };
+    let mut review = WaiverReview::new(&waivers, &today);
+    let results = phases::run_reviewed(&context, &mut |result| review.review(result));
+    let mut report = Report::new(Parts {
+        input,
+        phases: results,
+        waived: review.into_waived(),
+        expired_waivers: waivers.expired(&today),
+        gaps: mesh.gaps.clone(),
+        problems: snapshot.problems.clone(),
+        invocation: invocation.to_owned(),
+        demo: arguments.demo,
+    });
+    write_files(&mut report, &arguments.output_dir)?;
+    super::print(render(&report, arguments).as_bytes())?;
+    Ok(report.exit)
+}
+
+fn render(report: &Report, arguments: &MigrateArguments) -> String {
+    match arguments.output {
+        Format::Text => {
+            let style = Style {
+                ascii: arguments.ascii,
+                color: color(arguments.color),
+                quiet: arguments.quiet,
+                verbose: arguments.verbose,
+            };
+            text::render(report, style)
+        }
+        Format::Json => wire::json(report),
+        Format::Yaml => yaml::render(report),
+        Format::Markdown => markdown::render(report),
+        Format::Sarif => sarif::render(report),
+        Format::Junit => junit::render(report),
+    }
+}
+
+fn color(choice: ColorArgument) -> bool {
+    match choice {
+        ColorArgument::Always => true,
+        ColorArgument::Never => false,
+        ColorArgument::Auto => {
+            anstream::AutoStream::choice(&std::io::stdout()) != anstream::ColorChoice::Never
+        }
+    }
+}
+
+fn today() -> Result<Day, CliError> {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_err(|_| CliError::CouldNotRun("the clock stands before 1970; set it".to_owned()))?;
+    Ok(Day::from_unix_seconds(since.as_secs()))
+}
+
+fn read(arguments: &MigrateArguments) -> Result<(Snapshot, String), CliError> {
+    if arguments.demo {
+        let snapshot = demo::snapshot()
+            .map_err(|error| CliError::CouldNotRun(format!("the demo is broken: {error}")))?;
+        return Ok((snapshot, "the demo mesh inside castoff".to_owned()));
+    }
+    if arguments.from_files.is_empty() {
+        return Err(CliError::Usage(
+            "nothing to read: give `--from-files PATH` (manifests or a `kubectl get -A -o yaml` \
+             dump), or `--demo`"
+                .to_owned(),
+        ));
+    }
+    let snapshot = source::read_files(&arguments.from_files).map_err(|error| match &error {
+        ReadError::NothingUsable { .. } => CliError::UnusableInput(error.to_string()),
+    })?;
+    let paths: Vec<String> = arguments
+        .from_files
+        .iter()
+        .map(|path| shell_word(&path.to_string_lossy()))
+        .collect();
+    Ok((snapshot, format!("files {}", paths.join(" "))))
+}
+
+/// The waiver file: the one given, or else `castoff.yaml` beside (or in) the first of the inputs
+/// that has one.
+fn read_waivers(arguments: &MigrateArguments) -> Result<Waivers, CliError> {
+    let found = arguments.waivers.clone().or_else(|| {
+        arguments.from_files.iter().find_map(|path| {
+            let folder = if path.is_dir() { path } else { path.parent()? };
+            if path == Path::new("-") {
+                return None;
+            }
+            let file = folder.join("castoff.yaml");
+            file.is_file().then_some(file)
+        })
+    });
+    let Some(path) = found else {
+        return Ok(Waivers::default());
+    };
+    let name = path.display().to_string();
+    let text = std::fs::read_to_string(&path).map_err(|error| {
+        CliError::Usage(format!("cannot read the waiver file `{name}`: {error}"))
+    })?;
+    let known = |code: &str| super::explain::all_checks().any(|check| check.code.0 == code);
+    Waivers::parse(&name, &text, known).map_err(|error| CliError::Usage(error.to_string()))
+}
+
+/// Names on the command line that match nothing would silently check nothing.
+fn check_names(arguments: &MigrateArguments, mesh: &Mesh) -> Result<(), CliError> {
+    for namespace in &arguments.namespace {
+        if !mesh.namespaces.contains_key(namespace.as_str()) {
+            return Err(CliError::Usage(format!(
+                "namespace `{namespace}` is not among the input; check the spelling of `-n`"
+            )));
+        }
+    }
+    for service in &arguments.waypoint {
+        if mesh.service_named(service).is_none() {
+            return Err(CliError::Usage(format!(
+                "Service `{service}` is not among the input; check the spelling of `--waypoint`"
+            )));
+        }
+    }
+    Ok(())
+}
+
+fn write_files(report: &mut Report, output: &Path) -> Result<(), CliError> {
+    let commands = script::render(report);
+    let mut files: Vec<(&'static str, &str)> = report
+        .phases
+        .iter()
+        .flat_map(|phase| &phase.artefacts)
+        .map(|artefact| (artefact.file, artefact.content.as_str()))
+        .collect();
+    if let Some(commands) = &commands {
+        files.push((script::FILE, commands));
+    }
+    let put_aside =
+        folder::write(output, &files).map_err(|error| CliError::CouldNotRun(error.to_string()))?;
+    let names = files.iter().map(|(name, _)| *name).collect();
+    report.files = names;
+    report.put_aside = put_aside;
+    report.output_folder = Some(output.display().to_string());
+    Ok(())
+}

@@ -1,0 +1,143 @@
+//! The report as JUnit XML: a suite a phase, a case a check.
+//!
+//! In: a [`Report`]. Out: XML. Invariant: errors and recommendations are failures, a check that
+//! lacked an input is an error of the case (never a pass, never a skip).
+
+use std::fmt::Write as _;
+
+use super::Report;
+use crate::finding::{CheckOutcome, CheckResult, Finding, Level};
+use crate::snapshot::ProblemLevel;
+
+/// Renders the report.
+pub fn render(report: &Report) -> String {
+    let mut page = String::from(
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites name=\"castoff migrate\">\n",
+    );
+    for phase in &report.phases {
+        let failures = phase.checks.iter().filter(|check| fails(check)).count();
+        let errors = phase.checks.iter().filter(|check| unchecked(check)).count();
+        let _ = writeln!(
+            page,
+            "  <testsuite name=\"{}\" tests=\"{}\" failures=\"{failures}\" errors=\"{errors}\">",
+            phase.phase.name(),
+            phase.checks.len(),
+        );
+        for check in &phase.checks {
+            case(check, phase.phase.name(), &mut page);
+        }
+        page.push_str("  </testsuite>\n");
+    }
+    let lost: Vec<String> = report
+        .problems
+        .iter()
+        .filter(|problem| problem.level == ProblemLevel::Error)
+        .map(ToString::to_string)
+        .collect();
+    if !lost.is_empty() {
+        let _ = writeln!(
+            page,
+            "  <testsuite name=\"input\" tests=\"{0}\" failures=\"0\" errors=\"{0}\">",
+            lost.len()
+        );
+        for problem in lost {
+            let _ = writeln!(
+                page,
+                "    <testcase classname=\"input\" name=\"read\"><error message=\"{}\"/></testcase>",
+                escape(&problem)
+            );
+        }
+        page.push_str("  </testsuite>\n");
+    }
+    page.push_str("</testsuites>\n");
+    page
+}
+
+fn counts(finding: &&Finding) -> bool {
+    matches!(finding.level, Level::Error | Level::Recommendation)
+}
+
+fn fails(check: &CheckResult) -> bool {
+    check.outcome == CheckOutcome::Failed || check.findings.iter().any(|finding| counts(&finding))
+}
+
+fn unchecked(check: &CheckResult) -> bool {
+    matches!(check.outcome, CheckOutcome::CouldNotCheck(_))
+}
+
+fn case(check: &CheckResult, phase: &str, page: &mut String) {
+    let name = if check.name.is_empty() {
+        check.code.0.to_owned()
+    } else {
+        format!("{} {}", check.code.0, check.name)
+    };
+    let _ = write!(
+        page,
+        "    <testcase classname=\"{phase}\" name=\"{}\"",
+        escape(&name)
+    );
+    if !fails(check) && !unchecked(check) {
+        page.push_str("/>\n");
+        return;
+    }
+    page.push_str(">\n");
+    for finding in check.findings.iter().filter(counts) {
+        let _ = writeln!(
+            page,
+            "      <failure type=\"{}\" message=\"{}\">{}</failure>",
+            finding.code.0,
+            escape(&finding.message),
+            escape(&finding.details.join("\n"))
+        );
+    }
+    if let CheckOutcome::CouldNotCheck(reasons) = &check.outcome {
+        let _ = writeln!(
+            page,
+            "      <error message=\"could not check: {}\"/>",
+            escape(&reasons.join("; "))
+        );
+    }
+    page.push_str("    </testcase>\n");
+}
+
+fn escape(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '<' => escaped.push_str("&lt;"),
+            '>' => escaped.push_str("&gt;"),
+            '&' => escaped.push_str("&amp;"),
+            '"' => escaped.push_str("&quot;"),
+            '\n' => escaped.push_str("&#10;"),
+            // Other control characters have no place in XML 1.0.
+            character if character.is_control() => escaped.push('\u{fffd}'),
+            character => escaped.push(character),
+        }
+    }
+    escaped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::samples::full;
+    use super::*;
+
+    #[test]
+    fn what_could_not_be_checked_is_no_pass() {
+        let page = render(&full());
+        assert!(
+            page.contains(
+                "<testsuite name=\"cluster-setup\" tests=\"4\" failures=\"2\" errors=\"1\">"
+            ),
+            "{page}"
+        );
+        assert!(
+            page.contains("<error message=\"could not check: customres"),
+            "{page}"
+        );
+        assert!(
+            page.contains("<testsuite name=\"input\" tests=\"1\""),
+            "{page}"
+        );
+    }
+}
