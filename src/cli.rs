@@ -5,6 +5,8 @@
 
 pub mod explain;
 pub mod migrate;
+pub mod verify;
+pub mod who_can;
 
 use std::io::Write as _;
 
@@ -31,6 +33,10 @@ const EXIT_CODES: &str = "Exit codes: 0 nothing left to do; 1 could not run; 2 r
 pub enum Command {
     /// Run the phases of the migration and say what to do next
     Migrate(Box<migrate::MigrateArguments>),
+    /// Compare who may call whom in two inputs: who gains, who loses, proved for every request
+    Verify(verify::VerifyArguments),
+    /// Say who may send a request to a Service, and which rule decides it
+    WhoCan(who_can::WhoCanArguments),
     /// Explain a check by its code
     Explain(explain::ExplainArguments),
     /// Print the completion script of a shell
@@ -85,6 +91,8 @@ pub fn run() -> Exit {
     };
     let outcome = match arguments.command {
         Command::Migrate(options) => migrate::run(&options, &invocation(&words)),
+        Command::Verify(options) => verify::run(&options),
+        Command::WhoCan(options) => who_can::run(&options),
         Command::Explain(options) => explain::run(&options),
         Command::Completions { shell } => {
             let mut script = Vec::new();

@@ -23,12 +23,16 @@ pub mod mesh;
 pub mod finding;
 pub mod manifest;
 
-pub mod convert;
 pub mod needs;
 
+pub mod convert;
+
 pub mod phases;
-pub mod plan;
+
 pub mod prove;
+
+pub mod plan;
+
 pub mod simulate;
 
 pub mod exit;

@@ -4,6 +4,7 @@
 //! verdict and exit code already decided. Invariant: a renderer is a pure function of the report
 //! and of a [`text::Style`]; none of them filters, counts or decides.
 
+pub mod access;
 pub mod folder;
 pub mod junit;
 pub mod markdown;

@@ -9,7 +9,6 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use clap::{ArgAction, Args, ValueEnum};
 
 use super::CliError;
-use crate::demo;
 use crate::exit::Exit;
 use crate::finding::Phase;
 use crate::mesh::MeshOverrides;
@@ -176,7 +175,7 @@ fn parse_version(text: &str) -> Result<Version, String> {
 /// is bad, or a file cannot be written.
 pub fn run(arguments: &MigrateArguments, invocation: &str) -> Result<Exit, CliError> {
     let today = today()?;
-    let (snapshot, input) = read(arguments)?;
+    let (snapshot, input) = read(&arguments.from_files, arguments.demo)?;
     let waivers = read_waivers(arguments)?;
     let overrides = MeshOverrides {
         distribution: match arguments.distribution {
@@ -196,11 +195,7 @@ pub fn run(arguments: &MigrateArguments, invocation: &str) -> Result<Exit, CliEr
         first_phase: arguments.phase,
         ignore_failures: arguments.ignore_failures,
     };
-    let context = Context {
-        mesh: &mesh,
-        snapshot: &snapshot,
-        options: &options,
-    };
+    let context = Context::new(&mesh, &snapshot, &options);
     let mut review = WaiverReview::new(&waivers, &today);
     let results = phases::run_reviewed(&context, &mut |result| review.review(result));
     let mut report = Report::new(Parts {
@@ -254,24 +249,27 @@ fn today() -> Result<Day, CliError> {
     Ok(Day::from_unix_seconds(since.as_secs()))
 }
 
-fn read(arguments: &MigrateArguments) -> Result<(Snapshot, String), CliError> {
-    if arguments.demo {
-        let snapshot = demo::snapshot()
+/// What the user named: files, or the demo; with words for it.
+///
+/// # Errors
+/// Nothing was named, or nothing usable found.
+pub(crate) fn read(from_files: &[PathBuf], demo: bool) -> Result<(Snapshot, String), CliError> {
+    if demo {
+        let snapshot = crate::demo::snapshot()
             .map_err(|error| CliError::CouldNotRun(format!("the demo is broken: {error}")))?;
         return Ok((snapshot, "the demo mesh inside castoff".to_owned()));
     }
-    if arguments.from_files.is_empty() {
+    if from_files.is_empty() {
         return Err(CliError::Usage(
             "nothing to read: give `--from-files PATH` (manifests or a `kubectl get -A -o yaml` \
              dump), or `--demo`"
                 .to_owned(),
         ));
     }
-    let snapshot = source::read_files(&arguments.from_files).map_err(|error| match &error {
+    let snapshot = source::read_files(from_files).map_err(|error| match &error {
         ReadError::NothingUsable { .. } => CliError::UnusableInput(error.to_string()),
     })?;
-    let paths: Vec<String> = arguments
-        .from_files
+    let paths: Vec<String> = from_files
         .iter()
         .map(|path| shell_word(&path.to_string_lossy()))
         .collect();

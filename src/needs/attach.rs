@@ -25,10 +25,7 @@ pub(super) struct ByNamespace<'a> {
 
 impl<'a> ByNamespace<'a> {
     pub(super) fn new(mesh: &'a Mesh) -> Self {
-        fn group<'a, T>(
-            list: &'a [T],
-            of: impl Fn(&T) -> &SmolStr,
-        ) -> BTreeMap<SmolStr, Vec<&'a T>> {
+        fn group<T>(list: &[T], of: impl Fn(&T) -> &SmolStr) -> BTreeMap<SmolStr, Vec<&T>> {
             let mut groups: BTreeMap<SmolStr, Vec<&T>> = BTreeMap::new();
             for one in list {
                 groups.entry(of(one).clone()).or_default().push(one);

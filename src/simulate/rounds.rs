@@ -69,7 +69,10 @@ pub fn play(
         };
         let files = write(&snapshot, &results);
         let ending = ending(&results);
-        rounds.push(Round { results, files: files.clone() });
+        rounds.push(Round {
+            results,
+            files: files.clone(),
+        });
         if let Some(ending) = ending {
             return (rounds, ending);
         }
@@ -83,21 +86,30 @@ pub fn play(
 }
 
 fn ending(results: &[PhaseResult]) -> Option<Ending> {
-    let stopped = |wanted: &[PhaseOutcome]| results.iter().any(|result| wanted.contains(&result.outcome));
+    let stopped = |wanted: &[PhaseOutcome]| {
+        results
+            .iter()
+            .any(|result| wanted.contains(&result.outcome))
+    };
     if stopped(&[PhaseOutcome::Failed]) {
         return Some(Ending::Refused);
     }
     if stopped(&[PhaseOutcome::Recommends]) {
         return None;
     }
-    Some(if stopped(&[PhaseOutcome::CouldNotCheck]) { Ending::Refused } else { Ending::Done })
+    Some(if stopped(&[PhaseOutcome::CouldNotCheck]) {
+        Ending::Refused
+    } else {
+        Ending::Done
+    })
 }
 
 /// Applies manifests, then carries out the commands; returns how many changes there were.
 fn apply(snapshot: &mut Snapshot, files: &Files) -> Result<usize, PlayError> {
     let mut changes = 0;
     for file in files.keys().filter(|name| name.ends_with(".yaml")) {
-        execute(snapshot, &Command::Apply { file: file.clone() }, files).map_err(PlayError::Execute)?;
+        execute(snapshot, &Command::Apply { file: file.clone() }, files)
+            .map_err(PlayError::Execute)?;
         changes += 1;
     }
     if let Some(script) = files.get("commands.sh") {

@@ -35,7 +35,11 @@ pub const CHECK: Check = Check {
     name: "",
     phase: Phase::PolicySimplification,
     needs: &[Kind::Service],
-    reads: &[Kind::AuthorizationPolicy, Kind::RequestAuthentication, Kind::Pod],
+    reads: &[
+        Kind::AuthorizationPolicy,
+        Kind::RequestAuthentication,
+        Kind::Pod,
+    ],
     source: include_str!("migrated.rs"),
     find,
 };
@@ -53,12 +57,19 @@ fn find(context: &Context<'_>) -> Vec<Finding> {
             .flat_map(|one| &one.services)
             .all(|id| matches!(placement(mesh, mesh.service(*id)), Placement::Bound(_)))
     };
-    let deletable: Vec<(Kind, ObjectName)> =
-        conversion.deletable().into_iter().filter(|(kind, name)| bound(*kind, name)).collect();
+    let deletable: Vec<(Kind, ObjectName)> = conversion
+        .deletable()
+        .into_iter()
+        .filter(|(kind, name)| bound(*kind, name))
+        .collect();
     let mut found = Vec::new();
     let sidecars = workloads_with_sidecars(mesh);
-    if mesh.distribution == Distribution::Upstream && !sidecars.is_empty() && !deletable.is_empty() {
-        let names: Vec<String> = deletable.iter().map(|(kind, name)| format!("{}/{name}", kind.row().name)).collect();
+    if mesh.distribution == Distribution::Upstream && !sidecars.is_empty() && !deletable.is_empty()
+    {
+        let names: Vec<String> = deletable
+            .iter()
+            .map(|(kind, name)| format!("{}/{name}", kind.row().name))
+            .collect();
         let mut note = Finding::new(
             CODE,
             Level::Note,
@@ -70,13 +81,21 @@ fn find(context: &Context<'_>) -> Vec<Finding> {
             ),
         );
         note.names = names;
-        note.details = vec![format!("workloads with sidecars: {}", wording::first_few(&sidecars, 5))];
+        note.details = vec![format!(
+            "workloads with sidecars: {}",
+            wording::first_few(&sidecars, 5)
+        )];
         found.push(note);
         return found;
     }
     for (kind, name) in deletable {
         let row = kind.row();
-        let command = format!("kubectl delete {} -n {} {}", kind.resource(), name.namespace, name.name);
+        let command = format!(
+            "kubectl delete {} -n {} {}",
+            kind.resource(),
+            name.namespace,
+            name.name
+        );
         found.push(
             Finding::new(
                 CODE,
@@ -89,8 +108,12 @@ fn find(context: &Context<'_>) -> Vec<Finding> {
     }
     for (kind, name, why) in conversion.staying() {
         found.push(
-            Finding::new(CODE, Level::Note, format!("{} {name} was migrated and stays: {why}", kind.row().name))
-                .about(kind, name, None),
+            Finding::new(
+                CODE,
+                Level::Note,
+                format!("{} {name} was migrated and stays: {why}", kind.row().name),
+            )
+            .about(kind, name, None),
         );
     }
     found
@@ -100,7 +123,9 @@ fn find(context: &Context<'_>) -> Vec<Finding> {
 pub(crate) fn workloads_with_sidecars(mesh: &Mesh) -> Vec<String> {
     mesh.workloads
         .iter()
-        .filter(|workload| workload.is_mesh_application() && workload.has_mode(DataPlaneMode::Sidecar))
+        .filter(|workload| {
+            workload.is_mesh_application() && workload.has_mode(DataPlaneMode::Sidecar)
+        })
         .map(|workload| workload.name.to_string())
         .collect()
 }

@@ -48,7 +48,9 @@ fn find(context: &Context<'_>) -> Vec<Finding> {
     mesh.traffic
         .others
         .iter()
-        .filter(|object| object.kind == Kind::Sidecar && context.choice().includes(&object.name.namespace))
+        .filter(|object| {
+            object.kind == Kind::Sidecar && context.choice().includes(&object.name.namespace)
+        })
         .filter(|object| !has_sidecars(&object.name.namespace))
         .map(|object| {
             let command = format!(

@@ -56,7 +56,11 @@ fn find(context: &Context<'_>) -> Vec<Finding> {
         format!(
             "{} with sidecars never use the {} of {}: move callers before the servers they call",
             wording::count(sidecars.len(), "workload"),
-            if bound.len() == 1 { "waypoint" } else { "waypoints" },
+            if bound.len() == 1 {
+                "waypoint"
+            } else {
+                "waypoints"
+            },
             wording::count(bound.len(), "Service")
         ),
     );

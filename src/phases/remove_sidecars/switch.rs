@@ -51,18 +51,31 @@ fn find(context: &Context<'_>) -> Vec<Finding> {
     let mut by_namespace: BTreeMap<&str, Vec<&Workload>> = BTreeMap::new();
     for workload in &mesh.workloads {
         let mine = workload.is_mesh_application()
-            && (workload.has_mode(DataPlaneMode::Sidecar) || workload.next_mode == DataPlaneMode::Sidecar)
+            && (workload.has_mode(DataPlaneMode::Sidecar)
+                || workload.next_mode == DataPlaneMode::Sidecar)
             && context.choice().includes(&workload.name.namespace)
             && !blocked.contains_key(workload.name.namespace.as_str());
         if mine {
-            by_namespace.entry(&workload.name.namespace).or_default().push(workload);
+            by_namespace
+                .entry(&workload.name.namespace)
+                .or_default()
+                .push(workload);
         }
     }
     let mut found = Vec::new();
     for (namespace, workloads) in by_namespace {
         found.extend(namespace_labels(context, namespace));
-        found.extend(workloads.iter().filter_map(|workload| template_labels(workload)));
-        found.extend(workloads.iter().filter(|one| one.has_mode(DataPlaneMode::Sidecar)).map(|one| pods(one)));
+        found.extend(
+            workloads
+                .iter()
+                .filter_map(|workload| template_labels(workload)),
+        );
+        found.extend(
+            workloads
+                .iter()
+                .filter(|one| one.has_mode(DataPlaneMode::Sidecar))
+                .map(|one| pods(one)),
+        );
     }
     found
 }
@@ -73,14 +86,20 @@ fn namespace_labels(context: &Context<'_>, name: &str) -> Option<Finding> {
     let mut changes = Vec::new();
     match &namespace.injection {
         Injection::Enabled => changes.push(LabelChange::remove("istio-injection", "enabled")),
-        Injection::Revision(revision) => changes.push(LabelChange::remove("istio.io/rev", revision)),
+        Injection::Revision(revision) => {
+            changes.push(LabelChange::remove("istio.io/rev", revision))
+        }
         Injection::Unlabelled if mesh.settings.injects_by_default => {
             changes.push(LabelChange::set("istio-injection", None, "disabled"));
         }
         Injection::Disabled | Injection::Unlabelled => {}
     }
     if !namespace.ambient {
-        changes.push(LabelChange::set(DATAPLANE_MODE, namespace.labels.get(DATAPLANE_MODE), "ambient"));
+        changes.push(LabelChange::set(
+            DATAPLANE_MODE,
+            namespace.labels.get(DATAPLANE_MODE),
+            "ambient",
+        ));
     }
     if changes.is_empty() {
         return None;
@@ -89,9 +108,16 @@ fn namespace_labels(context: &Context<'_>, name: &str) -> Option<Finding> {
     let mut finding = Finding::new(
         CODE,
         Level::Recommendation,
-        format!("namespace {name} can disable its sidecars: {}", remedy.run_text()),
+        format!(
+            "namespace {name} can disable its sidecars: {}",
+            remedy.run_text()
+        ),
     )
-    .about(Kind::Namespace, &ObjectName::new("", name), namespace.origin.as_ref())
+    .about(
+        Kind::Namespace,
+        &ObjectName::new("", name),
+        namespace.origin.as_ref(),
+    )
     .remedy(remedy);
     let captured: Vec<String> = mesh
         .workloads_in(name)
@@ -117,7 +143,11 @@ fn namespace_labels(context: &Context<'_>, name: &str) -> Option<Finding> {
              then reach its pods past the waypoint",
         );
     }
-    if let Some(line) = ownership::warning(&format!("namespace {name}"), &namespace.labels, &namespace.annotations) {
+    if let Some(line) = ownership::warning(
+        &format!("namespace {name}"),
+        &namespace.labels,
+        &namespace.annotations,
+    ) {
         finding = finding.detail(line);
     }
     Some(finding)
@@ -141,7 +171,10 @@ fn template_labels(workload: &Workload) -> Option<Finding> {
         Some(remedy) => Finding::new(
             CODE,
             Level::Recommendation,
-            format!("{what} asks for a sidecar in its pod template: {}", remedy.run_text()),
+            format!(
+                "{what} asks for a sidecar in its pod template: {}",
+                remedy.run_text()
+            ),
         )
         .remedy(remedy),
         None => Finding::new(
@@ -150,7 +183,9 @@ fn template_labels(workload: &Workload) -> Option<Finding> {
             format!("{what} asks for a sidecar in its pods' own labels; change its manifest"),
         ),
     };
-    if let Some(line) = ownership::warning(&what, &workload.owner_labels, &workload.owner_annotations) {
+    if let Some(line) =
+        ownership::warning(&what, &workload.owner_labels, &workload.owner_annotations)
+    {
         finding = finding.detail(line);
     }
     Some(about(finding, workload))
@@ -167,7 +202,10 @@ fn pods(workload: &Workload) -> Finding {
         .collect();
     let message = match names.as_slice() {
         _ if workload.predicted => {
-            format!("sidecar predicted for {} (no pods were given)", wording::workload(workload))
+            format!(
+                "sidecar predicted for {} (no pods were given)",
+                wording::workload(workload)
+            )
         }
         [only] => format!("sidecar found for Pod {only}"),
         many => format!(
@@ -176,7 +214,11 @@ fn pods(workload: &Workload) -> Finding {
             wording::workload(workload)
         ),
     };
-    let level = if workload.predicted { Level::Note } else { Level::Warning };
+    let level = if workload.predicted {
+        Level::Note
+    } else {
+        Level::Warning
+    };
     let mut finding = about(Finding::new(CODE, level, message), workload);
     if !workload.predicted {
         finding.names = names;

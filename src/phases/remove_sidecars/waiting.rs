@@ -57,7 +57,10 @@ pub(super) fn unbound(context: &Context<'_>) -> BTreeMap<String, Vec<String>> {
         namespaces.sort_unstable();
         namespaces.dedup();
         for namespace in namespaces {
-            by_namespace.entry(namespace.to_owned()).or_default().push(service.name.to_string());
+            by_namespace
+                .entry(namespace.to_owned())
+                .or_default()
+                .push(service.name.to_string());
         }
     }
     by_namespace
@@ -77,7 +80,9 @@ fn find(context: &Context<'_>) -> Vec<Finding> {
                 ),
             )
             .about(Kind::Namespace, &ObjectName::new("", &namespace), None)
-            .remedy(Remedy::Advice(format!("finish phase use-waypoints for namespace {namespace}")));
+            .remedy(Remedy::Advice(format!(
+                "finish phase use-waypoints for namespace {namespace}"
+            )));
             finding.names = services;
             finding
         })

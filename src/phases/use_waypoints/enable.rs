@@ -61,8 +61,13 @@ fn find(context: &Context<'_>) -> Vec<Finding> {
     let mut by_namespace: BTreeMap<&str, Vec<(ServiceId, WaypointId)>> = BTreeMap::new();
     for (id, _) in context.needs().required() {
         let service = mesh.service(id);
-        if let (Placement::Deployed(waypoint), true) = (placement(mesh, service), is_ready(context, id)) {
-            by_namespace.entry(&service.name.namespace).or_default().push((id, waypoint));
+        if let (Placement::Deployed(waypoint), true) =
+            (placement(mesh, service), is_ready(context, id))
+        {
+            by_namespace
+                .entry(&service.name.namespace)
+                .or_default()
+                .push((id, waypoint));
         }
     }
     let mut found = Vec::new();
@@ -76,7 +81,11 @@ fn find(context: &Context<'_>) -> Vec<Finding> {
             {
                 found.push(for_namespace(context, namespace, *waypoint));
             }
-            _ => found.extend(ready.iter().map(|(id, waypoint)| for_service(context, *id, *waypoint))),
+            _ => found.extend(
+                ready
+                    .iter()
+                    .map(|(id, waypoint)| for_service(context, *id, *waypoint)),
+            ),
         }
     }
     found
@@ -96,14 +105,21 @@ fn all_want_it(context: &Context<'_>, namespace: &str, ready: &[(ServiceId, Wayp
 fn changes(namespace: &str, waypoint: &crate::mesh::Waypoint) -> Vec<LabelChange> {
     let mut changes = vec![LabelChange::set(USE_WAYPOINT, None, &waypoint.name.name)];
     if waypoint.name.namespace != namespace {
-        changes.push(LabelChange::set(USE_WAYPOINT_NAMESPACE, None, &waypoint.name.namespace));
+        changes.push(LabelChange::set(
+            USE_WAYPOINT_NAMESPACE,
+            None,
+            &waypoint.name.namespace,
+        ));
     }
     changes
 }
 
 fn for_namespace(context: &Context<'_>, namespace: &str, waypoint: WaypointId) -> Finding {
     let mesh = context.mesh;
-    let remedy = label(&format!("namespace {namespace}"), &changes(namespace, mesh.waypoint(waypoint)));
+    let remedy = label(
+        &format!("namespace {namespace}"),
+        &changes(namespace, mesh.waypoint(waypoint)),
+    );
     let command = remedy.run_text();
     let mut finding = Finding::new(
         CODE,
@@ -120,7 +136,11 @@ fn for_namespace(context: &Context<'_>, namespace: &str, waypoint: WaypointId) -
             &crate::snapshot::ObjectName::new("", namespace),
             known.origin.as_ref(),
         );
-        if let Some(line) = ownership::warning(&format!("namespace {namespace}"), &known.labels, &known.annotations) {
+        if let Some(line) = ownership::warning(
+            &format!("namespace {namespace}"),
+            &known.labels,
+            &known.annotations,
+        ) {
             finding = finding.detail(line);
         }
     }
@@ -146,8 +166,11 @@ fn for_service(context: &Context<'_>, id: ServiceId, waypoint: WaypointId) -> Fi
     )
     .about(Kind::Service, &service.name, Some(&service.origin))
     .remedy(remedy);
-    if let Some(line) = ownership::warning(&format!("Service {}", service.name), &service.labels, &service.annotations)
-    {
+    if let Some(line) = ownership::warning(
+        &format!("Service {}", service.name),
+        &service.labels,
+        &service.annotations,
+    ) {
         finding = finding.detail(line);
     }
     finding

@@ -50,7 +50,9 @@ fn find(context: &Context<'_>) -> Vec<Finding> {
             continue;
         }
         let why = match &placed {
-            Placement::Missing => "there is no waypoint for it: see phase deploy-waypoints".to_owned(),
+            Placement::Missing => {
+                "there is no waypoint for it: see phase deploy-waypoints".to_owned()
+            }
             Placement::NotReady(waypoint) => format!(
                 "waypoint {} has no address yet: kubectl wait --for=condition=programmed gateway/{} -n {}",
                 mesh.waypoint(*waypoint).name,
@@ -67,7 +69,10 @@ fn find(context: &Context<'_>) -> Vec<Finding> {
             Finding::new(
                 CODE,
                 Level::Recommendation,
-                format!("Service {} requires a waypoint, but must not use one yet: {why}", service.name),
+                format!(
+                    "Service {} requires a waypoint, but must not use one yet: {why}",
+                    service.name
+                ),
             )
             .about(Kind::Service, &service.name, Some(&service.origin))
             .remedy(Remedy::Advice(format!("Service {}: {why}", service.name))),
@@ -86,7 +91,10 @@ fn unfinished(context: &Context<'_>, id: crate::mesh::ServiceId) -> String {
         .map(|one| format!("{}/{}", one.kind.row().name, one.name))
         .collect();
     if !missing.is_empty() {
-        return format!("not applied: {} (phase migrate-policies)", missing.join(", "));
+        return format!(
+            "not applied: {} (phase migrate-policies)",
+            missing.join(", ")
+        );
     }
     let refused: Vec<String> = conversion
         .refusals

@@ -54,13 +54,17 @@ fn find(context: &Context<'_>) -> Vec<Finding> {
         .iter()
         .enumerate()
         .filter(|(index, waypoint)| {
-            !used.contains(&WaypointId(*index)) && context.choice().includes(&waypoint.name.namespace)
+            !used.contains(&WaypointId(*index))
+                && context.choice().includes(&waypoint.name.namespace)
         })
         .map(|(_, waypoint)| {
             Finding::new(
                 CODE,
                 Level::Warning,
-                format!("Warning: detected waypoint {} but it is not used by anything", waypoint.name),
+                format!(
+                    "Warning: detected waypoint {} but it is not used by anything",
+                    waypoint.name
+                ),
             )
             .about(Kind::Gateway, &waypoint.name, Some(&waypoint.origin))
             .remedy(Remedy::Advice(format!(

@@ -1,0 +1,142 @@
+//! `castoff verify BEFORE AFTER`: who gains and who loses access between two inputs.
+//!
+//! In: two inputs. Out: the report of access and an exit code. Invariant: a server that only one
+//! input has, and anything undecided, is never exit 0.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use castoff_authz::verdict::Limits;
+
+use super::{CliError, migrate};
+use crate::exit::Exit;
+use crate::mesh::{Mesh, MeshOverrides};
+use crate::prove::rows::{States, rows};
+use crate::report::access::AccessReport;
+use crate::snapshot::{ProblemLevel, Snapshot};
+
+/// Arguments of `castoff verify`.
+#[derive(Debug, clap::Args)]
+pub struct VerifyArguments {
+    /// Files or a folder: the state that access is compared with
+    pub before: PathBuf,
+    /// Files or a folder: the state that is compared
+    pub after: PathBuf,
+    /// Report only access that somebody gains
+    #[arg(long)]
+    pub only_new_access: bool,
+    /// Format of the output
+    #[arg(short, long, value_enum, default_value_t = AccessFormat::Text)]
+    pub output: AccessFormat,
+    /// No symbols outside ASCII
+    #[arg(long)]
+    pub ascii: bool,
+}
+
+/// Formats of access reports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum AccessFormat {
+    /// For people.
+    Text,
+    /// For pull requests.
+    Markdown,
+    /// For programs.
+    Json,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// [`CliError`] when an input holds nothing usable.
+pub fn run(arguments: &VerifyArguments) -> Result<Exit, CliError> {
+    let read = |path: &PathBuf| {
+        migrate::read(std::slice::from_ref(path), false).map(|(snapshot, _)| snapshot)
+    };
+    let (before, after) = (read(&arguments.before)?, read(&arguments.after)?);
+    let overrides = MeshOverrides::default();
+    let (baseline, present) = (
+        Mesh::build(&before, &overrides),
+        Mesh::build(&after, &overrides),
+    );
+    let rows = rows(
+        &States {
+            baseline: &baseline,
+            present: &present,
+        },
+        Limits::default(),
+    );
+    let mut open = only_in_one(&baseline, &present);
+    open.extend(lost(&before, &arguments.before));
+    open.extend(lost(&after, &arguments.after));
+    let report = AccessReport::new(
+        arguments.before.display().to_string(),
+        arguments.after.display().to_string(),
+        &rows,
+        open,
+        arguments.only_new_access,
+    );
+    let text = match arguments.output {
+        AccessFormat::Text => report.text(arguments.ascii),
+        AccessFormat::Markdown => report.markdown(),
+        AccessFormat::Json => {
+            let json = serde_json::to_string_pretty(&report).map_err(|error| {
+                CliError::CouldNotRun(format!("cannot write the report: {error}"))
+            })?;
+            format!("{json}\n")
+        }
+    };
+    let exit = if report.differs() {
+        Exit::Failed
+    } else if report.is_incomplete() {
+        Exit::Undecided
+    } else {
+        Exit::Nothing
+    };
+    super::print(text.as_bytes())?;
+    Ok(exit)
+}
+
+/// Workloads of the mesh that only one side has: nothing can be said of them.
+fn only_in_one(baseline: &Mesh, present: &Mesh) -> Vec<String> {
+    let names = |mesh: &Mesh| -> BTreeSet<String> {
+        mesh.workloads
+            .iter()
+            .map(|workload| workload.name.to_string())
+            .collect()
+    };
+    let in_mesh = |mesh: &Mesh| -> BTreeSet<String> {
+        let applications = mesh
+            .workloads
+            .iter()
+            .filter(|workload| workload.is_mesh_application());
+        applications
+            .map(|workload| workload.name.to_string())
+            .collect()
+    };
+    let gone = in_mesh(baseline)
+        .difference(&names(present))
+        .map(|name| format!("{name} is only in the first input"))
+        .collect::<Vec<_>>();
+    let new = in_mesh(present)
+        .difference(&names(baseline))
+        .map(|name| format!("{name} is only in the second input"))
+        .collect::<Vec<_>>();
+    gone.into_iter().chain(new).collect()
+}
+
+/// What was lost while reading: access may differ there and nobody would see it.
+fn lost(snapshot: &Snapshot, path: &std::path::Path) -> Vec<String> {
+    let problems = snapshot
+        .problems
+        .iter()
+        .filter(|problem| problem.level == ProblemLevel::Error)
+        .map(|problem| match &problem.origin {
+            Some(origin) => format!("not read: {origin}: {}", problem.message),
+            None => format!("not read: {}: {}", path.display(), problem.message),
+        });
+    let gaps = snapshot
+        .gaps
+        .iter()
+        .map(|gap| format!("not read: {}: {}", gap.kind.resource(), gap.reason));
+    problems.chain(gaps).collect()
+}

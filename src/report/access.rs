@@ -1,0 +1,309 @@
+//! Who gains and who loses access between two states, as text, Markdown and JSON.
+//!
+//! In: rows of `crate::prove`. Out: one value with its exit status, and pure renderers of it.
+//! Invariant: an undecided server is never counted as the same, and a server that only one state
+//! has is said to be so.
+
+use castoff_authz::verdict::Finding as Direction;
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use crate::mesh::DataPlaneMode;
+use crate::prove::rows::{PortAnswer, RowVerdict, ServerRow};
+use crate::prove::{Content, tell};
+
+/// `castoff verify`, complete and sorted.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AccessReport {
+    /// `castoff/access/v1`.
+    pub api_version: &'static str,
+    /// What was compared with: path or description of the baseline.
+    pub before: String,
+    /// What was compared.
+    pub after: String,
+    /// One entry a server.
+    pub servers: Vec<ServerAccess>,
+    /// Servers that only one state has, in words.
+    pub only_in_one: Vec<String>,
+    /// Comparisons made.
+    pub compared: usize,
+}
+
+/// One server.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ServerAccess {
+    /// `namespace/name` of the workload.
+    pub server: String,
+    /// `same`, `opens`, `breaks`, `opensAndBreaks`, `undecided`.
+    pub verdict: Verdict,
+    /// What differs, port by port.
+    pub differences: Vec<Difference>,
+}
+
+/// The verdict for one server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum Verdict {
+    /// Nobody gains or loses; proved.
+    Same,
+    /// Somebody gains.
+    Opens,
+    /// Somebody loses.
+    Breaks,
+    /// Both.
+    OpensAndBreaks,
+    /// Not decided.
+    Undecided,
+}
+
+/// One difference.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Difference {
+    /// The pods' port.
+    pub port: u16,
+    /// Which pods: `sidecar`, `ambient`.
+    pub pods: &'static str,
+    /// `http` or `bytes`.
+    pub content: &'static str,
+    /// Who calls, in words.
+    pub callers: &'static str,
+    /// `opens`, `breaks` or `undecided`.
+    pub direction: &'static str,
+    /// The request, and where it was decided before and now; or why it is not decided.
+    pub lines: Vec<String>,
+}
+
+impl AccessReport {
+    /// Makes the report of rows. `only_new_access` leaves out what breaks.
+    pub fn new(
+        before: String,
+        after: String,
+        rows: &[ServerRow],
+        only_in_one: Vec<String>,
+        only_new_access: bool,
+    ) -> Self {
+        let servers = rows
+            .iter()
+            .map(|row| server(row, only_new_access))
+            .collect();
+        Self {
+            api_version: "castoff/access/v1",
+            before,
+            after,
+            servers,
+            only_in_one,
+            compared: rows.iter().map(|row| row.compared).sum(),
+        }
+    }
+
+    /// Servers with this verdict.
+    pub fn count(&self, verdict: Verdict) -> usize {
+        self.servers
+            .iter()
+            .filter(|server| server.verdict == verdict)
+            .count()
+    }
+
+    /// Whether some server's access differs.
+    pub fn differs(&self) -> bool {
+        self.servers.iter().any(|server| {
+            matches!(
+                server.verdict,
+                Verdict::Opens | Verdict::Breaks | Verdict::OpensAndBreaks
+            )
+        })
+    }
+
+    /// Whether something could not be decided or compared.
+    pub fn is_incomplete(&self) -> bool {
+        !self.only_in_one.is_empty() || self.count(Verdict::Undecided) > 0
+    }
+
+    /// For people.
+    pub fn text(&self, ascii: bool) -> String {
+        let mut out = format!(
+            "Access now ({}) compared with {}\n",
+            self.after, self.before
+        );
+        for server in &self.servers {
+            out.push_str(&format!(
+                "{} {} {}\n",
+                symbol(server.verdict, ascii),
+                server.server,
+                words(server.verdict)
+            ));
+            for difference in &server.differences {
+                out.push_str(&format!(
+                    "    {} for {} to port {} ({} pods, {}):\n",
+                    difference.direction,
+                    difference.callers,
+                    difference.port,
+                    difference.pods,
+                    difference.content
+                ));
+                for line in &difference.lines {
+                    out.push_str(&format!("      {line}\n"));
+                }
+            }
+        }
+        for one in &self.only_in_one {
+            out.push_str(&format!("{} {one}\n", symbol(Verdict::Undecided, ascii)));
+        }
+        out.push_str(&self.summary());
+        out
+    }
+
+    /// For pull requests.
+    pub fn markdown(&self) -> String {
+        let mut out = format!(
+            "## Access: `{}` compared with `{}`\n\n",
+            self.after, self.before
+        );
+        out.push_str("| server | verdict | witness |\n|---|---|---|\n");
+        for server in &self.servers {
+            let witness: Vec<String> = server
+                .differences
+                .iter()
+                .map(|difference| {
+                    format!(
+                        "{} for {}: {}",
+                        difference.direction,
+                        difference.callers,
+                        difference.lines.join("; ")
+                    )
+                })
+                .collect();
+            out.push_str(&format!(
+                "| `{}` | {} {} | {} |\n",
+                server.server,
+                symbol(server.verdict, false),
+                words(server.verdict),
+                witness.join("<br>").replace('|', "\\|")
+            ));
+        }
+        for one in &self.only_in_one {
+            out.push_str(&format!("\n- {one}"));
+        }
+        out.push_str(&format!("\n{}", self.summary()));
+        out
+    }
+
+    fn summary(&self) -> String {
+        let mut parts = vec![format!("{} same", self.count(Verdict::Same))];
+        for (verdict, word) in [
+            (Verdict::Opens, "opened"),
+            (Verdict::Breaks, "broken"),
+            (Verdict::OpensAndBreaks, "opened and broken"),
+            (Verdict::Undecided, "undecided"),
+        ] {
+            if self.count(verdict) > 0 {
+                parts.push(format!("{} {word}", self.count(verdict)));
+            }
+        }
+        if !self.only_in_one.is_empty() {
+            parts.push(format!("{} not comparable", self.only_in_one.len()));
+        }
+        format!(
+            "{} servers: {} ({} comparisons)\n",
+            self.servers.len(),
+            parts.join(", "),
+            self.compared
+        )
+    }
+}
+
+fn server(row: &ServerRow, only_new_access: bool) -> ServerAccess {
+    let mut differences: Vec<Difference> = Vec::new();
+    for answer in &row.differences {
+        differences.extend(direction(answer, "opens", &answer.verdict.opens));
+        if !only_new_access {
+            differences.extend(direction(answer, "breaks", &answer.verdict.breaks));
+        }
+    }
+    let verdict = if only_new_access {
+        verdict_of(&differences)
+    } else {
+        full_verdict(row.verdict())
+    };
+    ServerAccess {
+        server: row.server.to_string(),
+        verdict,
+        differences,
+    }
+}
+
+/// The verdict when losses do not count.
+fn verdict_of(differences: &[Difference]) -> Verdict {
+    if differences
+        .iter()
+        .any(|difference| difference.direction == "opens")
+    {
+        Verdict::Opens
+    } else if differences.is_empty() {
+        Verdict::Same
+    } else {
+        Verdict::Undecided
+    }
+}
+
+fn full_verdict(verdict: RowVerdict) -> Verdict {
+    match verdict {
+        RowVerdict::Same => Verdict::Same,
+        RowVerdict::Opens => Verdict::Opens,
+        RowVerdict::Breaks => Verdict::Breaks,
+        RowVerdict::OpensAndBreaks => Verdict::OpensAndBreaks,
+        RowVerdict::Undecided => Verdict::Undecided,
+    }
+}
+
+fn direction(answer: &PortAnswer, name: &'static str, direction: &Direction) -> Option<Difference> {
+    let (name, lines) = match direction {
+        Direction::Never => return None,
+        Direction::Witness(witness) => (
+            name,
+            tell::witness(witness, &answer.baseline, &answer.present),
+        ),
+        Direction::Undecided(_) | Direction::Bug(_) => ("undecided", tell::undecided(direction)),
+    };
+    Some(Difference {
+        port: answer.port,
+        pods: match answer.generation {
+            DataPlaneMode::Sidecar => "sidecar",
+            DataPlaneMode::Ambient => "ambient",
+            DataPlaneMode::None => "plain",
+        },
+        content: match answer.content {
+            Content::Http => "http",
+            Content::Bytes => "bytes",
+        },
+        callers: answer.callers,
+        direction: name,
+        lines,
+    })
+}
+
+fn symbol(verdict: Verdict, ascii: bool) -> &'static str {
+    match (verdict, ascii) {
+        (Verdict::Same, false) => "✅",
+        (Verdict::Opens | Verdict::OpensAndBreaks, false) => "⛔",
+        (Verdict::Breaks, false) => "⚠️",
+        (Verdict::Undecided, false) => "❔",
+        (Verdict::Same, true) => "[ok]",
+        (Verdict::Opens | Verdict::OpensAndBreaks, true) => "[opens]",
+        (Verdict::Breaks, true) => "[breaks]",
+        (Verdict::Undecided, true) => "[?]",
+    }
+}
+
+fn words(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Same => "same",
+        Verdict::Opens => "opens",
+        Verdict::Breaks => "breaks",
+        Verdict::OpensAndBreaks => "opens and breaks",
+        Verdict::Undecided => "undecided",
+    }
+}
