@@ -112,6 +112,8 @@ pub(crate) struct Index {
     pub(crate) waypoints_by_name: BTreeMap<ObjectName, WaypointId>,
     /// Indexes into `peer_authentications`.
     pub(crate) peer_authentications_by_namespace: BTreeMap<SmolStr, Vec<usize>>,
+    /// Gateways of the Gateway API that are no waypoints.
+    pub(crate) other_gateways: BTreeSet<ObjectName>,
 }
 
 impl Mesh {
@@ -178,6 +180,7 @@ impl Mesh {
         let binder = waypoint::Binder {
             waypoints: &self.waypoints,
             by_name: &self.index.waypoints_by_name,
+            other_gateways: &self.index.other_gateways,
             namespaces: &self.namespaces,
         };
         binder.bind(

@@ -16,7 +16,7 @@ use crate::snapshot::{Object, ObjectName, Snapshot};
 
 /// Ports whose servers speak first: taken for TCP when undeclared
 /// (istio pkg/config/kube/conversion.go `ConvertProtocol`, `wellKnownPorts`).
-const SERVER_FIRST: [u16; 6] = [25, 3306, 4222, 27017, 42422, 15443];
+const SERVER_FIRST: [u16; 4] = [25, 53, 3306, 27017];
 
 pub(super) fn build(
     snapshot: &Snapshot,
@@ -154,24 +154,33 @@ fn port(port: &api::service::ServicePort) -> ServicePort {
     }
 }
 
-/// appProtocol, else the name's prefix, else what the number is known for
+/// appProtocol, else the name, each up to its first dash; else what the number is known for
 /// (istio pkg/config/kube/conversion.go `ConvertProtocol`, pkg/config/protocol/instance.go `Parse`).
 pub(super) fn protocol(port: &api::service::ServicePort) -> Protocol {
     if port.protocol == "UDP" {
         return Protocol::Udp;
     }
     let declared = if port.app_protocol.is_empty() {
-        port.name.split('-').next().unwrap_or_default()
+        port.name.as_str()
     } else {
-        port.app_protocol.as_str()
+        // Kubernetes' own names are known for appProtocol alone.
+        match port.app_protocol.as_str() {
+            "kubernetes.io/h2c" => return Protocol::Http2,
+            "kubernetes.io/ws" => return Protocol::Http,
+            "kubernetes.io/wss" => return Protocol::Tls,
+            other => other,
+        }
     };
-    match declared.to_ascii_lowercase().as_str() {
-        "http" | "http-proxy" | "kubernetes.io/ws" => Protocol::Http,
-        "http2" | "grpc" | "grpc-web" | "kubernetes.io/h2c" => Protocol::Http2,
-        _ if port.app_protocol.is_empty() && port.name.starts_with("grpc-web") => Protocol::Http2,
-        "tcp" | "mongo" | "mysql" | "redis" | "hbone" => Protocol::Tcp,
-        "https" | "tls" | "kubernetes.io/wss" => Protocol::Tls,
-        "udp" => Protocol::Udp,
+    let declared = declared.to_ascii_lowercase();
+    if declared.starts_with("grpc-web") {
+        return Protocol::Http2;
+    }
+    match declared.split('-').next().unwrap_or_default() {
+        "http" | "http_proxy" => Protocol::Http,
+        "http2" | "grpc" => Protocol::Http2,
+        // A port of TCP that is named for UDP is no UDP.
+        "tcp" | "udp" | "mongo" | "mysql" | "redis" | "hbone" => Protocol::Tcp,
+        "https" | "tls" => Protocol::Tls,
         _ if SERVER_FIRST.contains(&port.port) => Protocol::Tcp,
         _ => Protocol::Unknown,
     }
@@ -267,4 +276,45 @@ fn by_slices(
         }
     }
     backends.into_values().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn protocols_are_declared_by_app_protocol_then_name_then_number() {
+        let table: [(&str, &str, &str, u16, Protocol); 19] = [
+            ("http", "", "TCP", 80, Protocol::Http),
+            ("HTTP-web", "", "", 80, Protocol::Http),
+            ("http2-api", "", "TCP", 80, Protocol::Http2),
+            ("grpc", "", "TCP", 80, Protocol::Http2),
+            ("grpc-web", "", "TCP", 80, Protocol::Http2),
+            ("grpc-webhook", "", "TCP", 80, Protocol::Http2),
+            ("httpserver", "", "TCP", 80, Protocol::Unknown),
+            ("https-admin", "", "TCP", 443, Protocol::Tls),
+            ("tls", "", "TCP", 443, Protocol::Tls),
+            ("mongo-main", "", "TCP", 1, Protocol::Tcp),
+            ("udp-name", "", "TCP", 1, Protocol::Tcp),
+            ("http", "", "UDP", 53, Protocol::Udp),
+            ("dns", "", "TCP", 53, Protocol::Tcp),
+            ("smtp", "", "TCP", 25, Protocol::Tcp),
+            ("nats", "", "TCP", 4222, Protocol::Unknown),
+            ("http", "tcp", "TCP", 80, Protocol::Tcp),
+            ("tcp", "kubernetes.io/h2c", "TCP", 80, Protocol::Http2),
+            ("kubernetes.io/ws", "", "TCP", 80, Protocol::Unknown),
+            ("tcp", "kubernetes.io/wss", "TCP", 80, Protocol::Tls),
+        ];
+        for (name, app_protocol, transport, number, expected) in table {
+            let port = api::service::ServicePort {
+                name: name.into(),
+                port: number,
+                target_port: None,
+                protocol: transport.into(),
+                app_protocol: app_protocol.into(),
+                node_port: 0,
+            };
+            assert_eq!(protocol(&port), expected, "{name} {app_protocol} {number}");
+        }
+    }
 }

@@ -7,14 +7,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use smol_str::SmolStr;
 
-use super::injection::{NEVER_INJECTED, Rules};
+use super::injection::{NEVER_INJECTED, Rules, injectors};
 use super::namespace::{Injection, Namespace};
 use super::workload::{DataPlaneMode, Role, Workload};
 use super::{
     ControlPlane, Distribution, Index, Mesh, ServiceId, Version, WaypointId, WorkloadId, backends,
     control_plane, policies, routing, settings, waypoint, workloads,
 };
-use crate::snapshot::{Object, Snapshot};
+use crate::snapshot::{Kind, Object, ObjectName, Snapshot};
 
 /// What a user knows better than the input shows.
 #[derive(Debug, Clone, Default)]
@@ -39,14 +39,10 @@ impl Mesh {
         let namespaces = namespaces(snapshot, &settings, &control_planes);
         let rules = Rules {
             namespaces: &namespaces,
+            injectors: injectors(snapshot),
             injects_by_default: settings.injects_by_default,
-            ambient_installed: snapshot.owners.iter().any(|owner| {
-                owner.kind == "DaemonSet"
-                    && owner
-                        .body
-                        .template()
-                        .is_some_and(|template| template.metadata.labels.has("app", "ztunnel"))
-            }),
+            // Where Istio itself is not among the input, its absence shows nothing.
+            ambient_installed: control_planes.is_empty() || has_ztunnel(snapshot),
             injects_hbone: settings
                 .proxy_metadata
                 .get("ISTIO_META_ENABLE_HBONE")
@@ -59,7 +55,14 @@ impl Mesh {
             .enumerate()
             .map(|(index, waypoint)| (waypoint.name.clone(), WaypointId(index)))
             .collect();
+        let other_gateways: BTreeSet<ObjectName> = snapshot
+            .resources(Kind::Gateway)
+            .iter()
+            .map(Object::object_name)
+            .filter(|name| !waypoints_by_name.contains_key(name))
+            .collect();
         let binder = waypoint::Binder {
+            other_gateways: &other_gateways,
             waypoints: &waypoints,
             by_name: &waypoints_by_name,
             namespaces: &namespaces,
@@ -89,7 +92,7 @@ impl Mesh {
             &workloads,
             &mesh_nodes,
         );
-        let policies = policies::read(snapshot);
+        let policies = policies::read(snapshot, &mut gaps);
         let mut peers_by_namespace: BTreeMap<SmolStr, Vec<usize>> = BTreeMap::new();
         for (index, one) in policies.peer_authentication.iter().enumerate() {
             peers_by_namespace
@@ -121,6 +124,7 @@ impl Mesh {
                 services_by_workload,
                 waypoints_by_name,
                 peer_authentications_by_namespace: peers_by_namespace,
+                other_gateways,
             },
             settings,
             control_planes,
@@ -140,6 +144,19 @@ fn by_namespace(workloads: &[Workload]) -> BTreeMap<SmolStr, Vec<WorkloadId>> {
             .push(WorkloadId(index));
     }
     map
+}
+
+fn has_ztunnel(snapshot: &Snapshot) -> bool {
+    let mut templates = snapshot
+        .owners
+        .iter()
+        .filter(|owner| owner.kind == "DaemonSet")
+        .filter_map(|owner| owner.body.template());
+    templates.any(|template| template.metadata.labels.has("app", "ztunnel"))
+        || snapshot
+            .pods
+            .iter()
+            .any(|pod| pod.metadata.labels.has("app", "ztunnel"))
 }
 
 /// Nodes that run pods of the mesh.
@@ -172,9 +189,10 @@ fn namespaces(
         let labels = object.metadata.labels.clone();
         let injection = match (labels.get("istio-injection"), labels.get("istio.io/rev")) {
             (Some("enabled"), _) => Injection::Enabled,
-            (Some("disabled"), _) => Injection::Disabled,
+            // Any other value keeps every webhook away, as `disabled` does.
+            (Some(_), _) => Injection::Disabled,
             (None, Some(revision)) => Injection::Revision(revision.into()),
-            _ => Injection::Unlabelled,
+            (None, None) => Injection::Unlabelled,
         };
         let name = object.metadata.name.clone();
         map.insert(

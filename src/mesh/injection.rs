@@ -11,8 +11,9 @@ use smol_str::SmolStr;
 
 use super::namespace::{Injection, Namespace};
 use super::workload::{DataPlaneMode, Role};
+use crate::api::cluster::Webhook;
 use crate::api::pod::{Pod, PodSpec};
-use crate::snapshot::{Metadata, Object};
+use crate::snapshot::{Labels, Metadata, Object, Snapshot};
 
 /// Namespaces that the injector never touches (pkg/kube/inject/inject.go `IgnoredNamespaces`).
 pub(super) const NEVER_INJECTED: [&str; 4] = [
@@ -25,11 +26,37 @@ pub(super) const NEVER_INJECTED: [&str; 4] = [
 /// What decides about new pods.
 pub(super) struct Rules<'a> {
     pub(super) namespaces: &'a BTreeMap<SmolStr, Namespace>,
+    /// The injectors' webhooks, when any was given: what they select is injected and nothing else.
+    pub(super) injectors: Vec<Injector<'a>>,
     pub(super) injects_by_default: bool,
     /// Whether there is a ztunnel, without which a label captures nothing.
     pub(super) ambient_installed: bool,
     /// Whether new sidecars accept HBONE.
     pub(super) injects_hbone: bool,
+}
+
+/// One webhook of an injector.
+pub(super) struct Injector<'a> {
+    revision: &'a str,
+    webhook: &'a Webhook,
+}
+
+/// The webhooks that inject sidecars, of all revisions and tags.
+pub(super) fn injectors(snapshot: &Snapshot) -> Vec<Injector<'_>> {
+    snapshot
+        .mutating_webhooks
+        .iter()
+        .flat_map(|configuration| {
+            let labels = &configuration.metadata.labels;
+            let revision = labels.get("istio.io/rev").unwrap_or("default");
+            configuration
+                .body
+                .webhooks
+                .iter()
+                .filter(|webhook| webhook.name.ends_with("sidecar-injector.istio.io"))
+                .map(move |webhook| Injector { revision, webhook })
+        })
+        .collect()
 }
 
 /// The mode of new pods.
@@ -80,6 +107,30 @@ impl Rules<'_> {
         if opted_out {
             return None;
         }
+        let by_label = self.by_label(namespace, &metadata.labels);
+        if self.injectors.is_empty() {
+            return by_label;
+        }
+        let mut labels = self
+            .namespaces
+            .get(namespace)
+            .map(|one| one.labels.clone())
+            .unwrap_or_default();
+        labels.set("kubernetes.io/metadata.name", namespace);
+        let injector = self.injectors.iter().find(|one| {
+            one.webhook.namespace_selector.matches(&labels)
+                && one.webhook.object_selector.matches(&metadata.labels)
+        })?;
+        let reason = by_label.map_or_else(
+            || format!("the webhook {} selects its pods", injector.webhook.name),
+            |(_, reason)| reason,
+        );
+        Some((injector.revision.into(), reason))
+    }
+
+    /// What the labels ask for, when the webhooks themselves were not given.
+    fn by_label(&self, namespace: &str, pod_labels: &Labels) -> Option<(SmolStr, String)> {
+        let pod_label = pod_labels.get("sidecar.istio.io/inject");
         let injection = self
             .namespaces
             .get(namespace)
@@ -94,7 +145,7 @@ impl Rules<'_> {
                 revision.clone(),
                 format!("namespace {namespace} has istio.io/rev={revision}"),
             )),
-            Injection::Unlabelled => match (metadata.labels.get("istio.io/rev"), pod_label) {
+            Injection::Unlabelled => match (pod_labels.get("istio.io/rev"), pod_label) {
                 (Some(revision), _) => Some((
                     revision.into(),
                     format!("its pods have istio.io/rev={revision}"),

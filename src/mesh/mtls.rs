@@ -41,10 +41,14 @@ impl Mesh {
             } else {
                 oldest(namespace, &for_all)
             },
+            // One with a selector in the root namespace is not looked at, not even for pods there
+            // (`ComposePeerAuthentication`).
             workload: oldest(namespace, &|one| {
-                one.selector
-                    .as_ref()
-                    .is_some_and(|selector| labels.selected_by(selector))
+                namespace != root
+                    && one
+                        .selector
+                        .as_ref()
+                        .is_some_and(|selector| labels.selected_by(selector))
             }),
         }
     }
@@ -168,5 +172,72 @@ fn converted(mesh: &Mesh, workload: &PeerAuthentication, strict: bool, lost: boo
             ports: strict_ports,
             ..Operation::default()
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test stops at what it did not expect")]
+
+    use super::*;
+    use crate::mesh::MeshOverrides;
+    use crate::source::{Place, read_text};
+
+    fn mesh(policies: &[&str]) -> Mesh {
+        let text: String = policies
+            .iter()
+            .map(|policy| {
+                format!(
+                    "---\napiVersion: security.istio.io/v1\nkind: PeerAuthentication\n{policy}\n"
+                )
+            })
+            .collect();
+        let snapshot = read_text(&Place::Simulated, &text).unwrap();
+        Mesh::build(&snapshot, &MeshOverrides::default())
+    }
+
+    #[test]
+    fn the_narrowest_level_decides_and_of_one_level_the_oldest() {
+        let strict =
+            "metadata: {name: mesh, namespace: istio-system}\nspec: {mtls: {mode: STRICT}}";
+        let unset = "metadata: {name: all, namespace: shop}\nspec: {mtls: {mode: UNSET}}";
+        let young = "metadata: {name: a, namespace: shop, creationTimestamp: '2026-02-01T00:00:00Z'}\n\
+                     spec: {mtls: {mode: DISABLE}}";
+        let old = "metadata: {name: b, namespace: shop, creationTimestamp: '2026-01-01T00:00:00Z'}\n\
+                   spec: {mtls: {mode: PERMISSIVE}}";
+        let ported = "metadata: {name: c, namespace: shop}\n\
+                      spec: {selector: {matchLabels: {app: web}}, portLevelMtls: {8080: {mode: DISABLE}}}";
+        let in_root = "metadata: {name: d, namespace: istio-system}\n\
+                       spec: {selector: {matchLabels: {app: web}}, mtls: {mode: DISABLE}}";
+        let table: [(&[&str], &str, u16, MtlsMode); 8] = [
+            (&[unset], "shop", 80, MtlsMode::Permissive),
+            (&[strict], "shop", 80, MtlsMode::Strict),
+            (&[strict, unset], "shop", 80, MtlsMode::Strict),
+            (&[strict, young, old], "shop", 80, MtlsMode::Permissive),
+            (&[strict, young], "shop", 80, MtlsMode::Disable),
+            (&[strict, ported], "shop", 8080, MtlsMode::Disable),
+            (&[strict, ported], "shop", 80, MtlsMode::Strict),
+            (&[strict, in_root], "istio-system", 80, MtlsMode::Strict),
+        ];
+        let labels: Labels = [("app", "web")].into_iter().collect();
+        for (policies, namespace, port, expected) in table {
+            let mesh = mesh(policies);
+            assert_eq!(mesh.gaps, [], "{policies:?}");
+            assert_eq!(
+                mesh.mtls_at_sidecar(namespace, &labels, port),
+                expected,
+                "{policies:?} port {port}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_mode_that_is_none_is_named_and_not_passed_over() {
+        let mesh = mesh(&["metadata: {name: a, namespace: shop}\nspec: {mtls: {mode: STRICKT}}"]);
+        let reasons: Vec<&str> = mesh.gaps.iter().map(|gap| gap.reason.as_str()).collect();
+        assert_eq!(
+            reasons,
+            ["`a` at simulated has \"STRICKT\" at `mtls.mode`, which castoff does not understand"]
+        );
     }
 }

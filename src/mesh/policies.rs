@@ -13,7 +13,7 @@ use super::policy::{
     Attachment, AuthorizationPolicy, ExtensionPolicy, JwtRule, MtlsMode, PeerAuthentication,
     RequestAuthentication, TargetReference,
 };
-use crate::snapshot::{Kind, Labels, Object, Snapshot};
+use crate::snapshot::{Gap, Kind, Labels, Object, Snapshot};
 
 pub(super) struct Policies {
     pub(super) authorization: Vec<AuthorizationPolicy>,
@@ -22,7 +22,7 @@ pub(super) struct Policies {
     pub(super) extensions: Vec<ExtensionPolicy>,
 }
 
-pub(super) fn read(snapshot: &Snapshot) -> Policies {
+pub(super) fn read(snapshot: &Snapshot, gaps: &mut Vec<Gap>) -> Policies {
     let kinds = [
         Kind::EnvoyFilter,
         Kind::Telemetry,
@@ -43,7 +43,7 @@ pub(super) fn read(snapshot: &Snapshot) -> Policies {
         peer_authentication: snapshot
             .resources(Kind::PeerAuthentication)
             .iter()
-            .map(peer_authentication)
+            .map(|object| peer_authentication(object, gaps))
             .collect(),
         extensions: kinds
             .into_iter()
@@ -88,14 +88,37 @@ fn request_authentication(object: &Object<Value>) -> RequestAuthentication {
     }
 }
 
-fn peer_authentication(object: &Object<Value>) -> PeerAuthentication {
+fn peer_authentication(object: &Object<Value>, gaps: &mut Vec<Gap>) -> PeerAuthentication {
     let spec = &object.body["spec"];
-    let mut port_modes: Vec<(u16, MtlsMode)> = spec["portLevelMtls"]
-        .as_object()
-        .into_iter()
-        .flatten()
-        .filter_map(|(port, value)| Some((port.parse().ok()?, mode(&value["mode"]))))
-        .collect();
+    let mut misunderstood = |path: &str, value: &Value| {
+        gaps.push(Gap {
+            kind: Kind::PeerAuthentication,
+            namespace: Some(object.metadata.namespace.to_string()),
+            reason: format!(
+                "`{}` at {} has {value} at `{path}`, which castoff does not understand",
+                object.metadata.name, object.origin
+            ),
+        });
+    };
+    for (name, value) in spec.as_object().into_iter().flatten() {
+        if !["selector", "mtls", "portLevelMtls"].contains(&name.as_str()) {
+            misunderstood(name, value);
+        }
+    }
+    let mut read_mode = |path: &str, value: &Value| {
+        mode(value).unwrap_or_else(|| {
+            misunderstood(path, value);
+            MtlsMode::Unset
+        })
+    };
+    let workload_mode = read_mode("mtls.mode", &spec["mtls"]["mode"]);
+    let mut port_modes: Vec<(u16, MtlsMode)> = Vec::new();
+    for (port, value) in spec["portLevelMtls"].as_object().into_iter().flatten() {
+        let path = format!("portLevelMtls.{port}.mode");
+        let mode = read_mode(&path, &value["mode"]);
+        // istiod's validation lets no other number in; no port has it, so nothing is lost.
+        port_modes.extend(port.parse().ok().map(|port: u16| (port, mode)));
+    }
     port_modes.sort_unstable();
     let selector = spec["selector"]["matchLabels"]
         .as_object()
@@ -106,17 +129,23 @@ fn peer_authentication(object: &Object<Value>) -> PeerAuthentication {
         origin: object.origin.clone(),
         created: object.metadata.creation_timestamp.clone(),
         selector,
-        mode: mode(&spec["mtls"]["mode"]),
+        mode: workload_mode,
         port_modes,
     }
 }
 
-fn mode(value: &Value) -> MtlsMode {
-    match value.as_str() {
-        Some("STRICT") => MtlsMode::Strict,
-        Some("PERMISSIVE") => MtlsMode::Permissive,
-        Some("DISABLE") => MtlsMode::Disable,
-        _ => MtlsMode::Unset,
+/// `None` for what is no mode.
+fn mode(value: &Value) -> Option<MtlsMode> {
+    match value {
+        Value::Null => Some(MtlsMode::Unset),
+        Value::String(text) => match text.as_str() {
+            "STRICT" => Some(MtlsMode::Strict),
+            "PERMISSIVE" => Some(MtlsMode::Permissive),
+            "DISABLE" => Some(MtlsMode::Disable),
+            "UNSET" => Some(MtlsMode::Unset),
+            _ => None,
+        },
+        _ => None,
     }
 }
 

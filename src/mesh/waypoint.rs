@@ -1,6 +1,6 @@
 //! Waypoints, and who uses which.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 use smol_str::SmolStr;
@@ -153,6 +153,8 @@ pub(super) enum Traffic {
 pub(super) struct Binder<'a> {
     pub(super) waypoints: &'a [Waypoint],
     pub(super) by_name: &'a BTreeMap<ObjectName, WaypointId>,
+    /// Gateways of the Gateway API that are no waypoints.
+    pub(super) other_gateways: &'a BTreeSet<ObjectName>,
     pub(super) namespaces: &'a BTreeMap<SmolStr, Namespace>,
 }
 
@@ -186,7 +188,11 @@ impl Binder<'_> {
             reason,
         };
         let Some(id) = self.by_name.get(&wanted) else {
-            return broken(BindingFault::Missing);
+            return broken(if self.other_gateways.contains(&wanted) {
+                BindingFault::NotAWaypoint
+            } else {
+                BindingFault::Missing
+            });
         };
         let waypoint = &self.waypoints[id.0];
         if !waypoint.has_address {
@@ -254,6 +260,11 @@ pub(super) fn build(snapshot: &Snapshot, workloads: &[Workload]) -> Vec<Waypoint
             ))
         })
         .collect();
+    let class_labels: BTreeMap<&str, &Labels> = snapshot
+        .resources(Kind::GatewayClass)
+        .iter()
+        .map(|class| (class.metadata.name.as_str(), &class.metadata.labels))
+        .collect();
     let pods: BTreeMap<&ObjectName, WorkloadId> = workloads
         .iter()
         .enumerate()
@@ -268,7 +279,7 @@ pub(super) fn build(snapshot: &Snapshot, workloads: &[Workload]) -> Vec<Waypoint
         .filter_map(|gateway| {
             let class = gateway.body.pointer("/spec/gatewayClassName")?.as_str()?;
             is_waypoint_class(class, classes.get(class).copied())
-                .then(|| waypoint(gateway, class, &pods))
+                .then(|| waypoint(gateway, class, class_labels.get(class).copied(), &pods))
         })
         .collect()
 }
@@ -283,10 +294,16 @@ fn is_waypoint_class(class: &str, controller: Option<&str>) -> bool {
 fn waypoint(
     gateway: &Object<Value>,
     class: &str,
+    class_labels: Option<&Labels>,
     pods: &BTreeMap<&ObjectName, WorkloadId>,
 ) -> Waypoint {
     let name = gateway.object_name();
-    let traffic_type = match gateway.metadata.labels.get("istio.io/waypoint-for") {
+    // The Gateway's own label wins over its class's (`gatewayToWaypointTransform`).
+    let waypoint_for = |labels: &'_ Labels| labels.get("istio.io/waypoint-for").map(SmolStr::from);
+    let traffic_type = match waypoint_for(&gateway.metadata.labels)
+        .or_else(|| class_labels.and_then(waypoint_for))
+        .as_deref()
+    {
         Some("workload") => TrafficType::Workload,
         Some("all") => TrafficType::All,
         Some("none") => TrafficType::None,

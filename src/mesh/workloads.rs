@@ -3,7 +3,7 @@
 //! In: pods and owners of a snapshot, namespaces, revisions. Out: [`Workload`]s, sorted. Invariant:
 //! a pod counts once, under its topmost owner; a predicted workload says so.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use smol_str::SmolStr;
 
@@ -13,17 +13,53 @@ use super::workload::{DataPlaneMode, Generation, OwnerKind, PodState, Role, Work
 use crate::api::pod::{Container, ContainerPort, Pod, PodOwner, PodSpec};
 use crate::snapshot::{Labels, Metadata, Object, ObjectName, OwnerReference, Snapshot};
 
-/// Labels that controllers put on pods: they tell nothing apart that a policy selects by.
-const CONTROLLER_LABELS: [&str; 8] = [
+/// Labels that controllers put on pods. They would make a generation of every pod or ReplicaSet, so
+/// they are left out unless something selects by them.
+const CONTROLLER_LABELS: [&str; 12] = [
     "pod-template-hash",
     "controller-revision-hash",
     "pod-template-generation",
     "statefulset.kubernetes.io/pod-name",
     "apps.kubernetes.io/pod-index",
     "batch.kubernetes.io/controller-uid",
+    "batch.kubernetes.io/job-name",
+    "batch.kubernetes.io/job-completion-index",
+    "job-name",
+    "job-completion-index",
     "controller-uid",
     "rollouts-pod-template-hash",
 ];
+
+/// The controllers' labels that nothing selects by: no Service (one for each pod of a StatefulSet,
+/// say), no policy, no subset.
+fn ignored_labels(snapshot: &Snapshot) -> Vec<&'static str> {
+    let selectors = snapshot
+        .services
+        .iter()
+        .filter_map(|service| service.body.spec.selector.as_ref());
+    let mut selected: BTreeSet<&str> = selectors
+        .flat_map(|selector| selector.iter().map(|(key, _)| key))
+        .collect();
+    for object in snapshot.resources.values().flatten() {
+        let spec = &object.body["spec"];
+        let single = [
+            "/selector/matchLabels",
+            "/workloadSelector/labels",
+            "/workloadSelector/matchLabels",
+        ];
+        let single = single.iter().filter_map(|pointer| spec.pointer(pointer));
+        let subsets = spec["subsets"].as_array().into_iter().flatten();
+        let maps = single.chain(subsets.filter_map(|subset| subset.get("labels")));
+        selected.extend(
+            maps.filter_map(serde_json::Value::as_object)
+                .flat_map(|map| map.keys().map(String::as_str)),
+        );
+    }
+    CONTROLLER_LABELS
+        .into_iter()
+        .filter(|label| !selected.contains(label))
+        .collect()
+}
 
 /// Key of an owner: kind, namespace, name.
 type OwnerKey = (OwnerKind, ObjectName);
@@ -42,6 +78,7 @@ pub(super) fn build(snapshot: &Snapshot, rules: &Rules<'_>) -> Vec<Workload> {
             .1
             .push(pod);
     }
+    let ignored = ignored_labels(snapshot);
     let mut workloads = Vec::new();
     for (key, owner) in &owners {
         if is_topmost(owner, &owners) && !pods.contains_key(key) {
@@ -50,7 +87,7 @@ pub(super) fn build(snapshot: &Snapshot, rules: &Rules<'_>) -> Vec<Workload> {
     }
     for (key, (api_version, pods)) in pods {
         let owner = owners.get(&key).copied();
-        workloads.push(observe(key, api_version, owner, &pods, rules));
+        workloads.push(observe(key, api_version, owner, &pods, rules, &ignored));
     }
     workloads.sort_by(|left, right| (&left.name, &left.owner).cmp(&(&right.name, &right.owner)));
     workloads
@@ -200,6 +237,7 @@ fn observe(
     owner: Option<&Object<PodOwner>>,
     pods: &[&Object<Pod>],
     rules: &Rules<'_>,
+    ignored: &[&str],
 ) -> Workload {
     let first = pods[0];
     let template = owner.and_then(|owner| owner.body.template());
@@ -210,7 +248,7 @@ fn observe(
     let next = rules.next_mode(&key.1.namespace, metadata, spec, &role);
     let mut generations: Vec<Generation> = Vec::new();
     for pod in pods {
-        let shape = shape(pod, &role, rules);
+        let shape = shape(pod, &role, rules, ignored);
         match generations
             .iter_mut()
             .find(|known| same_shape(known, &shape))
@@ -262,7 +300,7 @@ fn same_shape(left: &Generation, right: &Generation) -> bool {
 }
 
 /// How one pod runs.
-fn shape(pod: &Object<Pod>, role: &Role, rules: &Rules<'_>) -> Generation {
+fn shape(pod: &Object<Pod>, role: &Role, rules: &Rules<'_>, ignored: &[&str]) -> Generation {
     let spec = &pod.body.spec;
     let sidecar = (*role == Role::Application)
         .then(|| sidecar(spec))
@@ -287,7 +325,7 @@ fn shape(pod: &Object<Pod>, role: &Role, rules: &Rules<'_>) -> Generation {
         .metadata
         .labels
         .iter()
-        .filter(|(key, _)| !CONTROLLER_LABELS.contains(key))
+        .filter(|(key, _)| !ignored.contains(key))
         .collect();
     let accepts_hbone = match mode {
         DataPlaneMode::Ambient => true,
