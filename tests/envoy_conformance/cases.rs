@@ -39,7 +39,10 @@ impl Moved {
 
     fn block(&mut self, text: &mut String) {
         let (address, length) = text.split_once('/').unwrap_or((text, "32"));
-        assert!(length.parse::<u8>().unwrap() >= 16, "`{text}` cannot be moved");
+        assert!(
+            length.parse::<u8>().unwrap() >= 16,
+            "`{text}` cannot be moved"
+        );
         let moved = self.address(address.parse().unwrap());
         *text = format!("{moved}/{length}");
     }
@@ -108,12 +111,17 @@ pub(crate) fn read(folder: &Path) -> Vec<Case> {
             filter
         });
         // Transcribed from istio's master of August 2026, which is to be 1.32.
-        let mut settings = Settings::of(Release { minor: 32, patch: 0 });
+        let mut settings = Settings::of(Release {
+            minor: 32,
+            patch: 0,
+        });
         if let Some(domain) = case["trustDomain"].as_str() {
             settings.trust_domain = domain.to_owned();
         }
         let aliases = case["aliases"].as_array().into_iter().flatten();
-        settings.trust_domain_aliases = aliases.map(|one| one.as_str().unwrap().to_owned()).collect();
+        settings.trust_domain_aliases = aliases
+            .map(|one| one.as_str().unwrap().to_owned())
+            .collect();
         let mesh = text("meshConfig");
         // istiod drops a provider whose configuration is invalid, as if it were not there.
         if !mesh.is_empty() && mesh != "invalid" {

@@ -31,15 +31,23 @@ impl<S: Read + Write> Stream for S {}
 
 fn connect(wire: &Wire, port: u16, tls: Option<Arc<ClientConfig>>) -> Box<dyn Stream> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-    socket.bind(&SocketAddrV4::new(wire.source, 0).into()).unwrap();
-    socket.connect(&SocketAddrV4::new(Ipv4Addr::LOCALHOST, port).into()).unwrap();
+    socket
+        .bind(&SocketAddrV4::new(wire.source, 0).into())
+        .unwrap();
+    socket
+        .connect(&SocketAddrV4::new(Ipv4Addr::LOCALHOST, port).into())
+        .unwrap();
     let mut stream = TcpStream::from(socket);
     stream.set_nodelay(true).unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    stream
+        .set_read_timeout(Some(Duration::from_secs(30)))
+        .unwrap();
     let (remote, destination) = (wire.remote, wire.destination);
     let proxy = format!("PROXY TCP4 {remote} {destination} 40000 {}\r\n", wire.port);
     stream.write_all(proxy.as_bytes()).unwrap();
-    let Some(config) = tls else { return Box::new(stream) };
+    let Some(config) = tls else {
+        return Box::new(stream);
+    };
     let name = wire.sni.as_deref().unwrap_or("unnamed.test").to_owned();
     let connection = ClientConnection::new(config, ServerName::try_from(name).unwrap()).unwrap();
     Box::new(StreamOwned::new(connection, stream))
@@ -49,7 +57,11 @@ fn connect(wire: &Wire, port: u16, tls: Option<Arc<ClientConfig>>) -> Box<dyn St
 pub(crate) fn bytes_pass(wire: &Wire, port: u16, tls: Option<Arc<ClientConfig>>) -> bool {
     let mut stream = connect(wire, port, tls);
     let mut byte = [0];
-    if stream.write_all(b"x").and_then(|()| stream.flush()).is_err() {
+    if stream
+        .write_all(b"x")
+        .and_then(|()| stream.flush())
+        .is_err()
+    {
         return false;
     }
     match stream.read(&mut byte) {
@@ -83,7 +95,9 @@ pub(crate) fn statuses(
         loop {
             line.clear();
             reader.read_line(&mut line)?;
-            let Some((name, value)) = line.trim_end().split_once(": ") else { break };
+            let Some((name, value)) = line.trim_end().split_once(": ") else {
+                break;
+            };
             if name.eq_ignore_ascii_case("content-length") {
                 length = value.parse().unwrap();
             }

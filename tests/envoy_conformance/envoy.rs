@@ -51,40 +51,73 @@ impl Envoy {
             .arg(&admin)
             .arg("--log-path")
             .arg(&log)
-            .args(["--use-dynamic-base-id", "--concurrency", "1", "-l", "warning"])
+            .args(["--use-dynamic-base-id", "--concurrency", "1", "-l", "error"])
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        let mut envoy = Self { process, ports: BTreeMap::new(), _folder: folder };
+        let mut envoy = Self {
+            process,
+            ports: BTreeMap::new(),
+            _folder: folder,
+        };
         let deadline = Instant::now() + Duration::from_secs(60);
         while envoy.ports.len() < cases.len() {
             let logged = || std::fs::read_to_string(&log).unwrap_or_default();
-            assert!(Instant::now() < deadline, "Envoy is not ready: {}", logged());
+            assert!(
+                Instant::now() < deadline,
+                "Envoy is not ready: {}",
+                logged()
+            );
             let ended = envoy.process.try_wait().unwrap();
             assert!(ended.is_none(), "Envoy ended: {}", logged());
             std::thread::sleep(Duration::from_millis(50));
-            let Ok(address) = std::fs::read_to_string(&admin) else { continue };
-            let Ok(address) = address.parse() else { continue };
-            let Some(listeners) = get(address, "/listeners?format=json") else { continue };
-            let Ok(listeners) = serde_json::from_str::<Value>(&listeners) else { continue };
-            for one in listeners["listener_statuses"].as_array().into_iter().flatten() {
+            let Ok(address) = std::fs::read_to_string(&admin) else {
+                continue;
+            };
+            let Ok(address) = address.parse() else {
+                continue;
+            };
+            let Some(listeners) = get(address, "/listeners?format=json") else {
+                continue;
+            };
+            let Ok(listeners) = serde_json::from_str::<Value>(&listeners) else {
+                continue;
+            };
+            for one in listeners["listener_statuses"]
+                .as_array()
+                .into_iter()
+                .flatten()
+            {
                 let port = one["local_address"]["socket_address"]["port_value"].as_u64();
                 let name = one["name"].as_str().unwrap().to_owned();
-                envoy.ports.insert(name, u16::try_from(port.unwrap()).unwrap());
+                envoy
+                    .ports
+                    .insert(name, u16::try_from(port.unwrap()).unwrap());
             }
         }
         envoy
     }
 }
 
-/// The body of an admin page.
+/// The body of an admin page, which comes in chunks.
 fn get(address: SocketAddr, path: &str) -> Option<String> {
     let mut stream = TcpStream::connect(address).ok()?;
-    write!(stream, "GET {path} HTTP/1.0\r\n\r\n").ok()?;
+    let head = format!("GET {path} HTTP/1.1\r\nhost: admin\r\nconnection: close\r\n\r\n");
+    stream.write_all(head.as_bytes()).ok()?;
     let mut text = String::new();
     stream.read_to_string(&mut text).ok()?;
-    Some(text.split_once("\r\n\r\n")?.1.to_owned())
+    let mut rest = text.split_once("\r\n\r\n")?.1;
+    let mut body = String::new();
+    loop {
+        let (size, chunk) = rest.split_once("\r\n")?;
+        let size = usize::from_str_radix(size, 16).ok()?;
+        if size == 0 {
+            return Some(body);
+        }
+        body.push_str(chunk.get(..size)?);
+        rest = chunk.get(size + 2..)?;
+    }
 }
 
 fn configuration(cases: &[Case], authority: &Authority) -> Value {
@@ -92,7 +125,9 @@ fn configuration(cases: &[Case], authority: &Authority) -> Value {
     let listeners: Vec<Value> = cases
         .iter()
         .map(|case| {
-            case.filters.iter().for_each(|filter| named_clusters(filter, &mut clusters));
+            case.filters
+                .iter()
+                .for_each(|filter| named_clusters(filter, &mut clusters));
             listener(case, authority)
         })
         .collect();
@@ -190,7 +225,11 @@ fn connection_manager(case: &Case, authority: &Authority) -> Value {
     // CUSTOM stands before the token validation (`listener_builder.go:buildHTTPConnectionManager`).
     let place = if custom { 0 } else { filters.len() };
     filters.splice(place..place, case.filters.iter().cloned());
-    filters.push(extension("router", "filters.http.router.v3.Router", json!({})));
+    filters.push(extension(
+        "router",
+        "filters.http.router.v3.Router",
+        json!({}),
+    ));
     let route = json!({"match": {"prefix": "/"}, "direct_response": {"status": 200}});
     extension(
         "http",

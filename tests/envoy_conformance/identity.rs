@@ -69,11 +69,12 @@ impl Authority {
         if let Some(config) = self.configs.get(&key) {
             return Arc::clone(config);
         }
-        let builder = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(AnyServer));
+        let builder =
+            ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+                .with_safe_default_protocol_versions()
+                .unwrap()
+                .dangerous()
+                .with_custom_certificate_verifier(Arc::new(AnyServer));
         let mut config = match principal {
             Some(principal) => {
                 let certificate = self.leaf(&format!("spiffe://{principal}"));
@@ -116,7 +117,9 @@ fn base64(bytes: &[u8]) -> String {
         group[1..=chunk.len()].copy_from_slice(chunk);
         let number = u32::from_be_bytes(group);
         for digit in 0..=chunk.len() {
-            text.push(char::from(DIGITS[(number >> (18 - 6 * digit)) as usize & 63]));
+            text.push(char::from(
+                DIGITS[(number >> (18 - 6 * digit)) as usize & 63],
+            ));
         }
     }
     text

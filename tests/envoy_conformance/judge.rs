@@ -18,11 +18,28 @@ use crate::requests::{Atoms, Content};
 
 /// The decision, with the questions answered as the surroundings of the test do: authorizers refuse,
 /// metadata is what the request carries.
-pub(crate) fn decide(case: &Case, atoms: &Atoms, wire: &Wire, content: Option<&Content>) -> Decision {
-    let protocol = if case.tcp { Protocol::Tcp } else { Protocol::Http };
-    let mut point = Point::new(PointKind::Envoy { proxy: Proxy::Sidecar, protocol }, "foo/httpbin");
+pub(crate) fn decide(
+    case: &Case,
+    atoms: &Atoms,
+    wire: &Wire,
+    content: Option<&Content>,
+) -> Decision {
+    let protocol = if case.tcp {
+        Protocol::Tcp
+    } else {
+        Protocol::Http
+    };
+    let mut point = Point::new(
+        PointKind::Envoy {
+            proxy: Proxy::Sidecar,
+            protocol,
+        },
+        "foo/httpbin",
+    );
     point.policies = case.policies.iter().map(Arc::clone).collect();
-    let token = content.and_then(|content| content.token).map(|index| &atoms.tokens[index].1);
+    let token = content
+        .and_then(|content| content.token)
+        .map(|index| &atoms.tokens[index].1);
     // Envoy's side accepts every issuer; here the rule is of the token's own.
     point.token_rules.extend(token.map(|token| TokenRule {
         issuer: token.issuer().unwrap().to_owned(),
@@ -44,7 +61,9 @@ pub(crate) fn decide(case: &Case, atoms: &Atoms, wire: &Wire, content: Option<&C
     let metadata = content.and_then(|content| content.metadata.as_deref());
     loop {
         let decision = evaluate(&request, &path);
-        let Outcome::Depends(questions) = &decision.outcome else { return decision };
+        let Outcome::Depends(questions) = &decision.outcome else {
+            return decision;
+        };
         for question in questions {
             let answer = match question {
                 Unknown::Authorizer { .. } => false,

@@ -24,15 +24,15 @@ impl Random {
         mixed ^ (mixed >> 31)
     }
 
-    fn below(&mut self, end: usize) -> usize {
+    pub(crate) fn below(&mut self, end: usize) -> usize {
         (self.next() % end as u64) as usize
     }
 
-    fn one_in(&mut self, count: usize) -> bool {
+    pub(crate) fn one_in(&mut self, count: usize) -> bool {
         self.below(count) == 0
     }
 
-    fn of<'a, T>(&mut self, list: &'a [T]) -> &'a T {
+    pub(crate) fn of<'a, T>(&mut self, list: &'a [T]) -> &'a T {
         &list[self.below(list.len())]
     }
 }
@@ -91,17 +91,23 @@ impl Found {
             self.principals.extend(texts(&text));
         }
         self.namespaces(&both(&source.namespaces, &source.not_namespaces));
-        self.accounts(&both(&source.service_accounts, &source.not_service_accounts), policy);
+        self.accounts(
+            &both(&source.service_accounts, &source.not_service_accounts),
+            policy,
+        );
         self.domains(&both(&source.trust_domains, &source.not_trust_domains));
         let tokens = both(&source.request_principals, &source.not_request_principals);
         self.request_principals.extend(tokens);
-        self.sources.extend(both(&source.ip_blocks, &source.not_ip_blocks));
-        self.remotes.extend(both(&source.remote_ip_blocks, &source.not_remote_ip_blocks));
+        self.sources
+            .extend(both(&source.ip_blocks, &source.not_ip_blocks));
+        self.remotes
+            .extend(both(&source.remote_ip_blocks, &source.not_remote_ip_blocks));
     }
 
     fn namespaces(&mut self, values: &[String]) {
         for text in values.iter().flat_map(|text| texts(text)) {
-            self.principals.insert(format!("cluster.local/ns/{text}/sa/a"));
+            self.principals
+                .insert(format!("cluster.local/ns/{text}/sa/a"));
             self.principals.insert(format!("td/ns/{text}"));
         }
     }
@@ -111,9 +117,11 @@ impl Found {
             let own = policy.name.namespace.as_str();
             let (namespace, account) = text.split_once('/').unwrap_or((own, text));
             for suffix in ["", "/more", "x"] {
-                self.principals.insert(format!("td/ns/{namespace}/sa/{account}{suffix}"));
+                self.principals
+                    .insert(format!("td/ns/{namespace}/sa/{account}{suffix}"));
             }
-            self.principals.insert(format!("td/ns/{namespace}/more/sa/{account}"));
+            self.principals
+                .insert(format!("td/ns/{namespace}/more/sa/{account}"));
             self.principals.insert(format!("td/ns/other/sa/{account}"));
         }
     }
@@ -126,10 +134,14 @@ impl Found {
 
     fn operation(&mut self, operation: &Operation) {
         let both = |one: &[String], other: &[String]| [one, other].concat();
-        self.hosts.extend(both(&operation.hosts, &operation.not_hosts));
-        self.methods.extend(both(&operation.methods, &operation.not_methods));
-        self.paths.extend(both(&operation.paths, &operation.not_paths));
-        self.ports.extend(both(&operation.ports, &operation.not_ports));
+        self.hosts
+            .extend(both(&operation.hosts, &operation.not_hosts));
+        self.methods
+            .extend(both(&operation.methods, &operation.not_methods));
+        self.paths
+            .extend(both(&operation.paths, &operation.not_paths));
+        self.ports
+            .extend(both(&operation.ports, &operation.not_ports));
     }
 
     fn condition(&mut self, condition: &Condition, policy: &Policy) {
@@ -137,13 +149,17 @@ impl Found {
         let claim = |name: &str| vec![name.to_owned()];
         match &condition.key {
             Key::RequestHeader(name) => {
-                self.headers.entry(name.to_ascii_lowercase()).or_default().extend(values);
+                self.headers
+                    .entry(name.to_ascii_lowercase())
+                    .or_default()
+                    .extend(values);
             }
             Key::SourceIp => self.sources.extend(values),
             Key::RemoteIp => self.remotes.extend(values),
             Key::SourceNamespace => self.namespaces(&values),
             Key::SourcePrincipal => {
-                self.principals.extend(values.iter().flat_map(|text| texts(text)));
+                self.principals
+                    .extend(values.iter().flat_map(|text| texts(text)));
             }
             Key::SourceServiceAccount => self.accounts(&values, policy),
             Key::SourceTrustDomain => self.domains(&values),
@@ -217,14 +233,23 @@ impl Atoms {
         let mut found = Found::default();
         for policy in &case.policies {
             for rule in &policy.rules {
-                rule.from.iter().for_each(|source| found.source(source, policy));
-                rule.to.iter().for_each(|operation| found.operation(operation));
-                rule.when.iter().for_each(|condition| found.condition(condition, policy));
+                rule.from
+                    .iter()
+                    .for_each(|source| found.source(source, policy));
+                rule.to
+                    .iter()
+                    .for_each(|operation| found.operation(operation));
+                rule.when
+                    .iter()
+                    .for_each(|condition| found.condition(condition, policy));
             }
         }
-        found.principals.insert("cluster.local/ns/foo/sa/other".to_owned());
+        found
+            .principals
+            .insert("cluster.local/ns/foo/sa/other".to_owned());
         found.principals.insert("td1/ns/foo/sa/other".to_owned());
-        let domains = std::iter::once(&case.settings.trust_domain).chain(&case.settings.trust_domain_aliases);
+        let domains =
+            std::iter::once(&case.settings.trust_domain).chain(&case.settings.trust_domain_aliases);
         for domain in domains {
             for principal in found.principals.clone() {
                 if let Some((_, rest)) = principal.split_once('/') {
@@ -239,7 +264,13 @@ impl Atoms {
         }
         let mut names = all_texts(&found.names, &["other.test"]);
         // What a client can put into a ClientHello; Envoy compares it in lower case.
-        names.retain(|name| ServerName::try_from(name.clone()).is_ok());
+        names.retain(|name| !name.ends_with('.'));
+        names.retain(|name| {
+            matches!(
+                ServerName::try_from(name.clone()),
+                Ok(ServerName::DnsName(_))
+            )
+        });
         names.retain(|name| *name == name.to_lowercase());
         let mut paths = all_texts(&found.paths, &["/", "/other", "/a/b/c"]);
         for path in &mut paths {
@@ -249,7 +280,10 @@ impl Atoms {
         }
         // Rewritten by path normalization, which is not what is compared here.
         paths.retain(|path| !path.contains("//"));
-        let headers = found.headers.iter().map(|(name, values)| (name.clone(), all_texts(values, &["other"])));
+        let headers = found
+            .headers
+            .iter()
+            .map(|(name, values)| (name.clone(), all_texts(values, &["other"])));
         Self {
             principals: found.principals.iter().cloned().collect(),
             sources: addresses(&found.sources, &["127.0.0.1", "127.200.0.1"]),
