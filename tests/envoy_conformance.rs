@@ -210,7 +210,8 @@ impl Run<'_> {
             method, path, host, ..
         } = content;
         let query = if content.query { "?query=/exact" } else { "" };
-        let mut head = format!("{method} {path}{query} HTTP/1.1\r\nhost: {host}\r\n");
+        let mut head =
+            format!("{method} {path}{query} HTTP/1.1\r\nhost: {host}\r\ncontent-length: 0\r\n");
         let token = content.token.map(|index| &self.atoms.tokens[index].0);
         let more = [
             (

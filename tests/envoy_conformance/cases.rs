@@ -1,6 +1,7 @@
 //! The golden cases: policies as castoff reads them beside the filters that istiod built from them.
 //!
-//! One thing is altered, alike on both sides: Envoy takes `direct_remote_ip` from the socket alone, so
+//! Two things are altered, alike on both sides. No method can have brackets on the wire, as some of the
+//! goldens' have: they become dots. And Envoy takes `direct_remote_ip` from the socket alone, so
 //! the blocks of `ipBlocks` and `source.ip` are moved into 127.0.0.0/8, where a client on loopback can
 //! bind. The move maps each /16 to one of its own, so blocks of 16 bits and more keep their relations.
 
@@ -49,6 +50,12 @@ impl Moved {
 
     fn policy(&mut self, policy: &mut Policy) {
         for rule in &mut policy.rules {
+            for operation in &mut rule.to {
+                let methods = operation.methods.iter_mut();
+                for method in methods.chain(&mut operation.not_methods) {
+                    *method = without_brackets(method);
+                }
+            }
             for source in &mut rule.from {
                 let blocks = source.ip_blocks.iter_mut().chain(&mut source.not_ip_blocks);
                 blocks.for_each(|text| self.block(text));
@@ -80,9 +87,14 @@ impl Moved {
                     }
                 }
             }
+            Value::String(text) if text.contains("-method[") => *text = without_brackets(text),
             _ => {}
         }
     }
+}
+
+fn without_brackets(text: &str) -> String {
+    text.replace(['[', ']'], ".")
 }
 
 fn yaml(path: &Path) -> Value {

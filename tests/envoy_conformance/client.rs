@@ -53,12 +53,15 @@ fn connect(wire: &Wire, port: u16, tls: Option<Arc<ClientConfig>>) -> Box<dyn St
     Box::new(StreamOwned::new(connection, stream))
 }
 
+/// Neither TLS nor HTTP, and long enough for the TLS inspector to see that at once.
+const BYTES: &[u8] = b"bytes that are not HTTP";
+
 /// Whether bytes get through.
 pub(crate) fn bytes_pass(wire: &Wire, port: u16, tls: Option<Arc<ClientConfig>>) -> bool {
     let mut stream = connect(wire, port, tls);
     let mut byte = [0];
     if stream
-        .write_all(b"x")
+        .write_all(BYTES)
         .and_then(|()| stream.flush())
         .is_err()
     {
@@ -74,36 +77,48 @@ pub(crate) fn bytes_pass(wire: &Wire, port: u16, tls: Option<Arc<ClientConfig>>)
     }
 }
 
-/// Status codes of requests (their heads, whole) sent in a row.
+/// Status codes of requests (their heads, whole), sent one after the other. Where Envoy ends the
+/// connection after a response, the next request goes over a like one.
 pub(crate) fn statuses(
     wire: &Wire,
     port: u16,
     tls: Option<Arc<ClientConfig>>,
     requests: &[String],
 ) -> std::io::Result<Vec<u16>> {
-    let mut stream = connect(wire, port, tls);
-    stream.write_all(requests.concat().as_bytes())?;
-    stream.flush()?;
-    let mut reader = BufReader::new(stream);
+    let open = || BufReader::new(connect(wire, port, tls.clone()));
+    let mut stream = open();
     let mut statuses = Vec::new();
-    for _ in requests {
-        let mut line = String::new();
-        reader.read_line(&mut line)?;
-        let status = line.split(' ').nth(1).and_then(|code| code.parse().ok());
-        let status = status.ok_or_else(|| std::io::Error::other(format!("no status: {line:?}")))?;
-        let mut length = 0;
-        loop {
-            line.clear();
-            reader.read_line(&mut line)?;
-            let Some((name, value)) = line.trim_end().split_once(": ") else {
-                break;
-            };
-            if name.eq_ignore_ascii_case("content-length") {
-                length = value.parse().unwrap();
-            }
-        }
-        reader.read_exact(&mut vec![0; length])?;
+    for request in requests {
+        stream.get_mut().write_all(request.as_bytes())?;
+        stream.get_mut().flush()?;
+        let (status, closes) = response(&mut stream)?;
         statuses.push(status);
+        if closes {
+            stream = open();
+        }
     }
     Ok(statuses)
+}
+
+/// The status of one response, and whether the connection ends with it.
+fn response(stream: &mut BufReader<Box<dyn Stream>>) -> std::io::Result<(u16, bool)> {
+    let mut line = String::new();
+    stream.read_line(&mut line)?;
+    let status = line.split(' ').nth(1).and_then(|code| code.parse().ok());
+    let status = status.ok_or_else(|| std::io::Error::other(format!("no status: {line:?}")))?;
+    let (mut length, mut closes) = (0, false);
+    loop {
+        line.clear();
+        stream.read_line(&mut line)?;
+        let Some((name, value)) = line.trim_end().split_once(": ") else {
+            break;
+        };
+        match name {
+            "content-length" => length = value.parse().map_err(std::io::Error::other)?,
+            "connection" => closes = value == "close",
+            _ => {}
+        }
+    }
+    stream.read_exact(&mut vec![0; length])?;
+    Ok((status, closes))
 }
