@@ -260,7 +260,7 @@ impl Atoms {
         let mut ports: BTreeSet<u16> = [8080, 1].into();
         for port in &found.ports {
             let port: u16 = port.parse().unwrap();
-            ports.extend([port, port + 1]);
+            ports.extend([port, port.saturating_add(1)]);
         }
         let mut names = all_texts(&found.names, &["other.test"]);
         // What a client can put into a ClientHello; Envoy compares it in lower case.
