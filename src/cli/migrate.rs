@@ -196,11 +196,7 @@ pub fn run(arguments: &MigrateArguments, invocation: &str) -> Result<Exit, CliEr
         first_phase: arguments.phase,
         ignore_failures: arguments.ignore_failures,
     };
-    let context = Context {
-        mesh: &mesh,
-        snapshot: &snapshot,
-        options: &options,
-    };
+    let context = Context::new(&mesh, &snapshot, &options);
     let mut review = WaiverReview::new(&waivers, &today);
     let results = phases::run_reviewed(&context, &mut |result| review.review(result));
     let mut report = Report::new(Parts {
