@@ -10,6 +10,7 @@ pub mod kinds;
 pub mod labels;
 pub mod object;
 pub mod origin;
+pub(crate) mod shared;
 
 use std::collections::BTreeMap;
 

@@ -97,7 +97,8 @@ impl Collector {
     /// Adds all objects of a text: YAML or JSON, one or many documents, lists of any kind. Broken
     /// documents become problems of the snapshot.
     pub fn add_text(&mut self, place: &Place, text: &str) {
-        self.snapshot.append(harvest::harvest(place, text));
+        let parts = harvest::harvest(place, text);
+        self.add_parts(parts);
     }
 
     /// Adds the bytes of a file: text in UTF-8 or UTF-16, or either of them in gzip.
@@ -105,10 +106,17 @@ impl Collector {
         match decode::decode(place, bytes) {
             Ok(decoded) => {
                 self.snapshot.problems.extend(decoded.problems);
-                self.add_text(place, &decoded.text);
+                let parts = harvest::harvest(place, &decoded.text);
+                drop(decoded.text);
+                self.add_parts(parts);
             }
             Err(problem) => self.snapshot.problems.push(problem),
         }
+    }
+
+    fn add_parts(&mut self, parts: Vec<Snapshot>) {
+        let so_far = std::mem::take(&mut self.snapshot);
+        self.snapshot = Snapshot::joined(std::iter::once(so_far).chain(parts).collect());
     }
 
     /// Records that a kind could not be read.
@@ -170,7 +178,7 @@ pub fn read_text(place: &Place, text: &str) -> Result<Snapshot, ReadError> {
 /// # Errors
 /// The problems of the text, when any document of it is broken.
 pub fn parse_objects(place: &Place, text: &str) -> Result<Vec<AnyObject>, Vec<Problem>> {
-    let found = harvest::harvest(place, text);
+    let found = Snapshot::joined(harvest::harvest(place, text));
     let errors: Vec<Problem> = found
         .problems
         .iter()

@@ -1,8 +1,11 @@
 //! Pods and the objects that own them.
 
+use std::sync::Arc;
+
 use serde::Deserialize;
 use smol_str::SmolStr;
 
+use crate::snapshot::shared::Recent;
 use crate::snapshot::{Labels, Metadata};
 
 /// `v1/Pod` without metadata.
@@ -28,13 +31,67 @@ pub struct PodSpec {
     /// Hostname, for StatefulSet peers.
     pub subdomain: SmolStr,
     /// Containers.
-    pub containers: Vec<Container>,
+    pub containers: Containers,
     /// Init containers; native sidecars live here.
-    pub init_containers: Vec<Container>,
+    pub init_containers: Containers,
+}
+
+/// Containers of a pod: a list that equal pods, read one after the other, share.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Containers(Option<Arc<[Container]>>);
+
+thread_local! {
+    static RECENT: Recent<[Container]> = Recent::new();
+}
+
+impl Containers {
+    /// Adds a container at the end.
+    pub fn push(&mut self, container: Container) {
+        let mut list = self.to_vec();
+        list.push(container);
+        *self = list.into();
+    }
+
+    /// Keeps the containers for which `keep` says so.
+    pub fn retain(&mut self, keep: impl FnMut(&Container) -> bool) {
+        let mut list = self.to_vec();
+        list.retain(keep);
+        *self = list.into();
+    }
+}
+
+impl std::ops::Deref for Containers {
+    type Target = [Container];
+    fn deref(&self) -> &[Container] {
+        self.0.as_deref().unwrap_or_default()
+    }
+}
+
+impl<'a> IntoIterator for &'a Containers {
+    type Item = &'a Container;
+    type IntoIter = std::slice::Iter<'a, Container>;
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
+impl From<Vec<Container>> for Containers {
+    fn from(list: Vec<Container>) -> Self {
+        if list.is_empty() {
+            return Self(None);
+        }
+        Self(Some(RECENT.with(|recent| recent.share(list))))
+    }
+}
+
+impl<'de> Deserialize<'de> for Containers {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Vec::<Container>::deserialize(deserializer).map(Self::from)
+    }
 }
 
 /// One container.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Container {
     /// Name; the sidecar is `istio-proxy`.
@@ -54,7 +111,7 @@ pub struct Container {
 }
 
 /// One environment variable; `value` is absent when it comes from elsewhere.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Deserialize)]
 #[serde(default)]
 pub struct EnvironmentVariable {
     /// Name.
@@ -64,7 +121,7 @@ pub struct EnvironmentVariable {
 }
 
 /// One declared port.
-#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ContainerPort {
     /// Name, which a Service may use as targetPort.
@@ -76,7 +133,7 @@ pub struct ContainerPort {
 }
 
 /// Requests and limits, as quantities in text (`100m`, `128Mi`).
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Deserialize)]
 #[serde(default)]
 pub struct Resources {
     /// What is reserved.

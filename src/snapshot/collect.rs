@@ -159,8 +159,27 @@ impl Snapshot {
         }
     }
 
-    /// Takes over everything of another snapshot, as read after this one. Call
-    /// [`Snapshot::finish`] when all is there.
+    /// Joins snapshots, each read after the one before it. Call [`Snapshot::finish`] when all is
+    /// there.
+    pub(crate) fn joined(parts: Vec<Self>) -> Self {
+        let mut parts = parts.into_iter();
+        let mut all = parts.next().unwrap_or_default();
+        let count = |length: fn(&Self) -> usize| parts.as_slice().iter().map(length).sum::<usize>();
+        all.pods.reserve_exact(count(|part| part.pods.len()));
+        all.services
+            .reserve_exact(count(|part| part.services.len()));
+        all.owners.reserve_exact(count(|part| part.owners.len()));
+        all.endpoint_slices
+            .reserve_exact(count(|part| part.endpoint_slices.len()));
+        all.service_accounts
+            .reserve_exact(count(|part| part.service_accounts.len()));
+        for part in parts {
+            all.append(part);
+        }
+        all
+    }
+
+    /// Takes over everything of another snapshot, as read after this one.
     pub(crate) fn append(&mut self, mut other: Self) {
         self.namespaces.append(&mut other.namespaces);
         self.pods.append(&mut other.pods);

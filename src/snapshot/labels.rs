@@ -1,19 +1,40 @@
-//! Labels and annotations: a sorted list of pairs, small because there are 50,000 pods.
+//! Labels and annotations: a sorted list of pairs. Equal lists read one after the other share their
+//! memory, because there are 50,000 pods and replicas carry the same labels.
+
+use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use smol_str::SmolStr;
 
+use super::shared::Recent;
+
 /// Labels (or annotations) of one object, sorted by key, each key once.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Labels(Vec<(SmolStr, SmolStr)>);
+pub struct Labels(Option<Arc<[(SmolStr, SmolStr)]>>);
+
+thread_local! {
+    static RECENT: Recent<[(SmolStr, SmolStr)]> = Recent::new();
+}
 
 impl Labels {
+    fn pairs(&self) -> &[(SmolStr, SmolStr)] {
+        self.0.as_deref().unwrap_or_default()
+    }
+
+    fn from_sorted(pairs: Vec<(SmolStr, SmolStr)>) -> Self {
+        if pairs.is_empty() {
+            return Self(None);
+        }
+        Self(Some(RECENT.with(|recent| recent.share(pairs))))
+    }
+
     /// The value of a label.
     pub fn get(&self, key: &str) -> Option<&str> {
-        self.0
+        let pairs = self.pairs();
+        pairs
             .binary_search_by(|(known, _)| known.as_str().cmp(key))
             .ok()
-            .map(|index| self.0[index].1.as_str())
+            .map(|index| pairs[index].1.as_str())
     }
 
     /// Whether the label is there with exactly this value.
@@ -23,29 +44,31 @@ impl Labels {
 
     /// All pairs, sorted by key.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0
+        self.pairs()
             .iter()
             .map(|(key, value)| (key.as_str(), value.as_str()))
     }
 
     /// Sets a label, replacing the value it had.
     pub fn set(&mut self, key: &str, value: &str) {
-        match self
-            .0
-            .binary_search_by(|(known, _)| known.as_str().cmp(key))
-        {
-            Ok(index) => self.0[index].1 = value.into(),
-            Err(index) => self.0.insert(index, (key.into(), value.into())),
+        let mut pairs = self.pairs().to_vec();
+        match pairs.binary_search_by(|(known, _)| known.as_str().cmp(key)) {
+            Ok(index) => pairs[index].1 = value.into(),
+            Err(index) => pairs.insert(index, (key.into(), value.into())),
         }
+        *self = Self::from_sorted(pairs);
     }
 
     /// Removes a label and returns the value it had.
     pub fn remove(&mut self, key: &str) -> Option<SmolStr> {
         let index = self
-            .0
+            .pairs()
             .binary_search_by(|(known, _)| known.as_str().cmp(key))
             .ok()?;
-        Some(self.0.remove(index).1)
+        let mut pairs = self.pairs().to_vec();
+        let (_, value) = pairs.remove(index);
+        *self = Self::from_sorted(pairs);
+        Some(value)
     }
 
     /// Whether every pair of `selector` is among these labels. An empty selector selects all.
@@ -55,12 +78,12 @@ impl Labels {
 
     /// Number of labels.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.pairs().len()
     }
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.pairs().is_empty()
     }
 }
 
@@ -79,7 +102,7 @@ impl<K: Into<SmolStr>, V: Into<SmolStr>> FromIterator<(K, V)> for Labels {
             }
             same
         });
-        Self(list)
+        Self::from_sorted(list)
     }
 }
 

@@ -112,7 +112,10 @@ fn folder(path: &Path, depth: usize, seen: &mut BTreeSet<PathBuf>, collector: &m
             Err(error) if is_manifest(&entry) || entry.is_symlink() => report(
                 collector,
                 &entry,
-                format!("cannot read this file: {}", reason(&error)),
+                format!(
+                    "cannot read this file: {}; mend the link or take it away",
+                    reason(&error)
+                ),
             ),
             Err(_) => {}
         }
@@ -152,7 +155,10 @@ fn file(path: &Path, metadata: &Metadata, named_by_user: bool, collector: &mut C
         Err(error) => report(
             collector,
             path,
-            format!("cannot read this file: {}", reason(&error)),
+            format!(
+                "cannot read this file: {}; what is in it is missing from the result",
+                reason(&error)
+            ),
         ),
         Ok(_) if bytes.len() as u64 > MAX_BYTES => report(collector, path, too_large()),
         Ok(_) => collector.add_bytes(&Place::File(shown(path)), bytes),

@@ -5,7 +5,7 @@
 
 use rayon::prelude::*;
 
-use super::object::{self, Head};
+use super::object::{self, Head, HeadError};
 use super::split::{self, ListPieces, Piece};
 use super::yaml::load::{self, LoadError, Loaded};
 use super::yaml::tree::{Node, NodeValue};
@@ -19,8 +19,8 @@ const MAX_DOCUMENT_BYTES: usize = 64 << 20;
 /// Documents are handed to a thread in batches of about this many bytes.
 const BATCH_BYTES: usize = 128 << 10;
 
-/// Reads all objects of a text.
-pub(crate) fn harvest(place: &Place, text: &str) -> Snapshot {
+/// Reads all objects of a text. The parts are to be joined in their order, once the text is gone.
+pub(crate) fn harvest(place: &Place, text: &str) -> Vec<Snapshot> {
     let documents = split::documents(text);
     let mut batches: Vec<&[Piece<'_>]> = Vec::new();
     let mut first = 0;
@@ -35,29 +35,19 @@ pub(crate) fn harvest(place: &Place, text: &str) -> Snapshot {
     }
     batches.push(&documents[first..]);
     let harvester = Harvester { place };
-    in_parallel(&batches, |batch| {
-        let mut found = Snapshot::default();
-        for document in *batch {
-            found.append(harvester.document(document));
-        }
-        found
-    })
-}
-
-/// Maps pieces side by side and joins what they gave in their order.
-pub(crate) fn in_parallel<T: Sync>(
-    pieces: &[T],
-    read: impl Fn(&T) -> Snapshot + Sync + Send,
-) -> Snapshot {
-    if let [piece] = pieces {
-        return read(piece);
-    }
-    let parts: Vec<Snapshot> = pieces.par_iter().map(read).collect();
-    let mut all = Snapshot::default();
-    for part in parts {
-        all.append(part);
-    }
-    all
+    let parts: Vec<Vec<Snapshot>> = batches
+        .par_iter()
+        .map(|batch| match batch {
+            [document] => harvester.document(document),
+            documents => vec![Snapshot::joined(
+                documents
+                    .iter()
+                    .flat_map(|document| harvester.document(document))
+                    .collect(),
+            )],
+        })
+        .collect();
+    parts.into_iter().flatten().collect()
 }
 
 /// Reads pieces of one source.
@@ -67,9 +57,9 @@ pub(crate) struct Harvester<'a> {
 }
 
 impl Harvester<'_> {
-    fn document(&self, document: &Piece<'_>) -> Snapshot {
+    fn document(&self, document: &Piece<'_>) -> Vec<Snapshot> {
         let json_error = match json::read(self, document) {
-            json::Outcome::Read(found) => return *found,
+            json::Outcome::Read(found) => return found,
             json::Outcome::NotJson => None,
             json::Outcome::Broken(problem) => Some(problem),
         };
@@ -78,30 +68,36 @@ impl Harvester<'_> {
         {
             return found;
         }
-        match self.whole(document) {
+        vec![match self.whole(document) {
             Ok(found) => found,
             Err(problem) => self.only(json_error.unwrap_or(problem)),
-        }
+        }]
     }
 
     /// Reads a dump item by item; `None` when it has to be parsed as a whole after all.
-    fn list(&self, document: &Piece<'_>, pieces: &ListPieces<'_>) -> Option<Snapshot> {
+    fn list(&self, document: &Piece<'_>, pieces: &ListPieces<'_>) -> Option<Vec<Snapshot>> {
         let head = list_head(pieces)?;
         let inherited = head.of_items();
-        let mut found = in_parallel(&pieces.items, |piece| {
-            self.items(piece, inherited.as_ref())
-                .unwrap_or_else(|_| self.items_one_by_one(piece, inherited.as_ref()))
-        });
-        let broken = found
-            .problems
+        let mut parts: Vec<Snapshot> = pieces
+            .items
+            .par_iter()
+            .map(|piece| {
+                self.items(piece, inherited.as_ref())
+                    .unwrap_or_else(|_| self.items_one_by_one(piece, inherited.as_ref()))
+            })
+            .collect();
+        let broken = parts
             .iter()
+            .flat_map(|part| &part.problems)
             .any(|problem| problem.level == ProblemLevel::Error);
         if broken && document.text.len() <= MAX_DOCUMENT_BYTES && load::load(document.text).is_ok()
         {
             return None;
         }
-        self.saw_list(&head, &mut found);
-        Some(found)
+        let mut last = Snapshot::default();
+        self.saw_list(&head, &mut last);
+        parts.push(last);
+        Some(parts)
     }
 
     fn items(&self, piece: &Piece<'_>, inherited: Option<&Head>) -> Result<Snapshot, LoadError> {
@@ -174,7 +170,21 @@ impl Harvester<'_> {
         }
         let head = match Head::of(node, inherited) {
             Ok(head) => head,
-            Err(message) => {
+            Err(HeadError::NoObject) => {
+                found.problems.push(Problem {
+                    level: ProblemLevel::Warning,
+                    ..self.problem(
+                        line,
+                        None,
+                        "this is no Kubernetes object (it has neither `apiVersion` nor `kind`): \
+                         skipped"
+                            .to_owned(),
+                    )
+                });
+                return;
+            }
+            Err(HeadError::Missing(field)) => {
+                let message = format!("this object is left out: `{field}` is missing; add it");
                 found.problems.push(self.problem(line, None, message));
                 return;
             }
@@ -196,7 +206,7 @@ impl Harvester<'_> {
             return;
         };
         let made = object::metadata_of(node).and_then(|metadata| {
-            object::check_name(&metadata, &head)?;
+            object::check_name(&metadata)?;
             object::build(kind, head.clone(), metadata, node, self.place.origin(line))
         });
         match made {
@@ -272,6 +282,9 @@ impl Harvester<'_> {
 
 /// What to do about text that is not YAML.
 fn remedy(error: &LoadError, piece: &Piece<'_>) -> &'static str {
+    if error.message.starts_with("aliases repeat") {
+        return "write the values out";
+    }
     if piece.text.contains("{{") {
         return "it looks like a template: render it first (`helm template`)";
     }

@@ -6,21 +6,22 @@
 
 use std::borrow::Cow;
 
+use rayon::prelude::*;
 use serde::de::{DeserializeOwned, DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::harvest::{Harvester, in_parallel};
+use super::harvest::Harvester;
 use super::object::{self, Body, Head};
 use super::split::{Piece, count_lines};
 use super::yaml::deserialize::FieldError;
 use super::yaml::tree::Node;
-use crate::snapshot::{Metadata, Problem, Snapshot};
+use crate::snapshot::{Metadata, Problem, ProblemLevel, Snapshot};
 
 /// What became of a document.
 pub(crate) enum Outcome {
     /// It was JSON, at least as far as it could be used.
-    Read(Box<Snapshot>),
+    Read(Vec<Snapshot>),
     /// It does not start like JSON.
     NotJson,
     /// It starts like JSON and is broken, or it is YAML in flow style.
@@ -35,19 +36,19 @@ pub(crate) fn read(harvester: &Harvester<'_>, document: &Piece<'_>) -> Outcome {
         return Outcome::NotJson;
     }
     let mut at = Cursor::new(document, text);
-    let mut found = Snapshot::default();
+    let mut found = Vec::new();
     let mut rest = text;
     loop {
         let line = at.line_of(rest);
         let mut list = ListParts::default();
         let mut stream = serde_json::Deserializer::from_str(rest).into_iter::<&RawValue>();
         match stream.next() {
-            None => return Outcome::Read(Box::new(found)),
+            None => return Outcome::Read(found),
             Some(Ok(value)) => {
-                found.append(value_at(harvester, value.get(), line, None));
+                found.extend(value_at(harvester, value.get(), line, None));
                 rest = rest[stream.byte_offset()..].trim_start();
                 if rest.is_empty() || rest.starts_with("...") {
-                    return Outcome::Read(Box::new(found));
+                    return Outcome::Read(found);
                 }
             }
             Some(Err(error)) => {
@@ -65,12 +66,12 @@ pub(crate) fn read(harvester: &Harvester<'_>, document: &Piece<'_>) -> Outcome {
                 let salvaged =
                     list.deserialize_into(&mut deserializer).is_err() && !list.items.is_empty();
                 if salvaged {
-                    found.append(items(harvester, &list, rest, line));
-                } else if found.seen_kinds.is_empty() && found.unused_kinds.is_empty() {
+                    found.extend(items(harvester, &list, rest, line));
+                } else if found.is_empty() {
                     return Outcome::Broken(problem);
                 }
-                found.problems.push(problem);
-                return Outcome::Read(Box::new(found));
+                found.push(harvester.only(problem));
+                return Outcome::Read(found);
             }
         }
     }
@@ -110,7 +111,7 @@ fn value_at(
     text: &str,
     line: u32,
     inherited: Option<&Head>,
-) -> Snapshot {
+) -> Vec<Snapshot> {
     let mut list = ListParts::default();
     let mut deserializer = serde_json::Deserializer::from_str(text);
     let is_list = text.starts_with('{')
@@ -122,10 +123,10 @@ fn value_at(
     }
     let mut found = Snapshot::default();
     object(harvester, text, line, inherited, &mut found);
-    found
+    vec![found]
 }
 
-fn items(harvester: &Harvester<'_>, list: &ListParts<'_>, text: &str, line: u32) -> Snapshot {
+fn items(harvester: &Harvester<'_>, list: &ListParts<'_>, text: &str, line: u32) -> Vec<Snapshot> {
     // A list that broke off before its `kind` is taken for what kubectl writes.
     let head = list.head();
     let inherited = head.as_ref().and_then(Head::of_items);
@@ -139,18 +140,23 @@ fn items(harvester: &Harvester<'_>, list: &ListParts<'_>, text: &str, line: u32)
         .iter()
         .map(|item| (item.get(), cursor.line_of(item.get())))
         .collect();
-    let chunks: Vec<&[(&str, u32)]> = placed.chunks(64).collect();
-    let mut found = in_parallel(&chunks, |chunk| {
-        let mut found = Snapshot::default();
-        for (item, line) in *chunk {
-            object(harvester, item, *line, inherited.as_ref(), &mut found);
-        }
-        found
-    });
+    let chunks: Vec<&[(&str, u32)]> = placed.chunks(128).collect();
+    let mut parts: Vec<Snapshot> = chunks
+        .par_iter()
+        .map(|chunk| {
+            let mut found = Snapshot::default();
+            for (item, line) in *chunk {
+                object(harvester, item, *line, inherited.as_ref(), &mut found);
+            }
+            found
+        })
+        .collect();
     if let Some(head) = head {
-        harvester.saw_list(&head, &mut found);
+        let mut last = Snapshot::default();
+        harvester.saw_list(&head, &mut last);
+        parts.push(last);
     }
-    found
+    parts
 }
 
 #[derive(serde::Deserialize)]
@@ -172,6 +178,7 @@ fn object(
     found: &mut Snapshot,
 ) {
     let fast = serde_json::from_str::<JsonHead<'_>>(text)
+        .inspect_err(|error| warn_of_duplicate(harvester, error, line, found))
         .ok()
         .and_then(|parsed| {
             let head = match (parsed.api_version, parsed.kind, inherited) {
@@ -190,15 +197,43 @@ fn object(
             return;
         };
         let origin = harvester.place.origin(line);
-        if let Ok(object) = object::build(kind, head, metadata, &JsonText(text), origin) {
-            found.seen_kinds.insert(kind);
-            if let Some(object) = object {
-                found.push(object);
+        match object::build(kind, head, metadata, &JsonText(text), origin) {
+            Ok(object) => {
+                found.seen_kinds.insert(kind);
+                if let Some(object) = object {
+                    found.push(object);
+                }
+                return;
             }
-            return;
+            Err(error) => warn_of_duplicate(harvester, &error, line, found),
         }
     }
     through_tree(harvester, text, line, inherited, found);
+}
+
+/// serde_json refuses a field that is given twice; the tree then takes the later one, as Go does.
+fn warn_of_duplicate(
+    harvester: &Harvester<'_>,
+    error: &impl std::fmt::Display,
+    line: u32,
+    found: &mut Snapshot,
+) {
+    let text = error.to_string();
+    let Some((_, rest)) = text.split_once("duplicate field `") else {
+        return;
+    };
+    let key = rest.split('`').next().unwrap_or_default();
+    found.problems.push(Problem {
+        level: ProblemLevel::Warning,
+        ..harvester.problem(
+            line,
+            None,
+            format!(
+                "key `{key}` is given twice in one mapping: the later value is used; remove one \
+                 of them"
+            ),
+        )
+    });
 }
 
 fn through_tree(
@@ -233,6 +268,31 @@ struct JsonText<'a>(&'a str);
 impl Body for JsonText<'_> {
     fn read<T: DeserializeOwned>(&self) -> Result<T, FieldError> {
         serde_json::from_str(self.0).map_err(serde::de::Error::custom)
+    }
+
+    fn value(&self) -> Result<Value, FieldError> {
+        self.read().map(compact)
+    }
+}
+
+/// The same value in memory of just its size: maps and lists grow in steps while they are read.
+fn compact(value: Value) -> Value {
+    match value {
+        Value::Array(items) => {
+            let mut list = Vec::with_capacity(items.len());
+            list.extend(items.into_iter().map(compact));
+            Value::Array(list)
+        }
+        Value::Object(entries) => {
+            let mut map = serde_json::Map::with_capacity(entries.len());
+            map.extend(
+                entries
+                    .into_iter()
+                    .map(|(key, value)| (key, compact(value))),
+            );
+            Value::Object(map)
+        }
+        scalar => scalar,
     }
 }
 

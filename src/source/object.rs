@@ -25,9 +25,18 @@ pub(crate) struct Head {
     pub(crate) kind: SmolStr,
 }
 
+/// Why a mapping has no head.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum HeadError {
+    /// It has neither field: a values file, a configuration of something else.
+    NoObject,
+    /// It has one of the two.
+    Missing(&'static str),
+}
+
 impl Head {
     /// The head of a tree; an item of a typed list (`PodList`) takes the list's.
-    pub(crate) fn of(node: &Node<'_>, inherited: Option<&Self>) -> Result<Self, String> {
+    pub(crate) fn of(node: &Node<'_>, inherited: Option<&Self>) -> Result<Self, HeadError> {
         let text = |key: &str| {
             node.get(key)
                 .and_then(Node::text)
@@ -39,8 +48,9 @@ impl Head {
                 kind: kind.into(),
             }),
             (None, None, Some(inherited)) => Ok(inherited.clone()),
-            (None, _, _) => Err("not a Kubernetes object: `apiVersion` is missing".to_owned()),
-            (_, None, _) => Err("not a Kubernetes object: `kind` is missing".to_owned()),
+            (None, None, None) => Err(HeadError::NoObject),
+            (None, Some(_), _) => Err(HeadError::Missing("apiVersion")),
+            (Some(_), None, _) => Err(HeadError::Missing("kind")),
         }
     }
 
@@ -72,11 +82,18 @@ impl Head {
 pub(crate) trait Body {
     /// Builds a type from the whole object.
     fn read<T: DeserializeOwned>(&self) -> Result<T, FieldError>;
+
+    /// The whole object as JSON, in memory of just the size.
+    fn value(&self) -> Result<Value, FieldError>;
 }
 
 impl Body for Node<'_> {
     fn read<T: DeserializeOwned>(&self) -> Result<T, FieldError> {
         T::deserialize(self)
+    }
+
+    fn value(&self) -> Result<Value, FieldError> {
+        self.to_json()
     }
 }
 
@@ -137,7 +154,7 @@ pub(crate) fn build(
         }
         Kind::NetworkPolicy => AnyObject::NetworkPolicy(shell.around(body.read()?)),
         kind => {
-            let mut whole: Value = body.read()?;
+            let mut whole = body.value()?;
             drop_bookkeeping(&mut whole, &shell.head);
             AnyObject::Resource(kind, shell.around(whole))
         }
@@ -212,13 +229,11 @@ pub(crate) fn metadata_of(node: &Node<'_>) -> Result<Metadata, FieldError> {
 }
 
 /// Refuses metadata without a name.
-pub(crate) fn check_name(metadata: &Metadata, head: &Head) -> Result<(), FieldError> {
+pub(crate) fn check_name(metadata: &Metadata) -> Result<(), FieldError> {
     if metadata.name.is_empty() {
-        return Err(serde::de::Error::custom(format_args!(
-            "this {} has no `metadata.name`; objects with `generateName` are named by the API \
-             server: give them a name",
-            head.kind
-        )));
+        return Err(serde::de::Error::custom(
+            "`metadata.name` is missing; the API server makes names of `generateName`: give it one",
+        ));
     }
     Ok(())
 }

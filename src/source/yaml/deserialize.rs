@@ -8,6 +8,7 @@ use std::fmt;
 use serde::de::value::{BorrowedStrDeserializer, StrDeserializer};
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::forward_to_deserialize_any;
+use serde_json::Value;
 
 use super::scalar::{self, Scalar};
 use super::tree::{Node, NodeValue, Place};
@@ -77,6 +78,45 @@ impl<'tree, 'text> Node<'text> {
             )),
             scalar => Ok(scalar),
         }
+    }
+}
+
+impl Node<'_> {
+    /// The tree as JSON, in memory of just its size.
+    pub(crate) fn to_json(&self) -> Result<Value, FieldError> {
+        Ok(match &self.value {
+            NodeValue::Text(text) => Value::String(text.as_ref().to_owned()),
+            NodeValue::List(items) => {
+                let mut list = Vec::with_capacity(items.len());
+                for (index, item) in items.iter().enumerate() {
+                    list.push(
+                        item.to_json()
+                            .map_err(|error| error.at(item.place, format!("[{index}]")))?,
+                    );
+                }
+                Value::Array(list)
+            }
+            NodeValue::Map(entries) => {
+                let mut map = serde_json::Map::with_capacity(entries.len());
+                for (key, value) in entries {
+                    let json = value
+                        .to_json()
+                        .map_err(|error| error.at(value.place, key.to_string()))?;
+                    map.insert(key.to_string(), json);
+                }
+                Value::Object(map)
+            }
+            NodeValue::Plain(_) | NodeValue::Scalar(_) => match self.resolved()? {
+                Scalar::Null => Value::Null,
+                Scalar::Bool(value) => Value::Bool(value),
+                Scalar::Integer(value) => value.into(),
+                Scalar::Float(value) => value.into(),
+                Scalar::Text => match &self.value {
+                    NodeValue::Plain(text) => Value::String(text.as_ref().to_owned()),
+                    _ => Value::String(String::new()),
+                },
+            },
+        })
     }
 }
 

@@ -42,7 +42,7 @@ pub(crate) fn load(text: &str) -> Result<Loaded<'_>, LoadError> {
         duplicates: Vec::new(),
     };
     let mut roots = Vec::new();
-    while let Some((event, span)) = loader.next()? {
+    while let Some((event, place)) = loader.next()? {
         match event {
             Event::StreamEnd => break,
             Event::DocumentStart(..) => {
@@ -51,7 +51,7 @@ pub(crate) fn load(text: &str) -> Result<Loaded<'_>, LoadError> {
             }
             Event::StreamStart | Event::DocumentEnd => {}
             event => {
-                let node = loader.node(event, span)?;
+                let node = loader.node(event, place)?;
                 if !node.is_null() {
                     roots.push(node);
                 }
@@ -72,20 +72,23 @@ struct Loader<'a> {
 }
 
 impl<'a> Loader<'a> {
-    fn next(&mut self) -> Result<Option<(Event<'a>, Span)>, LoadError> {
-        self.parser
-            .next_event()
-            .transpose()
-            .map_err(|error| from_scan_error(&error))
+    fn next(&mut self) -> Result<Option<(Event<'a>, Place)>, LoadError> {
+        match self.parser.next_event() {
+            Some(Ok((event, span))) => Ok(Some((event, place_of(&span)))),
+            Some(Err(error)) => Err(from_scan_error(&error)),
+            None => Ok(None),
+        }
     }
 
-    fn expect(&mut self) -> Result<(Event<'a>, Span), LoadError> {
-        self.next()?
-            .ok_or_else(|| error(Place::default(), "the document ends too early"))
+    fn expect(&mut self) -> Result<(Event<'a>, Place), LoadError> {
+        match self.parser.next_event() {
+            Some(Ok((event, span))) => Ok((event, place_of(&span))),
+            Some(Err(error)) => Err(from_scan_error(&error)),
+            None => Err(error(Place::default(), "the document ends too early")),
+        }
     }
 
-    fn node(&mut self, event: Event<'a>, span: Span) -> Result<Node<'a>, LoadError> {
-        let place = place_of(&span);
+    fn node(&mut self, event: Event<'a>, place: Place) -> Result<Node<'a>, LoadError> {
         let (value, anchor) = match event {
             Event::Scalar(text, style, anchor, tag) => {
                 (scalar_value(text, style, tag.as_deref(), place)?, anchor)
@@ -113,10 +116,7 @@ impl<'a> Loader<'a> {
             .ok_or_else(|| {
                 error(
                     place,
-                    format!(
-                        "aliases repeat more than {ALIAS_BUDGET} values in one document; write \
-                         the values out"
-                    ),
+                    format!("aliases repeat more than {ALIAS_BUDGET} values in one document"),
                 )
             })?;
         Ok(Node {
@@ -130,7 +130,7 @@ impl<'a> Loader<'a> {
         loop {
             match self.expect()? {
                 (Event::SequenceEnd, _) => return Ok(NodeValue::List(items)),
-                (event, span) => items.push(self.node(event, span)?),
+                (event, place) => items.push(self.node(event, place)?),
             }
         }
     }
@@ -140,16 +140,15 @@ impl<'a> Loader<'a> {
         let mut keys = Keys::default();
         let mut merged = 0;
         loop {
-            let (event, span) = self.expect()?;
+            let (event, place) = self.expect()?;
             if matches!(event, Event::MappingEnd) {
                 return Ok(NodeValue::Map(entries));
             }
-            let place = place_of(&span);
             let is_merge =
                 matches!(&event, Event::Scalar(text, ScalarStyle::Plain, _, None) if text == "<<");
-            let key = key_text(self.node(event, span)?)?;
-            let (event, span) = self.expect()?;
-            let value = self.node(event, span)?;
+            let key = key_text(self.node(event, place)?)?;
+            let (event, value_place) = self.expect()?;
+            let value = self.node(event, value_place)?;
             if is_merge {
                 merged += merge(value, &mut entries, &mut keys)?;
                 continue;

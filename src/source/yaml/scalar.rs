@@ -147,13 +147,14 @@ fn go_float(plain: &str) -> Option<f64> {
     plain.parse::<f64>().ok().filter(|value| value.is_finite())
 }
 
-/// A double after its way through JSON: Go writes whole numbers below 1e21 without a point, and
-/// reads what has no point as an integer when it fits.
+/// A double after its way through JSON: Go writes whole numbers below 1e21 with their shortest
+/// digits and without a point, and reads what has no point as an integer when it fits.
 fn number(value: f64) -> Scalar {
-    const LIMIT: f64 = 9_223_372_036_854_775_808.0;
-    if value.fract() == 0.0 && (-LIMIT..LIMIT).contains(&value) {
-        #[expect(clippy::cast_possible_truncation, reason = "whole and within range")]
-        return Scalar::Integer(value as i64);
+    if value.fract() == 0.0
+        && value.abs() < 1e21
+        && let Ok(integer) = (value + 0.0).to_string().parse::<i64>()
+    {
+        return Scalar::Integer(integer);
     }
     Scalar::Float(value)
 }
