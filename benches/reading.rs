@@ -123,7 +123,7 @@ fn child(mode: &str, path: &Path) {
         "events" => {
             let text = std::fs::read_to_string(path).unwrap();
             granit_parser::Parser::new_from_str(&text)
-                .map(|event| event.unwrap())
+                .inspect(|event| assert!(event.is_ok(), "the generator writes YAML"))
                 .count()
         }
         "serde-json" => {

@@ -26,7 +26,6 @@ where
     pub(crate) fn share(&self, list: Vec<T>) -> Arc<[T]> {
         let hash = FxBuildHasher.hash_one(&list);
         let mut places = self.0.borrow_mut();
-        #[expect(clippy::cast_possible_truncation, reason = "any place will do")]
         let place = &mut places[(hash >> 32) as usize % PLACES];
         if let Some(known) = place
             && **known == *list

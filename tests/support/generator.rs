@@ -13,24 +13,24 @@ use serde_json::{Value, json};
 
 /// How large a mesh to make.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct MeshShape {
+pub(crate) struct MeshShape {
     /// Application namespaces, besides `istio-system`.
-    pub namespaces: usize,
+    pub(crate) namespaces: usize,
     /// Services, spread over the namespaces; each with its service account.
-    pub services: usize,
+    pub(crate) services: usize,
     /// Pods with sidecars, spread over the services.
-    pub pods: usize,
+    pub(crate) pods: usize,
     /// AuthorizationPolicies, spread over the services.
-    pub policies: usize,
+    pub(crate) policies: usize,
     /// VirtualServices, spread over the services.
-    pub virtual_services: usize,
+    pub(crate) virtual_services: usize,
     /// Changes what policies say, not how many there are.
-    pub seed: u64,
+    pub(crate) seed: u64,
 }
 
 impl MeshShape {
     /// 10,000 Services, 50,000 Pods, 5,000 policies, 1,000 VirtualServices.
-    pub const FLEET: Self = Self {
+    pub(crate) const FLEET: Self = Self {
         namespaces: 200,
         services: 10_000,
         pods: 50_000,
@@ -40,7 +40,7 @@ impl MeshShape {
     };
 
     /// A mesh that reads in milliseconds.
-    pub const SMALL: Self = Self {
+    pub(crate) const SMALL: Self = Self {
         namespaces: 4,
         services: 20,
         pods: 60,
@@ -50,23 +50,23 @@ impl MeshShape {
     };
 
     /// Objects that [`objects`] gives for this shape.
-    pub fn objects(&self) -> usize {
+    pub(crate) fn objects(&self) -> usize {
         3 + self.namespaces + 2 * self.services + self.pods + self.policies + self.virtual_services
     }
 }
 
 /// A small generator of pseudo-random numbers (splitmix64): the same on every machine.
 #[derive(Debug, Clone)]
-pub struct Random(u64);
+pub(crate) struct Random(u64);
 
 impl Random {
     /// A sequence of its own for each seed.
-    pub fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self(seed)
     }
 
     /// The next number.
-    pub fn next_number(&mut self) -> u64 {
+    pub(crate) fn next_number(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -75,18 +75,18 @@ impl Random {
     }
 
     /// A number below `limit`, which is not zero.
-    pub fn below(&mut self, limit: usize) -> usize {
+    pub(crate) fn below(&mut self, limit: usize) -> usize {
         (self.next_number() % limit as u64) as usize
     }
 
     /// One of the choices, which are not empty.
-    pub fn choose<'a, T>(&mut self, choices: &'a [T]) -> &'a T {
+    pub(crate) fn choose<'a, T>(&mut self, choices: &'a [T]) -> &'a T {
         &choices[self.below(choices.len())]
     }
 }
 
 /// All objects of the mesh, kind by kind and sorted by name, as an API server lists them.
-pub fn objects(shape: MeshShape) -> impl Iterator<Item = Value> {
+pub(crate) fn objects(shape: MeshShape) -> impl Iterator<Item = Value> {
     let pods_of = shape.pods.div_ceil(shape.services.max(1));
     system()
         .into_iter()
@@ -239,7 +239,7 @@ fn pod(shape: MeshShape, service: usize, index: usize) -> Value {
 
 /// An AuthorizationPolicy on one service: ALLOW or DENY, on identity alone or with methods and
 /// paths, by the seed.
-pub fn policy(shape: MeshShape, index: usize) -> Value {
+pub(crate) fn policy(shape: MeshShape, index: usize) -> Value {
     let mut random = Random::new(shape.seed.wrapping_mul(0x1_0000_0001) ^ index as u64);
     let service = index * 7 % shape.services.max(1);
     let action = *random.choose(&["ALLOW", "ALLOW", "ALLOW", "DENY"]);
@@ -301,7 +301,7 @@ fn virtual_service(shape: MeshShape, index: usize) -> Value {
 ///
 /// # Errors
 /// Of the writer.
-pub fn write_yaml_list(
+pub(crate) fn write_yaml_list(
     objects: impl Iterator<Item = Value>,
     out: &mut impl Write,
 ) -> io::Result<()> {
@@ -320,7 +320,7 @@ pub fn write_yaml_list(
 ///
 /// # Errors
 /// Of the writer.
-pub fn write_yaml_documents(
+pub(crate) fn write_yaml_documents(
     objects: impl Iterator<Item = Value>,
     out: &mut impl Write,
 ) -> io::Result<()> {
@@ -338,7 +338,7 @@ pub fn write_yaml_documents(
 ///
 /// # Errors
 /// Of the writer.
-pub fn write_json_list(
+pub(crate) fn write_json_list(
     objects: impl Iterator<Item = Value>,
     out: &mut impl Write,
 ) -> io::Result<()> {

@@ -64,18 +64,25 @@ fn find(context: &Context<'_>) -> Vec<Finding> {
     }
     let mut found = Vec::new();
     for (namespace, workloads) in by_namespace {
-        found.extend(namespace_labels(context, namespace));
+        let running: Vec<&&Workload> = workloads
+            .iter()
+            .filter(|one| one.has_mode(DataPlaneMode::Sidecar))
+            .collect();
+        let mut labels = namespace_labels(context, namespace);
+        if let Some(labels) = &mut labels {
+            // The labels come first, then the restarts: one recommendation in that order.
+            labels
+                .remedies
+                .extend(running.iter().map(|one| restart(one)));
+        }
+        let labelled = labels.is_some();
+        found.extend(labels);
         found.extend(
             workloads
                 .iter()
                 .filter_map(|workload| template_labels(workload)),
         );
-        found.extend(
-            workloads
-                .iter()
-                .filter(|one| one.has_mode(DataPlaneMode::Sidecar))
-                .map(|one| pods(one)),
-        );
+        found.extend(running.iter().map(|one| pods(one, labelled)));
     }
     found
 }
@@ -191,8 +198,9 @@ fn template_labels(workload: &Workload) -> Option<Finding> {
     Some(about(finding, workload))
 }
 
-/// Pods that still run a sidecar: one by name, many as a count.
-fn pods(workload: &Workload) -> Finding {
+/// Pods that still run a sidecar: one by name, many as a count. Where nothing else is left to
+/// change, their restart is the recommendation.
+fn pods(workload: &Workload, labelled: bool) -> Finding {
     let names: Vec<String> = workload
         .generations
         .iter()
@@ -214,18 +222,17 @@ fn pods(workload: &Workload) -> Finding {
             wording::workload(workload)
         ),
     };
-    let level = if workload.predicted {
-        Level::Note
-    } else {
-        Level::Warning
+    let level = match (workload.predicted, labelled) {
+        (true, _) => Level::Note,
+        (false, true) => Level::Warning,
+        (false, false) => Level::Recommendation,
     };
     let mut finding = about(Finding::new(CODE, level, message), workload);
     if !workload.predicted {
         finding.names = names;
-        // Still injected by its labels: a restart alone would bring the sidecar back, the label
-        // commands above come first in the same script.
-        finding = finding.remedy(restart(workload));
-        finding.level = Level::Recommendation;
+        if !labelled {
+            finding = finding.remedy(restart(workload));
+        }
     }
     finding
 }
