@@ -1,6 +1,6 @@
 //! The seven phases, run from the top until one has something to say.
 //!
-//! In: a [`Mesh`] and the user's choices. Out: one [`PhaseResult`] a phase that ran. Each phase is
+//! In: a [`Mesh`](crate::mesh::Mesh) and the user's choices. Out: one [`PhaseResult`] a phase that ran. Each phase is
 //! a list of [`Check`]s; a check is one file that holds its code, what it reads, its explanation
 //! (the file's own header) and its `run`. Invariant: checks are pure; what several of them need
 //! is computed once, in [`Context`].
