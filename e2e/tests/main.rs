@@ -1,0 +1,6 @@
+//! castoff against a real API server. `cargo xtask e2e` starts one and sets the variables;
+//! without `CASTOFF_E2E_KUBECONFIG` every case says loudly that it was skipped.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod cluster;
+mod control_plane;
