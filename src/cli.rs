@@ -4,6 +4,9 @@
 //! only here is anything read from the environment, printed or timed.
 
 pub mod explain;
+pub mod input;
+#[cfg(feature = "cluster")]
+mod live;
 pub mod migrate;
 pub mod verify;
 pub mod who_can;

@@ -4,11 +4,14 @@
 //! In: text (YAML or JSON) with a [`Place`], and gaps. Out: a [`Snapshot`]. Invariant: every
 //! source goes through [`Collector`], so whatever comes after cannot tell them apart but by origin.
 
+#[cfg(feature = "cluster")]
+pub mod cluster;
 mod decode;
 mod files;
 mod harvest;
 mod json;
 mod object;
+pub mod recording;
 mod split;
 pub mod yaml;
 

@@ -34,7 +34,10 @@ impl Folder {
 #[test]
 fn wrong_usage_is_64_with_a_remedy() {
     let table: [(&[&str], &str); 6] = [
-        (&["migrate"], "--from-files"),
+        (
+            &["migrate", "--demo", "--context", "production"],
+            "cannot be used with '--context",
+        ),
         (&["migrate", "--no-such-flag"], "--no-such-flag"),
         (&["migrate", "--demo", "--phase", "later"], "use-waypoints"),
         (&["explain", "CAST9999"], "--list"),
@@ -50,6 +53,24 @@ fn wrong_usage_is_64_with_a_remedy() {
         let said = text(&output.stderr);
         assert!(said.contains(expected), "{arguments:?}: {said}");
         assert!(output.stdout.is_empty());
+    }
+}
+
+#[test]
+fn without_files_and_without_a_cluster_it_is_1_with_a_remedy() {
+    let folder = Folder::new();
+    let output = Command::new(env!("CARGO_BIN_EXE_castoff"))
+        .arg("migrate")
+        .env_clear()
+        .env("HOME", folder.path())
+        .current_dir(folder.path())
+        .output()
+        .unwrap();
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(output.stdout.is_empty());
+    for part in ["no cluster to read", "--kubeconfig", "--from-files"] {
+        assert!(said.contains(part), "{said}");
     }
 }
 

@@ -80,9 +80,9 @@ impl Cluster {
         self.kubectl(&[
             "wait",
             "--for=condition=Established",
-            "--timeout=60s",
-            "-f",
-            path,
+            "--timeout=120s",
+            "customresourcedefinitions",
+            "--all",
         ]);
     }
 

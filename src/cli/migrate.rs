@@ -9,6 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use clap::{ArgAction, Args, ValueEnum};
 
 use super::CliError;
+use super::input::InputArguments;
 use crate::exit::Exit;
 use crate::finding::Phase;
 use crate::mesh::MeshOverrides;
@@ -16,22 +17,17 @@ use crate::mesh::{Distribution, Mesh, Version};
 use crate::phases::{self, Context, MigrateOptions};
 use crate::report::text::Style;
 use crate::report::{
-    Parts, Report, WaiverReview, folder, junit, markdown, sarif, script, shell_word, text, wire,
-    yaml,
+    Parts, Report, WaiverReview, folder, junit, markdown, sarif, script, text, wire, yaml,
 };
-use crate::snapshot::{ObjectName, Snapshot};
-use crate::source::{self, ReadError};
+use crate::snapshot::ObjectName;
 use crate::waiver::{Day, Waivers};
 
 /// Arguments of `migrate`.
 #[derive(Debug, Args)]
 pub struct MigrateArguments {
-    /// Read manifests: a file, a folder, or `-` for standard input; repeatable
-    #[arg(long, value_name = "PATH", num_args = 1.., env = "CASTOFF_FROM_FILES", value_delimiter = None)]
-    pub from_files: Vec<PathBuf>,
-    /// Read the Bookinfo-like mesh inside the binary
-    #[arg(long, conflicts_with = "from_files")]
-    pub demo: bool,
+    /// What to read.
+    #[command(flatten)]
+    pub input: InputArguments,
     /// Start at this phase, leaving out what comes before
     #[arg(long, value_name = "PHASE", value_parser = parse_phase, env = "CASTOFF_PHASE")]
     pub phase: Option<Phase>,
@@ -175,7 +171,8 @@ fn parse_version(text: &str) -> Result<Version, String> {
 /// is bad, or a file cannot be written.
 pub fn run(arguments: &MigrateArguments, invocation: &str) -> Result<Exit, CliError> {
     let today = today()?;
-    let (snapshot, input) = read(&arguments.from_files, arguments.demo)?;
+    let (snapshot, input) =
+        super::input::read(&arguments.input, &arguments.namespace, arguments.quiet)?;
     let waivers = read_waivers(arguments)?;
     let overrides = MeshOverrides {
         distribution: match arguments.distribution {
@@ -206,7 +203,7 @@ pub fn run(arguments: &MigrateArguments, invocation: &str) -> Result<Exit, CliEr
         gaps: mesh.gaps.clone(),
         problems: snapshot.problems.clone(),
         invocation: invocation.to_owned(),
-        demo: arguments.demo,
+        demo: arguments.input.demo,
     });
     write_files(&mut report, &arguments.output_dir)?;
     super::print(render(&report, arguments).as_bytes())?;
@@ -249,38 +246,11 @@ fn today() -> Result<Day, CliError> {
     Ok(Day::from_unix_seconds(since.as_secs()))
 }
 
-/// What the user named: files, or the demo; with words for it.
-///
-/// # Errors
-/// Nothing was named, or nothing usable found.
-pub(crate) fn read(from_files: &[PathBuf], demo: bool) -> Result<(Snapshot, String), CliError> {
-    if demo {
-        let snapshot = crate::demo::snapshot()
-            .map_err(|error| CliError::CouldNotRun(format!("the demo is broken: {error}")))?;
-        return Ok((snapshot, "the demo mesh inside castoff".to_owned()));
-    }
-    if from_files.is_empty() {
-        return Err(CliError::Usage(
-            "nothing to read: give `--from-files PATH` (manifests or a `kubectl get -A -o yaml` \
-             dump), or `--demo`"
-                .to_owned(),
-        ));
-    }
-    let snapshot = source::read_files(from_files).map_err(|error| match &error {
-        ReadError::NothingUsable { .. } => CliError::UnusableInput(error.to_string()),
-    })?;
-    let paths: Vec<String> = from_files
-        .iter()
-        .map(|path| shell_word(&path.to_string_lossy()))
-        .collect();
-    Ok((snapshot, format!("files {}", paths.join(" "))))
-}
-
 /// The waiver file: the one given, or else `castoff.yaml` beside (or in) the first of the inputs
 /// that has one.
 fn read_waivers(arguments: &MigrateArguments) -> Result<Waivers, CliError> {
     let found = arguments.waivers.clone().or_else(|| {
-        arguments.from_files.iter().find_map(|path| {
+        arguments.input.from_files.iter().find_map(|path| {
             let folder = if path.is_dir() { path } else { path.parent()? };
             if path == Path::new("-") {
                 return None;

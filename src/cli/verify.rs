@@ -8,7 +8,8 @@ use std::path::PathBuf;
 
 use castoff_authz::verdict::Limits;
 
-use super::{CliError, migrate};
+use super::CliError;
+use super::input::{self, ClusterArguments};
 use crate::exit::Exit;
 use crate::mesh::{Mesh, MeshOverrides};
 use crate::prove::rows::{States, rows};
@@ -18,9 +19,9 @@ use crate::snapshot::{ProblemLevel, Snapshot};
 /// Arguments of `castoff verify`.
 #[derive(Debug, clap::Args)]
 pub struct VerifyArguments {
-    /// Files or a folder: the state that access is compared with
+    /// File, folder or bundle: the state that access is compared with; `live` for the cluster
     pub before: PathBuf,
-    /// Files or a folder: the state that is compared
+    /// File, folder or bundle: the state that is compared; `live` for the cluster
     pub after: PathBuf,
     /// Report only access that somebody gains
     #[arg(long)]
@@ -31,6 +32,9 @@ pub struct VerifyArguments {
     /// No symbols outside ASCII
     #[arg(long)]
     pub ascii: bool,
+    /// Which cluster `live` is.
+    #[command(flatten)]
+    pub cluster: ClusterArguments,
 }
 
 /// Formats of access reports.
@@ -49,9 +53,8 @@ pub enum AccessFormat {
 /// # Errors
 /// [`CliError`] when an input holds nothing usable.
 pub fn run(arguments: &VerifyArguments) -> Result<Exit, CliError> {
-    let read = |path: &PathBuf| {
-        migrate::read(std::slice::from_ref(path), false).map(|(snapshot, _)| snapshot)
-    };
+    let read =
+        |path: &PathBuf| input::read_side(path, &arguments.cluster).map(|(snapshot, _)| snapshot);
     let (before, after) = (read(&arguments.before)?, read(&arguments.after)?);
     let overrides = MeshOverrides::default();
     let (baseline, present) = (

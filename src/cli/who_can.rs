@@ -5,9 +5,9 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::path::PathBuf;
 
-use super::{CliError, migrate};
+use super::CliError;
+use super::input::{self, InputArguments};
 use crate::exit::Exit;
 use crate::mesh::{DataPlaneMode, Mesh, MeshOverrides};
 use crate::prove::ask::{Answer, May, Sent, who_can};
@@ -16,12 +16,9 @@ use crate::snapshot::ObjectName;
 /// Arguments of `castoff who-can`.
 #[derive(Debug, clap::Args)]
 pub struct WhoCanArguments {
-    /// Read manifests: a file, a folder, or `-` for standard input; repeatable
-    #[arg(long, value_name = "PATH", env = "CASTOFF_FROM_FILES")]
-    pub from_files: Vec<PathBuf>,
-    /// Read the Bookinfo-like mesh inside the binary
-    #[arg(long, conflicts_with = "from_files")]
-    pub demo: bool,
+    /// What to read.
+    #[command(flatten)]
+    pub input: InputArguments,
     /// No symbols outside ASCII
     #[arg(long)]
     pub ascii: bool,
@@ -43,7 +40,7 @@ pub fn run(arguments: &WhoCanArguments) -> Result<Exit, CliError> {
     let sent = Sent::parse(&arguments.request).map_err(CliError::Usage)?;
     let service = object_name(&arguments.service)?;
     let from = arguments.from.as_deref().map(object_name).transpose()?;
-    let (snapshot, _) = migrate::read(&arguments.from_files, arguments.demo)?;
+    let (snapshot, _) = input::read(&arguments.input, &[service.namespace.to_string()], false)?;
     let mesh = Mesh::build(&snapshot, &MeshOverrides::default());
     let (id, _) = mesh
         .service_named(&service)

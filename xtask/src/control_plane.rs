@@ -128,6 +128,9 @@ impl ControlPlane {
                 ))
                 .arg("--authorization-mode=Node,RBAC")
                 .arg("--enable-admission-plugins=NodeRestriction")
+                // It taints new nodes until the node lifecycle controller, which does not run
+                // here, finds them ready.
+                .arg("--disable-admission-plugins=TaintNodesByCondition")
                 .arg("--service-cluster-ip-range=10.96.0.0/12"),
         )
     }

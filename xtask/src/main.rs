@@ -45,9 +45,13 @@ fn main() -> ExitCode {
 /// Runs `cargo test --test e2e` with the cluster's coordinates in its environment.
 fn run_tests(arguments: &[String]) -> Result<ExitCode, Failure> {
     let root = repository_root();
-    let mut test = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    test.current_dir(&root)
-        .args(["test", "--package", "castoff", "--test", "e2e", "--"])
+    // Compiled before the control plane is up, which would only compete for the machine.
+    let compiled = run_to_end(cargo(&root).arg("--no-run"))?;
+    if compiled != ExitCode::SUCCESS {
+        return Ok(compiled);
+    }
+    let mut test = cargo(&root);
+    test.arg("--")
         // The cases share one cluster, and some of them look at all of it.
         .arg("--test-threads=1")
         .args(arguments);
@@ -102,6 +106,14 @@ fn start(bin: &Path, logs: &Path) -> Result<ControlPlane, Failure> {
         begun.elapsed().as_secs_f64()
     );
     Ok(control_plane)
+}
+
+fn cargo(root: &Path) -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command
+        .current_dir(root)
+        .args(["test", "--package", "castoff", "--test", "e2e"]);
+    command
 }
 
 fn run_to_end(command: &mut Command) -> Result<ExitCode, Failure> {

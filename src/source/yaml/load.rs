@@ -4,7 +4,9 @@
 
 use std::borrow::Cow;
 
-use granit_parser::{ErrorKind, Event, Parser, ScalarStyle, ScanError, Span, StrInput, Tag};
+use granit_parser::{
+    ErrorKind, Event, Options, Parser, ScalarStyle, ScanError, Span, StrInput, Tag,
+};
 use rustc_hash::FxHashMap;
 
 use super::scalar::{self, Scalar};
@@ -35,8 +37,11 @@ pub(crate) struct LoadError {
 
 /// Parses a piece of text.
 pub(crate) fn load(text: &str) -> Result<Loaded<'_>, LoadError> {
+    // Another crate of the build may have switched them on; they carry no values.
+    let mut options = Options::default();
+    options.set_emit_comments(false);
     let mut loader = Loader {
-        parser: Parser::new_from_str(text),
+        parser: Parser::new_from_str_with_options(text, options),
         anchors: FxHashMap::default(),
         alias_budget: ALIAS_BUDGET,
         duplicates: Vec::new(),
