@@ -3,11 +3,14 @@
 //! In: the words of the command line. Out: what a command printed, and an [`Exit`]. Invariant:
 //! only here is anything read from the environment, printed or timed.
 
+#[cfg(feature = "cluster")]
+pub mod collect;
 pub mod explain;
 pub mod input;
 #[cfg(feature = "cluster")]
 mod live;
 pub mod migrate;
+pub mod rbac;
 pub mod verify;
 pub mod who_can;
 
@@ -40,6 +43,11 @@ pub enum Command {
     Verify(verify::VerifyArguments),
     /// Say who may send a request to a Service, and which rule decides it
     WhoCan(who_can::WhoCanArguments),
+    /// Write what a cluster holds into one file that `--from-files` reads
+    #[cfg(feature = "cluster")]
+    Collect(collect::CollectArguments),
+    /// Print the least role that reading a cluster needs, for `kubectl apply -f -`
+    Rbac(rbac::RbacArguments),
     /// Explain a check by its code
     Explain(explain::ExplainArguments),
     /// Print the completion script of a shell
@@ -96,6 +104,9 @@ pub fn run() -> Exit {
         Command::Migrate(options) => migrate::run(&options, &invocation(&words)),
         Command::Verify(options) => verify::run(&options),
         Command::WhoCan(options) => who_can::run(&options),
+        #[cfg(feature = "cluster")]
+        Command::Collect(options) => collect::run(&options),
+        Command::Rbac(options) => rbac::run(&options),
         Command::Explain(options) => explain::run(&options),
         Command::Completions { shell } => {
             let mut script = Vec::new();

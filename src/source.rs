@@ -12,6 +12,7 @@ mod harvest;
 mod json;
 mod object;
 pub mod recording;
+pub mod role;
 mod split;
 pub mod yaml;
 

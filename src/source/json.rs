@@ -13,6 +13,7 @@ use serde_json::value::RawValue;
 
 use super::harvest::Harvester;
 use super::object::{self, Body, Head};
+use super::recording;
 use super::split::{Piece, count_lines};
 use super::yaml::deserialize::FieldError;
 use super::yaml::tree::Node;
@@ -192,6 +193,13 @@ fn object(
             (!head.is_list() && !parsed.metadata.name.is_empty()).then_some((head, parsed.metadata))
         });
     if let Some((head, metadata)) = fast {
+        if recording::is_bundle_header(&head.api_version, &head.kind) {
+            match recording::gaps_of_bundle(&head.api_version, text) {
+                Ok(gaps) => found.gaps.extend(gaps),
+                Err(message) => found.problems.push(harvester.problem(line, None, message)),
+            }
+            return;
+        }
         let Some(kind) = head.known_kind() else {
             *found.unused_kinds.entry(head.counted_as()).or_default() += 1;
             return;

@@ -11,14 +11,17 @@ use std::sync::Arc;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
+use serde::{Deserialize, Serialize};
+
 use super::{Collector, Place};
+use crate::snapshot::kinds::KINDS;
 use crate::snapshot::{Gap, Kind, Snapshot};
 
 /// `apiVersion` of the first document of a bundle. A reader refuses what it does not know.
-pub(crate) const BUNDLE_VERSION: &str = "castoff.dev/v1";
+const BUNDLE_VERSION: &str = "castoff/v1";
 
 /// `kind` of the first document of a bundle.
-pub(crate) const BUNDLE_KIND: &str = "Bundle";
+const BUNDLE_KIND: &str = "Bundle";
 
 /// A live read: one list a kind, and what could not be read.
 #[derive(Debug, Clone, Default)]
@@ -29,6 +32,70 @@ pub struct Recording {
     pub lists: BTreeMap<Kind, RecordedList>,
     /// What could not be read, and why.
     pub gaps: Vec<Gap>,
+}
+
+/// The first document of a bundle.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Header {
+    api_version: String,
+    kind: String,
+    metadata: HeaderMetadata,
+    collected_by: String,
+    gaps: Vec<HeaderGap>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct HeaderMetadata {
+    name: String,
+}
+
+#[derive(Serialize, Deserialize)]
+struct HeaderGap {
+    resource: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    namespace: Option<String>,
+    reason: String,
+}
+
+/// Whether a document is the first one of a bundle, of whatever version.
+pub(crate) fn is_bundle_header(api_version: &str, kind: &str) -> bool {
+    kind == BUNDLE_KIND && api_version.starts_with("castoff/")
+}
+
+/// What the bundle says is missing in it.
+///
+/// # Errors
+/// A sentence, when another castoff is needed to read it.
+pub(crate) fn gaps_of_bundle(api_version: &str, text: &str) -> Result<Vec<Gap>, String> {
+    if api_version != BUNDLE_VERSION {
+        return Err(format!(
+            "this bundle is of version `{api_version}`, and this castoff reads `{BUNDLE_VERSION}`: \
+             what is missing in it is not known; use the castoff that collected it, or a newer one"
+        ));
+    }
+    let header: Header = serde_json::from_str(text).map_err(|error| {
+        format!("the header of this bundle is broken: {error}; collect it again")
+    })?;
+    header
+        .gaps
+        .into_iter()
+        .map(|gap| {
+            let row = KINDS.iter().find(|row| row.kind.resource() == gap.resource);
+            let row = row.ok_or_else(|| {
+                format!(
+                    "this bundle lacks `{}`, a kind that this castoff does not know; use the \
+                     castoff that collected it, or a newer one",
+                    gap.resource
+                )
+            })?;
+            Ok(Gap {
+                kind: row.kind,
+                namespace: gap.namespace,
+                reason: gap.reason,
+            })
+        })
+        .collect()
 }
 
 /// All objects of one kind.
@@ -86,27 +153,25 @@ impl Recording {
     /// Those of `writer`.
     pub fn write_bundle(&self, writer: impl Write) -> std::io::Result<()> {
         let mut gzip = GzEncoder::new(writer, Compression::fast());
-        let gaps: Vec<_> = self
-            .gaps
-            .iter()
-            .map(|gap| {
-                let row = gap.kind.row();
-                serde_json::json!({
-                    "group": row.group,
-                    "kind": row.name,
-                    "namespace": gap.namespace,
-                    "reason": gap.reason,
+        let header = Header {
+            api_version: BUNDLE_VERSION.to_owned(),
+            kind: BUNDLE_KIND.to_owned(),
+            metadata: HeaderMetadata {
+                name: self.context.to_string(),
+            },
+            collected_by: concat!("castoff ", env!("CARGO_PKG_VERSION")).to_owned(),
+            gaps: self
+                .gaps
+                .iter()
+                .map(|gap| HeaderGap {
+                    resource: gap.kind.resource(),
+                    namespace: gap.namespace.clone(),
+                    reason: gap.reason.clone(),
                 })
-            })
-            .collect();
-        let header = serde_json::json!({
-            "apiVersion": BUNDLE_VERSION,
-            "kind": BUNDLE_KIND,
-            "metadata": {"name": &*self.context},
-            "collectedBy": concat!("castoff ", env!("CARGO_PKG_VERSION")),
-            "gaps": gaps,
-        });
-        writeln!(gzip, "{header}")?;
+                .collect(),
+        };
+        serde_json::to_writer(&mut gzip, &header)?;
+        writeln!(gzip)?;
         for (kind, list) in &self.lists {
             gzip.write_all(list.document(*kind).as_bytes())?;
         }

@@ -2,6 +2,7 @@
 #![allow(missing_docs, clippy::unwrap_used)]
 #![cfg(feature = "cluster")]
 
+mod bundle;
 mod credentials;
 mod stub;
 

@@ -304,14 +304,18 @@ pub(crate) const GROUPS: [(&str, &str, &[&str]); 6] = [
     ("apiextensions.k8s.io", "v1", &["customresourcedefinitions"]),
 ];
 
-/// The answer to `/apis`.
-pub(crate) fn groups(groups: &[(&str, &str)]) -> String {
-    let groups: Vec<String> = groups
+/// The answer to `/apis`, from groups and versions.
+pub(crate) fn groups(served: &[(&str, &str)]) -> String {
+    let mut versions: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for (name, version) in served {
+        versions.entry(name).or_default().push(format!(
+            r#"{{"groupVersion":"{name}/{version}","version":"{version}"}}"#
+        ));
+    }
+    let groups: Vec<String> = versions
         .iter()
-        .map(|(name, version)| {
-            format!(
-                r#"{{"name":"{name}","versions":[{{"groupVersion":"{name}/{version}","version":"{version}"}}]}}"#
-            )
+        .map(|(name, versions)| {
+            format!(r#"{{"name":"{name}","versions":[{}]}}"#, versions.join(","))
         })
         .collect();
     format!(

@@ -11,6 +11,7 @@ use super::list;
 use super::request::{Connection, Failure};
 use crate::snapshot::{Gap, Kind};
 use crate::source::recording::{RecordedList, Recording};
+use crate::source::role;
 
 /// Reads them into the recording. One that does not exist is absent; one that may not be read is
 /// a gap of its namespace.
@@ -60,7 +61,7 @@ struct ItemMetadata {
     #[serde(default)]
     namespace: String,
     #[serde(default)]
-    labels: BTreeMap<String, String>,
+    labels: Option<BTreeMap<String, String>>,
 }
 
 /// Namespace and name of every ConfigMap to get.
@@ -75,7 +76,7 @@ fn wanted(recording: &Recording) -> BTreeSet<(String, String)> {
     want("kube-system", "istio-cni-config");
     want("kube-system", "cilium-config");
     for item in items(recording, Kind::Deployment) {
-        let labels = &item.metadata.labels;
+        let labels = item.metadata.labels.unwrap_or_default();
         if labels.get("app").map(String::as_str) != Some("istiod") {
             continue;
         }
@@ -83,15 +84,13 @@ fn wanted(recording: &Recording) -> BTreeSet<(String, String)> {
             None | Some("" | "default") => String::new(),
             Some(revision) => format!("-{revision}"),
         };
-        want(&item.metadata.namespace, &format!("istio{suffix}"));
-        want(
-            &item.metadata.namespace,
-            &format!("istio-sidecar-injector{suffix}"),
-        );
+        for name in &role::CONFIG_MAPS[..role::OF_REVISION] {
+            want(&item.metadata.namespace, &format!("{name}{suffix}"));
+        }
     }
     for item in items(recording, Kind::DaemonSet) {
-        let agent = item.metadata.labels.get("k8s-app").map(String::as_str);
-        if agent == Some("istio-cni-node") {
+        let labels = item.metadata.labels.unwrap_or_default();
+        if labels.get("k8s-app").map(String::as_str) == Some("istio-cni-node") {
             want(&item.metadata.namespace, "istio-cni-config");
         }
     }
