@@ -2,6 +2,7 @@
 //!
 //! Invariant: many pods of one owner are one line with a count; one pod keeps its own name.
 
+use crate::mesh::waypoint::BindingFault;
 use crate::mesh::workload::{OwnerKind, Workload};
 use crate::snapshot::Kind;
 
@@ -46,6 +47,17 @@ pub fn count(number: usize, noun: &str) -> String {
         format!("1 {noun}")
     } else {
         format!("{number} {noun}s")
+    }
+}
+
+/// Why a `use-waypoint` label leads nowhere.
+pub fn fault(reason: BindingFault) -> &'static str {
+    match reason {
+        BindingFault::Missing => "there is no such Gateway",
+        BindingFault::NotReady => "it is not ready",
+        BindingFault::NotAllowed => "its allowedRoutes do not admit the Service's namespace",
+        BindingFault::OtherTraffic => "its istio.io/waypoint-for label is for other traffic",
+        BindingFault::NotAWaypoint => "it is no waypoint",
     }
 }
 

@@ -21,7 +21,7 @@ use crate::finding::{Code, Finding, Level, Phase, Remedy};
 use crate::mesh::Service;
 use crate::mesh::waypoint::BindingFault;
 use crate::needs::{Placement, placement};
-use crate::phases::{Check, Context};
+use crate::phases::{Check, Context, wording};
 use crate::snapshot::Kind;
 
 pub(super) const CHECK: Check = Check {
@@ -53,7 +53,7 @@ fn find(context: &Context<'_>) -> Vec<Finding> {
                             format!(
                                 "Service \"{}\" needs a waypoint and names {wanted}, but {}",
                                 service.name,
-                                fault(reason)
+                                wording::fault(reason)
                             ),
                         )
                         .about(Kind::Service, &service.name, Some(&service.origin))
@@ -93,15 +93,4 @@ fn opted_out(service: &Service) -> Finding {
         format!("kubectl label {target} {name} istio.io/use-waypoint-"),
         format!("kubectl label {target} {name} istio.io/use-waypoint=none"),
     ))
-}
-
-/// Words for a fault.
-fn fault(reason: BindingFault) -> &'static str {
-    match reason {
-        BindingFault::Missing => "there is no such Gateway",
-        BindingFault::NotReady => "it is not ready",
-        BindingFault::NotAllowed => "its allowedRoutes do not admit the Service's namespace",
-        BindingFault::OtherTraffic => "its istio.io/waypoint-for label is for other traffic",
-        BindingFault::NotAWaypoint => "it is no waypoint",
-    }
 }

@@ -24,7 +24,7 @@
 use crate::finding::{Code, Finding, Level, Phase, Remedy};
 use crate::needs::{Placement, placement};
 use crate::phases::use_waypoints::enable::is_ready;
-use crate::phases::{Check, Context};
+use crate::phases::{Check, Context, wording};
 use crate::snapshot::Kind;
 
 /// The check.
@@ -61,7 +61,10 @@ fn find(context: &Context<'_>) -> Vec<Finding> {
             ),
             Placement::OptedOut => "its label istio.io/use-waypoint=none opts it out".to_owned(),
             Placement::Broken { wanted, reason } => {
-                format!("its label names waypoint {wanted}, which does not serve it ({reason:?})")
+                format!(
+                    "its label names waypoint {wanted}, but {}",
+                    wording::fault(*reason)
+                )
             }
             Placement::Bound(_) | Placement::Deployed(_) => unfinished(context, id),
         };

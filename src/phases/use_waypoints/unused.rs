@@ -23,6 +23,7 @@ use std::collections::BTreeSet;
 
 use crate::finding::{Code, Finding, Level, Phase, Remedy};
 use crate::mesh::WaypointId;
+use crate::needs::placement;
 use crate::phases::{Check, Context};
 use crate::snapshot::Kind;
 
@@ -50,6 +51,12 @@ fn find(context: &Context<'_>) -> Vec<Finding> {
                 .filter_map(move |generation| mesh.workload_binding(id, generation).waypoint())
         }))
         .collect();
+    // A waypoint that this phase leads traffic to needs no advice besides.
+    let wanted: BTreeSet<WaypointId> = context
+        .needs()
+        .required()
+        .filter_map(|(id, _)| placement(mesh, mesh.service(id)).waypoint())
+        .collect();
     mesh.waypoints
         .iter()
         .enumerate()
@@ -57,8 +64,8 @@ fn find(context: &Context<'_>) -> Vec<Finding> {
             !used.contains(&WaypointId(*index))
                 && context.choice().includes(&waypoint.name.namespace)
         })
-        .map(|(_, waypoint)| {
-            Finding::new(
+        .map(|(index, waypoint)| {
+            let finding = Finding::new(
                 CODE,
                 Level::Warning,
                 format!(
@@ -66,8 +73,11 @@ fn find(context: &Context<'_>) -> Vec<Finding> {
                     waypoint.name
                 ),
             )
-            .about(Kind::Gateway, &waypoint.name, Some(&waypoint.origin))
-            .remedy(Remedy::Advice(format!(
+            .about(Kind::Gateway, &waypoint.name, Some(&waypoint.origin));
+            if wanted.contains(&WaypointId(index)) {
+                return finding;
+            }
+            finding.remedy(Remedy::Advice(format!(
                 "label what should use waypoint {}, or delete its Gateway",
                 waypoint.name
             )))
