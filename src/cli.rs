@@ -10,6 +10,7 @@ pub mod input;
 #[cfg(feature = "cluster")]
 mod live;
 pub mod migrate;
+pub mod plan;
 pub mod rbac;
 pub mod verify;
 pub mod who_can;
@@ -39,6 +40,8 @@ const EXIT_CODES: &str = "Exit codes: 0 nothing left to do; 1 could not run; 2 r
 pub enum Command {
     /// Run the phases of the migration and say what to do next
     Migrate(Box<migrate::MigrateArguments>),
+    /// Plan the whole migration: waves in an order without gaps, each state proved, with the way back
+    Plan(Box<plan::PlanArguments>),
     /// Compare who may call whom in two inputs: who gains, who loses, proved for every request
     Verify(verify::VerifyArguments),
     /// Say who may send a request to a Service, and which rule decides it
@@ -102,6 +105,7 @@ pub fn run() -> Exit {
     };
     let outcome = match arguments.command {
         Command::Migrate(options) => migrate::run(&options, &invocation(&words)),
+        Command::Plan(options) => plan::run(&options),
         Command::Verify(options) => verify::run(&options),
         Command::WhoCan(options) => who_can::run(&options),
         #[cfg(feature = "cluster")]

@@ -92,7 +92,8 @@ pub fn checks(phase: Phase) -> &'static [Check] {
     }
 }
 
-fn run_phase(phase: Phase, context: &Context<'_>) -> PhaseResult {
+/// Runs the checks of one phase.
+pub fn run_phase(phase: Phase, context: &Context<'_>) -> PhaseResult {
     let checks: Vec<CheckResult> = checks(phase)
         .iter()
         .map(|check| check.run(context))

@@ -1,12 +1,25 @@
-//! In which order workloads can leave their sidecars so that nobody gains or loses access.
+//! The whole migration at once: waves in an order in which nobody gains or loses access, each state
+//! proved, each wave with its way back.
 //!
-//! In: the mesh of the baseline, and the mesh with waypoints bound and policies copied while all
-//! workloads still have sidecars. Out: which caller must move before which server, and an order.
-//! Invariant: an edge left out was proved not to matter.
+//! In: the snapshot of the baseline and the one found. Out: a [`Plan`]. Invariant: commands are
+//! played in memory before they are written, and no state is left unproved: what could not be decided
+//! is said.
 
 pub mod both;
+mod cleanup;
 pub mod edges;
+mod edits;
+mod field;
+pub mod forward;
+mod moves;
 pub mod order;
+mod prepare;
+pub mod proof;
+mod saved;
+pub mod traffic;
+pub mod wave;
 
 pub use edges::{Edge, edges};
+pub use forward::{OnGap, PlanOptions, plan};
 pub use order::{Order, order};
+pub use wave::{Plan, PlanEnding, Wave};

@@ -8,6 +8,7 @@ pub mod access;
 pub mod folder;
 pub mod junit;
 pub mod markdown;
+pub mod plan;
 pub mod sarif;
 pub mod script;
 pub mod text;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 /// by side with phases.
 const ORDER: [&str; 17] = [
     "api", "snapshot", "source", "mesh", "finding", "manifest", "needs", "convert", "phases",
-    "prove", "plan", "simulate", "exit", "waiver", "report", "demo", "cli",
+    "prove", "simulate", "plan", "exit", "waiver", "report", "demo", "cli",
 ];
 
 /// Files that were longer than the limit when it was set, with their length; they may only shrink.

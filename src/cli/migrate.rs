@@ -97,6 +97,16 @@ pub enum DistributionArgument {
     Solo,
 }
 
+impl From<DistributionArgument> for Option<Distribution> {
+    fn from(argument: DistributionArgument) -> Self {
+        match argument {
+            DistributionArgument::Auto => None,
+            DistributionArgument::Upstream => Some(Distribution::Upstream),
+            DistributionArgument::Solo => Some(Distribution::Solo),
+        }
+    }
+}
+
 /// Values of `--output`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Format {
@@ -133,7 +143,7 @@ fn parse_phase(text: &str) -> Result<Phase, String> {
         .ok_or_else(|| format!("phases are: {}", names.join(", ")))
 }
 
-fn parse_service(text: &str) -> Result<ObjectName, String> {
+pub(super) fn parse_service(text: &str) -> Result<ObjectName, String> {
     match text.split_once('/') {
         Some((namespace, name))
             if !namespace.is_empty() && !name.is_empty() && !name.contains('/') =>
@@ -144,7 +154,7 @@ fn parse_service(text: &str) -> Result<ObjectName, String> {
     }
 }
 
-fn parse_version(text: &str) -> Result<Version, String> {
+pub(super) fn parse_version(text: &str) -> Result<Version, String> {
     let (numbers, suffix) = text.split_once('-').unwrap_or((text, ""));
     let parts: Option<Vec<u32>> = numbers
         .trim_start_matches('v')
@@ -175,15 +185,11 @@ pub fn run(arguments: &MigrateArguments, invocation: &str) -> Result<Exit, CliEr
         super::input::read(&arguments.input, &arguments.namespace, arguments.quiet)?;
     let waivers = read_waivers(arguments)?;
     let overrides = MeshOverrides {
-        distribution: match arguments.distribution {
-            DistributionArgument::Auto => None,
-            DistributionArgument::Upstream => Some(Distribution::Upstream),
-            DistributionArgument::Solo => Some(Distribution::Solo),
-        },
+        distribution: arguments.distribution.into(),
         istio_version: arguments.istio_version.clone(),
     };
     let mesh = Mesh::build(&snapshot, &overrides);
-    check_names(arguments, &mesh)?;
+    check_names(&arguments.namespace, &arguments.waypoint, &mesh)?;
     let options = MigrateOptions {
         enterprise: arguments.enterprise,
         per_service: arguments.per_service,
@@ -271,15 +277,19 @@ fn read_waivers(arguments: &MigrateArguments) -> Result<Waivers, CliError> {
 }
 
 /// Names on the command line that match nothing would silently check nothing.
-fn check_names(arguments: &MigrateArguments, mesh: &Mesh) -> Result<(), CliError> {
-    for namespace in &arguments.namespace {
+pub(super) fn check_names(
+    namespaces: &[String],
+    services: &[ObjectName],
+    mesh: &Mesh,
+) -> Result<(), CliError> {
+    for namespace in namespaces {
         if !mesh.namespaces.contains_key(namespace.as_str()) {
             return Err(CliError::Usage(format!(
                 "namespace `{namespace}` is not among the input; check the spelling of `-n`"
             )));
         }
     }
-    for service in &arguments.waypoint {
+    for service in services {
         if mesh.service_named(service).is_none() {
             return Err(CliError::Usage(format!(
                 "Service `{service}` is not among the input; check the spelling of `--waypoint`"

@@ -69,8 +69,8 @@ pub fn run(arguments: &VerifyArguments) -> Result<Exit, CliError> {
         Limits::default(),
     );
     let mut open = only_in_one(&baseline, &present);
-    open.extend(lost(&before, &arguments.before));
-    open.extend(lost(&after, &arguments.after));
+    open.extend(lost(&before));
+    open.extend(lost(&after));
     let report = AccessReport::new(
         arguments.before.display().to_string(),
         arguments.after.display().to_string(),
@@ -128,14 +128,14 @@ fn only_in_one(baseline: &Mesh, present: &Mesh) -> Vec<String> {
 }
 
 /// What was lost while reading: access may differ there and nobody would see it.
-fn lost(snapshot: &Snapshot, path: &std::path::Path) -> Vec<String> {
+pub(super) fn lost(snapshot: &Snapshot) -> Vec<String> {
     let problems = snapshot
         .problems
         .iter()
         .filter(|problem| problem.level == ProblemLevel::Error)
         .map(|problem| match &problem.origin {
             Some(origin) => format!("not read: {origin}: {}", problem.message),
-            None => format!("not read: {}: {}", path.display(), problem.message),
+            None => format!("not read: {}", problem.message),
         });
     let gaps = snapshot
         .gaps

@@ -1,10 +1,10 @@
-//! The mesh in which every workload runs both ways at once: all states of a migration in one.
+//! The mesh in which workloads run both ways at once: old and new pods side by side.
 //!
-//! In: a mesh. Out: the same with an ambient generation beside every sidecar one. Invariant: the new
-//! generation differs from the old only in what the injector adds.
+//! In: a mesh, and which workloads. Out: the same with an ambient generation beside every sidecar
+//! one of these. Invariant: the new generation differs from the old only in what the injector adds.
 
 use crate::mesh::{DataPlaneMode, Generation, Mesh, Role};
-use crate::snapshot::Labels;
+use crate::snapshot::{Labels, ObjectName};
 
 /// Labels that the sidecar injector puts on pods
 /// (istio manifests/charts/istio-control/istio-discovery/files/injection-template.yaml).
@@ -15,12 +15,15 @@ const INJECTED: [&str; 4] = [
     "service.istio.io/canonical-revision",
 ];
 
-/// Adds an ambient generation to every application that has sidecars and no ambient pods.
-pub fn with_ambient_generations(mesh: &Mesh) -> Mesh {
+/// Adds an ambient generation to those applications that have sidecars and no ambient pods.
+pub fn with_ambient_generations(mesh: &Mesh, moves: impl Fn(&ObjectName) -> bool) -> Mesh {
     let mut both = mesh.clone();
     for index in 0..both.workloads.len() {
         let workload = &mut both.workloads[index];
-        if workload.role != Role::Application || workload.has_mode(DataPlaneMode::Ambient) {
+        if workload.role != Role::Application
+            || workload.has_mode(DataPlaneMode::Ambient)
+            || !moves(&workload.name)
+        {
             continue;
         }
         let sidecars: Vec<usize> = (0..workload.generations.len())

@@ -27,7 +27,7 @@ pub struct Edge {
 
 /// All edges, sorted by server, then caller.
 pub fn edges(baseline: &Mesh, bound: &Mesh, limits: Limits) -> Vec<Edge> {
-    let both = with_ambient_generations(bound);
+    let both = with_ambient_generations(bound, |_| true);
     let states = States {
         baseline,
         present: &both,

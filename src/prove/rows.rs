@@ -8,7 +8,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use castoff_authz::path::{Address, AddressKind, EnforcementPath, NetworkEntry};
+use castoff_authz::path::{
+    Address, AddressKind, EnforcementPath, NetworkEntry, PointKind, Protocol, Proxy,
+};
 use castoff_authz::settings::Settings;
 use castoff_authz::verdict::{self, Comparison, Finding, Limits, Verdict};
 
@@ -427,7 +429,9 @@ impl<'a> Comparer<'a> {
                     &now_addresses,
                     content,
                 );
-                if baseline == present {
+                if baseline == present
+                    || (content == Content::Bytes && never_took_bytes(&baseline))
+                {
                     continue;
                 }
                 let comparison = Comparison {
@@ -506,6 +510,20 @@ impl<'a> Comparer<'a> {
             })
             .collect()
     }
+}
+
+/// Whether only HTTP ever got through: bytes that are no HTTP died in a parser, which is no decision
+/// about access. A ztunnel lets them pass where it lets requests pass, and requests are compared.
+fn never_took_bytes(baseline: &[EnforcementPath]) -> bool {
+    baseline.iter().all(|path| {
+        path.points.iter().any(|point| {
+            let http = PointKind::Envoy {
+                proxy: Proxy::Sidecar,
+                protocol: Protocol::Http,
+            };
+            point.kind == http
+        })
+    })
 }
 
 /// The same question with every address of the baseline in use. A caller without identity is

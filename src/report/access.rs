@@ -215,7 +215,8 @@ impl AccessReport {
     }
 }
 
-fn server(row: &ServerRow, only_new_access: bool) -> ServerAccess {
+/// One server's row as data. `only_new_access` leaves out what breaks.
+pub fn server(row: &ServerRow, only_new_access: bool) -> ServerAccess {
     let mut differences: Vec<Difference> = Vec::new();
     for answer in &row.differences {
         differences.extend(direction(answer, "opens", &answer.verdict.opens));
@@ -285,7 +286,8 @@ fn direction(answer: &PortAnswer, name: &'static str, direction: &Direction) -> 
     })
 }
 
-fn symbol(verdict: Verdict, ascii: bool) -> &'static str {
+/// The symbol of a verdict.
+pub fn symbol(verdict: Verdict, ascii: bool) -> &'static str {
     match (verdict, ascii) {
         (Verdict::Same, false) => "✅",
         (Verdict::Opens | Verdict::OpensAndBreaks, false) => "⛔",
@@ -298,7 +300,8 @@ fn symbol(verdict: Verdict, ascii: bool) -> &'static str {
     }
 }
 
-fn words(verdict: Verdict) -> &'static str {
+/// A verdict in words.
+pub fn words(verdict: Verdict) -> &'static str {
     match verdict {
         Verdict::Same => "same",
         Verdict::Opens => "opens",

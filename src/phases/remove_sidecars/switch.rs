@@ -24,7 +24,7 @@
 use std::collections::BTreeMap;
 
 use crate::finding::{Code, Finding, Level, Phase};
-use crate::mesh::{DataPlaneMode, Distribution, Injection, OwnerKind, Workload};
+use crate::mesh::{DataPlaneMode, Distribution, Injection, Mesh, OwnerKind, Workload};
 use crate::phases::commands::{LabelChange, label, patch_template_labels, restart};
 use crate::phases::{Check, Context, ownership, wording};
 use crate::snapshot::{Kind, ObjectName};
@@ -87,9 +87,11 @@ fn find(context: &Context<'_>) -> Vec<Finding> {
     found
 }
 
-fn namespace_labels(context: &Context<'_>, name: &str) -> Option<Finding> {
-    let mesh = context.mesh;
-    let namespace = mesh.namespaces.get(name)?;
+/// Labels of a namespace that ask for sidecars, to be undone, and the one that enrols it.
+pub(crate) fn namespace_changes(mesh: &Mesh, name: &str) -> Vec<LabelChange> {
+    let Some(namespace) = mesh.namespaces.get(name) else {
+        return Vec::new();
+    };
     let mut changes = Vec::new();
     match &namespace.injection {
         Injection::Enabled => changes.push(LabelChange::remove("istio-injection", "enabled")),
@@ -108,6 +110,13 @@ fn namespace_labels(context: &Context<'_>, name: &str) -> Option<Finding> {
             "ambient",
         ));
     }
+    changes
+}
+
+fn namespace_labels(context: &Context<'_>, name: &str) -> Option<Finding> {
+    let mesh = context.mesh;
+    let namespace = mesh.namespaces.get(name)?;
+    let changes = namespace_changes(mesh, name);
     if changes.is_empty() {
         return None;
     }
@@ -160,8 +169,8 @@ fn namespace_labels(context: &Context<'_>, name: &str) -> Option<Finding> {
     Some(finding)
 }
 
-/// Labels of the pod template that ask for a sidecar. Changing them replaces the pods.
-fn template_labels(workload: &Workload) -> Option<Finding> {
+/// Labels of the pod template that ask for a sidecar, to be undone.
+pub(crate) fn template_changes(workload: &Workload) -> Vec<LabelChange> {
     let labels = &workload.template_labels;
     let mut changes = Vec::new();
     if labels.has("sidecar.istio.io/inject", "true") {
@@ -170,6 +179,12 @@ fn template_labels(workload: &Workload) -> Option<Finding> {
     if let Some(revision) = labels.get("istio.io/rev") {
         changes.push(LabelChange::remove("istio.io/rev", revision));
     }
+    changes
+}
+
+/// Changing the labels of the pod template replaces the pods.
+fn template_labels(workload: &Workload) -> Option<Finding> {
+    let changes = template_changes(workload);
     if changes.is_empty() || !workload.has_template {
         return None;
     }

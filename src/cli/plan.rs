@@ -1,0 +1,154 @@
+//! `castoff plan`: the whole migration at once, each state proved, in a folder to carry out.
+//!
+//! In: arguments. Out: a printed summary, the folder, an exit code. Invariant: the exit code is the
+//! plan's, whatever the format; the folder is written whole or not at all.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+use super::CliError;
+use super::migrate::{self, DistributionArgument, parse_service, parse_version};
+use crate::exit::Exit;
+use crate::mesh::{MeshOverrides, Version};
+use crate::phases::MigrateOptions;
+use crate::plan::traffic::CallGraph;
+use crate::plan::{OnGap, PlanOptions};
+use crate::report::plan::{PlanReport, exit, folder};
+use crate::snapshot::ObjectName;
+
+/// Arguments of `plan`.
+#[derive(Debug, Args)]
+pub struct PlanArguments {
+    /// Read manifests: a file, a folder, or `-` for standard input; repeatable
+    #[arg(long, value_name = "PATH", num_args = 1.., env = "CASTOFF_FROM_FILES", value_delimiter = None)]
+    pub from_files: Vec<PathBuf>,
+    /// Read the Bookinfo-like mesh inside the binary
+    #[arg(long, conflicts_with = "from_files")]
+    pub demo: bool,
+    /// The state before the migration, which every state is compared with; otherwise the state read now
+    #[arg(long, value_name = "PATH", env = "CASTOFF_BASELINE")]
+    pub baseline: Option<PathBuf>,
+    /// Folder for the plan
+    #[arg(
+        long,
+        value_name = "FOLDER",
+        default_value = "castoff-plan",
+        env = "CASTOFF_PLAN_DIR"
+    )]
+    pub output_dir: PathBuf,
+    /// What to do where no order is without a gap
+    #[arg(long, value_enum, default_value = "stop", env = "CASTOFF_ON_GAP")]
+    pub on_gap: OnGapArgument,
+    /// Who calls whom: a saved answer of Prometheus to `istio_requests_total`, JSON or text
+    #[arg(long, value_name = "FILE", env = "CASTOFF_TRAFFIC")]
+    pub traffic: Option<PathBuf>,
+    /// Take multicluster, virtual machines and SPIRE for warnings; translate EnvoyFilters
+    #[arg(long, env = "CASTOFF_ENTERPRISE", value_parser = clap::builder::FalseyValueParser::new())]
+    pub enterprise: bool,
+    /// Label Services rather than namespaces
+    #[arg(long, env = "CASTOFF_PER_SERVICE", value_parser = clap::builder::FalseyValueParser::new())]
+    pub per_service: bool,
+    /// Give this Service a waypoint although nothing requires it; repeatable
+    #[arg(long, value_name = "NAMESPACE/SERVICE", value_parser = parse_service)]
+    pub waypoint: Vec<ObjectName>,
+    /// Migrate only this namespace; repeatable
+    #[arg(short, long, value_name = "NAMESPACE")]
+    pub namespace: Vec<String>,
+    /// Whose build of Istio runs
+    #[arg(long, value_enum, default_value = "auto", env = "CASTOFF_DISTRIBUTION")]
+    pub distribution: DistributionArgument,
+    /// Istio's version, where the input does not tell it: 1.30.3
+    #[arg(long, value_name = "VERSION", value_parser = parse_version, env = "CASTOFF_ISTIO_VERSION")]
+    pub istio_version: Option<Version>,
+    /// Format of what is printed; the folder holds all of them
+    #[arg(short, long, value_enum, default_value = "text")]
+    pub output: PlanFormat,
+    /// Letters instead of pictures
+    #[arg(long, env = "CASTOFF_ASCII", value_parser = clap::builder::FalseyValueParser::new())]
+    pub ascii: bool,
+}
+
+/// Values of `--on-gap`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum OnGapArgument {
+    /// Leave the workloads concerned in their sidecars and say why
+    Stop,
+    /// Close what would open by policies that are deleted when the wave is over
+    Deny,
+    /// Go on and say what is open or broken, and how long
+    Accept,
+}
+
+/// Values of `--output`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum PlanFormat {
+    /// A line a wave
+    Text,
+    /// schemas/plan.v1.json
+    Json,
+    /// The whole plan for people
+    Markdown,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// [`CliError`] when nothing could be read, an argument names what does not exist, or the folder
+/// cannot be written.
+pub fn run(arguments: &PlanArguments) -> Result<Exit, CliError> {
+    let (snapshot, input) = migrate::read(&arguments.from_files, arguments.demo)?;
+    let (baseline, compared_with) = match &arguments.baseline {
+        Some(path) => {
+            let (baseline, _) = migrate::read(std::slice::from_ref(path), false)?;
+            (baseline, format!("the baseline {}", path.display()))
+        }
+        None => (snapshot.clone(), "the state read now".to_owned()),
+    };
+    let overrides = MeshOverrides {
+        distribution: arguments.distribution.into(),
+        istio_version: arguments.istio_version.clone(),
+    };
+    let mesh = crate::mesh::Mesh::build(&snapshot, &overrides);
+    migrate::check_names(&arguments.namespace, &arguments.waypoint, &mesh)?;
+    let unread = super::verify::lost(&snapshot);
+    let options = PlanOptions {
+        migrate: MigrateOptions {
+            enterprise: arguments.enterprise,
+            per_service: arguments.per_service,
+            chosen_waypoints: arguments.waypoint.iter().cloned().collect(),
+            namespaces: arguments.namespace.iter().cloned().collect(),
+            ..MigrateOptions::default()
+        },
+        on_gap: match arguments.on_gap {
+            OnGapArgument::Stop => OnGap::Stop,
+            OnGapArgument::Deny => OnGap::Deny,
+            OnGapArgument::Accept => OnGap::Accept,
+        },
+        calls: arguments.traffic.as_ref().map(traffic).transpose()?,
+    };
+    let plan = crate::plan::plan(&baseline, snapshot, &overrides, &options);
+    let report = PlanReport::new(&plan, input, compared_with, unread);
+    let files = folder::files(&plan, &report);
+    folder::write(&arguments.output_dir, &files)
+        .map_err(|error| CliError::CouldNotRun(error.to_string()))?;
+    let text = match arguments.output {
+        PlanFormat::Text => {
+            let mut text = report.text(arguments.ascii);
+            text.push_str(&report.next(&arguments.output_dir.display().to_string()));
+            text
+        }
+        PlanFormat::Json => files["plan.json"].clone(),
+        PlanFormat::Markdown => files["plan.md"].clone(),
+    };
+    super::print(text.as_bytes())?;
+    Ok(exit(&plan, &report.unread))
+}
+
+fn traffic(path: &PathBuf) -> Result<CallGraph, CliError> {
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        CliError::Usage(format!("cannot read the traffic `{}`: {error}", path.display()))
+    })?;
+    CallGraph::read(&text)
+        .map_err(|error| CliError::Usage(format!("cannot use the traffic `{}`: {error}", path.display())))
+}

@@ -1,0 +1,88 @@
+//! The commands of a wave as changes of the user's own sources.
+//!
+//! In: commands, and the snapshot before them, which knows where each object was read. Out:
+//! [`Edit`]s. Invariant: every label, patch and delete command has its edit; a restart has none.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::wave::{Edit, EditChange, Step};
+use crate::simulate::{Command, command};
+use crate::snapshot::{Kind, Metadata, Object, ObjectName, Origin, Snapshot};
+
+/// Changes of the user's own objects that the steps make, in order.
+pub(super) fn edits(before: &Snapshot, steps: &[Step]) -> Vec<Edit> {
+    let commands = steps.iter().flat_map(|step| &step.run);
+    commands
+        .filter_map(|line| command::parse_line(line).ok())
+        .filter_map(|command| edit(before, command))
+        .collect()
+}
+
+fn edit(before: &Snapshot, command: Command) -> Option<Edit> {
+    let (kind, name, change) = match command {
+        Command::Label {
+            kind,
+            name,
+            changes,
+        } => {
+            let changes = changes.into_iter().map(|one| (one.key, one.value));
+            (kind, name, EditChange::Labels(changes.collect()))
+        }
+        Command::Patch { kind, name, patch } => {
+            let labels = ["/spec/template", "/spec/jobTemplate/spec/template"]
+                .iter()
+                .find_map(|template| patch.pointer(&format!("{template}/metadata/labels")))?;
+            (kind, name, EditChange::TemplateLabels(pairs(labels)))
+        }
+        Command::Delete { kind, name } => (kind, name, EditChange::Delete),
+        Command::Apply { .. } | Command::Restart { .. } => return None,
+    };
+    let (api_version, origin) = place(before, kind, &name)?;
+    Some(Edit {
+        api_version,
+        kind: kind.row().name.to_owned(),
+        name,
+        origin,
+        change,
+    })
+}
+
+fn pairs(labels: &Value) -> BTreeMap<String, Option<String>> {
+    labels
+        .as_object()
+        .into_iter()
+        .flatten()
+        .map(|(key, value)| (key.clone(), value.as_str().map(str::to_owned)))
+        .collect()
+}
+
+/// `apiVersion` and origin of an object.
+fn place(snapshot: &Snapshot, kind: Kind, name: &ObjectName) -> Option<(String, Option<String>)> {
+    fn found<T>(
+        list: &[Object<T>],
+        kind: &str,
+        name: &ObjectName,
+    ) -> Option<(String, Option<String>)> {
+        let is = |metadata: &Metadata| {
+            metadata.name == name.name && metadata.namespace == name.namespace
+        };
+        list.iter()
+            .find(|one| is(&one.metadata) && one.kind == kind)
+            .map(|one| {
+                let origin = match &one.origin {
+                    Origin::Simulated | Origin::Cluster { .. } => None,
+                    other => Some(other.to_string()),
+                };
+                (one.api_version.to_string(), origin)
+            })
+    }
+    let word = kind.row().name;
+    match kind {
+        Kind::Namespace => found(&snapshot.namespaces, word, name),
+        Kind::Service => found(&snapshot.services, word, name),
+        _ => found(&snapshot.owners, word, name)
+            .or_else(|| found(snapshot.resources(kind), word, name)),
+    }
+}

@@ -1,0 +1,143 @@
+//! The state of the mesh while a plan is played: commands change it, controllers act, proofs look.
+//!
+//! In: the snapshot found, commands and manifests of steps. Out: the snapshot after them, and proved
+//! states. Invariant: only the written commands and files change it.
+
+use std::collections::BTreeSet;
+
+use castoff_authz::verdict::Limits;
+
+use super::proof;
+use super::wave::{Files, State, Step, WayBack};
+use crate::mesh::{Mesh, MeshOverrides};
+use crate::phases::MigrateOptions;
+use crate::simulate::{command, execute, settle};
+use crate::snapshot::{Kind, ObjectName, Snapshot};
+
+/// What is played, and what it is compared with.
+pub(super) struct Field<'a> {
+    pub(super) snapshot: Snapshot,
+    pub(super) baseline: &'a Mesh,
+    pub(super) overrides: &'a MeshOverrides,
+    pub(super) options: &'a MigrateOptions,
+    pub(super) limits: Limits,
+}
+
+impl Field<'_> {
+    /// The mesh now.
+    pub(super) fn mesh(&self) -> Mesh {
+        Mesh::build(&self.snapshot, self.overrides)
+    }
+
+    /// Carries out the commands of steps, then lets controllers act.
+    ///
+    /// # Errors
+    /// The first command that cannot be carried out, with the reason.
+    pub(super) fn advance(&mut self, steps: &[Step], files: &Files) -> Result<(), String> {
+        for line in steps.iter().flat_map(|step| &step.run) {
+            run(&mut self.snapshot, line, files)?;
+        }
+        settle(&mut self.snapshot);
+        Ok(())
+    }
+
+    /// Proves the state now.
+    pub(super) fn at_rest(&self, when: impl Into<String>) -> State {
+        proof::state(self.baseline, &self.mesh(), when, self.limits)
+    }
+
+    /// Proves the state in which old and new pods of these workloads run side by side.
+    pub(super) fn mixed(&self, moving: &BTreeSet<ObjectName>, when: impl Into<String>) -> State {
+        proof::mixed(self.baseline, &self.mesh(), moving, when, self.limits)
+    }
+}
+
+fn run(snapshot: &mut Snapshot, line: &str, files: &Files) -> Result<(), String> {
+    let command = command::parse_line(line).map_err(|reason| format!("`{line}`: {reason}"))?;
+    execute(snapshot, &command, files).map_err(|error| format!("`{line}`: {error}"))
+}
+
+/// Plays the way back of a wave from the state after it and compares with the state before it.
+pub(super) fn way_back(
+    before: &Snapshot,
+    after: &Snapshot,
+    steps: &[Step],
+    saved: &Files,
+) -> WayBack {
+    let mut back = after.clone();
+    for step in steps.iter().rev() {
+        for line in &step.undo {
+            if let Err(error) = run(&mut back, line, saved) {
+                return WayBack::NotPlayed(error);
+            }
+        }
+    }
+    settle(&mut back);
+    let differences = differences(before, &back);
+    if differences.is_empty() {
+        WayBack::Proved
+    } else {
+        WayBack::Differs(differences)
+    }
+}
+
+/// What differs between two snapshots in what castoff changes: labels of namespaces and Services,
+/// pod templates, how pods run, and Istio and Gateway API objects.
+fn differences(before: &Snapshot, after: &Snapshot) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut compare = |what: &str, left: Vec<String>, right: Vec<String>| {
+        let (left, right): (BTreeSet<String>, BTreeSet<String>) =
+            (left.into_iter().collect(), right.into_iter().collect());
+        found.extend(
+            left.difference(&right)
+                .map(|one| format!("{what} {one} is not restored")),
+        );
+        found.extend(
+            right
+                .difference(&left)
+                .map(|one| format!("{what} {one} is left over")),
+        );
+    };
+    let namespaces = |snapshot: &Snapshot| {
+        let list = snapshot.namespaces.iter();
+        list.map(|one| format!("{} {:?}", one.metadata.name, one.metadata.labels))
+            .collect::<Vec<_>>()
+    };
+    compare("namespace", namespaces(before), namespaces(after));
+    let services = |snapshot: &Snapshot| {
+        let list = snapshot.services.iter();
+        list.map(|one| format!("{} {:?}", one.object_name(), one.metadata.labels))
+            .collect::<Vec<_>>()
+    };
+    compare("Service", services(before), services(after));
+    let owners = |snapshot: &Snapshot| {
+        let list = snapshot.owners.iter();
+        list.map(|one| {
+            let template = one.body.template().map(|template| &template.metadata.labels);
+            format!("{} {} {template:?}", one.kind, one.object_name())
+        })
+        .collect::<Vec<_>>()
+    };
+    compare("pod template of", owners(before), owners(after));
+    let pods = |snapshot: &Snapshot| {
+        let list = snapshot.pods.iter();
+        list.map(|one| {
+            let sidecar = one.metadata.annotations.get("sidecar.istio.io/status").is_some();
+            let mode = if sidecar { "with" } else { "without" };
+            format!("{} {mode} sidecar", one.object_name())
+        })
+        .collect::<Vec<_>>()
+    };
+    compare("Pod", pods(before), pods(after));
+    let resources = |snapshot: &Snapshot| {
+        let lists = snapshot.resources.iter();
+        lists
+            .flat_map(|(kind, list)| list.iter().map(move |one| (*kind, one)))
+            .map(|(kind, one): (Kind, _)| {
+                format!("{} {} {}", kind.row().name, one.object_name(), one.body["spec"])
+            })
+            .collect::<Vec<_>>()
+    };
+    compare("object", resources(before), resources(after));
+    found
+}

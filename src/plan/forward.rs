@@ -1,0 +1,362 @@
+//! The whole migration played forward, wave by wave, each state proved.
+//!
+//! In: the snapshot found. Out: a [`Plan`]. Invariant: a wave is in the plan only when none of its
+//! states opens or breaks anything that the one before did not, unless the user accepts gaps; what
+//! cannot move so keeps its sidecar and says why.
+
+use std::collections::BTreeSet;
+
+use castoff_authz::verdict::Limits;
+
+use super::edges::{edges, pairs};
+use super::field::{Field, way_back};
+use super::traffic::CallGraph;
+use super::wave::{Gap, Held, Plan, PlanEnding, State, WayBack, Wave};
+use super::{cleanup, edits, moves, order, prepare, proof};
+use crate::finding::PhaseOutcome;
+use crate::mesh::{Distribution, Mesh, MeshOverrides};
+use crate::phases::MigrateOptions;
+use crate::snapshot::{ObjectName, Snapshot};
+
+/// What to do where no order is without a gap.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnGap {
+    /// Leave the workloads concerned in their sidecars and say why.
+    #[default]
+    Stop,
+    /// Close what would open by policies that are deleted when the wave is over.
+    Deny,
+    /// Go on and say what is open or broken, and how long.
+    Accept,
+}
+
+/// What a user chose for `plan`.
+#[derive(Debug, Clone, Default)]
+pub struct PlanOptions {
+    /// As for `migrate`; namespaces, chosen waypoints and the like.
+    pub migrate: MigrateOptions,
+    /// Where no order is without a gap.
+    pub on_gap: OnGap,
+    /// Who was seen calling whom; `None`: whom the policies allow.
+    pub calls: Option<CallGraph>,
+}
+
+/// More waves of preparation than this mean that two phases undo each other.
+const MOST_PREPARATIONS: usize = 12;
+
+/// Plans the migration from `found`; every state is compared with `baseline`.
+pub fn plan(
+    baseline: &Snapshot,
+    found: Snapshot,
+    overrides: &MeshOverrides,
+    options: &PlanOptions,
+) -> Plan {
+    let baseline = Mesh::build(baseline, overrides);
+    let mut player = Player {
+        field: Field {
+            snapshot: found,
+            baseline: &baseline,
+            overrides,
+            options: &options.migrate,
+            limits: Limits::default(),
+        },
+        options,
+        plan: Plan {
+            waves: Vec::new(),
+            ending: PlanEnding::Done,
+            held: Vec::new(),
+            gaps: Vec::new(),
+            assumptions: Vec::new(),
+            servers: baseline
+                .workloads
+                .iter()
+                .filter(|workload| workload.is_mesh_application())
+                .count(),
+        },
+    };
+    if let Err(ending) = player.play() {
+        player.plan.ending = ending;
+    }
+    let mut plan = player.plan;
+    plan.gaps = proof::gaps(&plan.waves);
+    plan
+}
+
+struct Player<'a> {
+    field: Field<'a>,
+    options: &'a PlanOptions,
+    plan: Plan,
+}
+
+impl Player<'_> {
+    fn play(&mut self) -> Result<(), PlanEnding> {
+        let mesh = self.field.mesh();
+        self.assume(&mesh);
+        let results = prepare::prerequisites(&self.field);
+        if results
+            .iter()
+            .any(|result| result.outcome != PhaseOutcome::Succeeded)
+        {
+            return Err(PlanEnding::NotReady(results));
+        }
+        self.prepare()?;
+        let solo = mesh.distribution == Distribution::Solo;
+        if solo {
+            self.clean_up()?;
+        }
+        self.move_workloads()?;
+        self.clean_up()?;
+        if !self.plan.held.is_empty() {
+            self.plan.ending = PlanEnding::Partial;
+        }
+        Ok(())
+    }
+
+    /// Says what the proof rests on beyond what was read.
+    fn assume(&mut self, mesh: &Mesh) {
+        if mesh.distribution == Distribution::Solo {
+            self.plan.assumptions.push(
+                "sidecars of Solo's builds route like ztunnel, through waypoints: their source is not public, so this \
+                 is taken from its documentation"
+                    .to_owned(),
+            );
+        }
+        if self.options.calls.is_some() {
+            self.plan.assumptions.push(
+                "who calls whom is what telemetry saw: a caller that was silent while it was recorded may have to move \
+                 earlier"
+                    .to_owned(),
+            );
+        }
+    }
+
+    /// Waypoints, policies, labels.
+    fn prepare(&mut self) -> Result<(), PlanEnding> {
+        for _ in 0..MOST_PREPARATIONS {
+            let Some(mut wave) = prepare::next(&self.field) else {
+                return Ok(());
+            };
+            let (before_snapshot, before) = (self.field.snapshot.clone(), self.field.mesh());
+            self.carry_out(&mut wave, before_snapshot)?;
+            let after = self.field.mesh();
+            let waits = prepare::waits_for_binding(&before, &after);
+            if let Some(last) = wave.steps.last_mut() {
+                last.settled.extend(waits);
+            }
+            wave.affected = newly_bound(&before, &after);
+            let when = format!("after this wave: {}", lower(&wave.title));
+            wave.states.push(self.field.at_rest(when));
+            self.plan.waves.push(wave);
+        }
+        Err(PlanEnding::Failed(
+            "waypoints, policies and labels did not come to an end: two recommendations undo each other".to_owned(),
+        ))
+    }
+
+    fn move_workloads(&mut self) -> Result<(), PlanEnding> {
+        let mesh = self.field.mesh();
+        let includes = |namespace: &str| {
+            let chosen = &self.options.migrate.namespaces;
+            chosen.is_empty() || chosen.contains(namespace)
+        };
+        let (mut movable, held) = moves::movable(&mesh, includes);
+        self.plan.held.extend(held);
+        let mut found = edges(self.field.baseline, &mesh, self.field.limits);
+        if let Some(calls) = &self.options.calls {
+            found.retain(|edge| calls.matters(edge));
+        }
+        let order = order(&movable, &pairs(&found));
+        for wave in order.waves {
+            let moving: BTreeSet<ObjectName> = wave
+                .workloads
+                .into_iter()
+                .filter(|name| movable.contains(name))
+                .collect();
+            let moved = self.move_together(moving, wave.circle)?;
+            movable.retain(|name| !moved.contains(name));
+        }
+        Ok(())
+    }
+
+    /// Moves as many of these as can be moved without a gap; returns who moved.
+    fn move_together(
+        &mut self,
+        mut moving: BTreeSet<ObjectName>,
+        circle: bool,
+    ) -> Result<BTreeSet<ObjectName>, PlanEnding> {
+        let known: BTreeSet<(ObjectName, &'static str)> = self
+            .field
+            .at_rest("")
+            .witnessed()
+            .flat_map(|row| proof::witnesses(row).into_iter().map(|(direction, _)| (row.server.clone(), direction)))
+            .collect();
+        while !moving.is_empty() {
+            let wave = self.attempt(&moving, circle)?;
+            let gaps: Vec<Gap> = proof::gaps(std::slice::from_ref(&wave.0))
+                .into_iter()
+                .filter(|gap| !known.contains(&(gap.server.clone(), gap.direction)))
+                .collect();
+            if gaps.is_empty() || self.options.on_gap == OnGap::Accept {
+                self.field.snapshot = wave.1;
+                self.plan.waves.push(wave.0);
+                return Ok(moving);
+            }
+            let culprits: BTreeSet<ObjectName> = gaps
+                .iter()
+                .map(|gap| gap.server.clone())
+                .filter(|server| moving.contains(server))
+                .collect();
+            // Where a server that stays would be open or closed to those who move, nobody moves.
+            let out = if culprits.is_empty() {
+                moving.clone()
+            } else {
+                culprits
+            };
+            for workload in &out {
+                self.plan.held.push(held(workload, &gaps, &moving, circle));
+            }
+            moving.retain(|name| !out.contains(name));
+        }
+        Ok(BTreeSet::new())
+    }
+
+    /// A wave that moves these, with its states, and the snapshot after it.
+    fn attempt(
+        &self,
+        moving: &BTreeSet<ObjectName>,
+        circle: bool,
+    ) -> Result<(Wave, Snapshot), PlanEnding> {
+        let mesh = self.field.mesh();
+        let stay: BTreeSet<ObjectName> = mesh
+            .workloads
+            .iter()
+            .filter(|workload| {
+                (workload.has_mode(crate::mesh::DataPlaneMode::Sidecar)
+                    || workload.next_mode == crate::mesh::DataPlaneMode::Sidecar)
+                    && !moving.contains(&workload.name)
+            })
+            .map(|workload| workload.name.clone())
+            .collect();
+        let namespaces: BTreeSet<&str> = moving.iter().map(|name| name.namespace.as_str()).collect();
+        let names: Vec<&str> = namespaces.into_iter().collect();
+        let mut wave = Wave {
+            slug: format!("move-{}", if names.len() == 1 { names[0] } else { "several" }),
+            title: format!(
+                "Move {} of {} to ambient mode",
+                crate::phases::wording::count(moving.len(), "workload"),
+                crate::phases::wording::first_few(
+                    &names.iter().map(|name| format!("namespace {name}")).collect::<Vec<_>>(),
+                    5
+                ),
+            ),
+            affected: moving.iter().cloned().collect(),
+            why: vec![if circle {
+                "They call one another, so that none can move before the other.".to_owned()
+            } else {
+                "Every caller for whom the way around a waypoint would matter has moved before.".to_owned()
+            }],
+            steps: moves::steps(&mesh, moving, &stay),
+            manifests: super::wave::Files::new(),
+            saved: super::wave::Files::new(),
+            edits: Vec::new(),
+            states: vec![self.field.mixed(moving, "while old and new pods run side by side")],
+            way_back: WayBack::NotPlayed("not played yet".to_owned()),
+        };
+        let mut field = Field {
+            snapshot: self.field.snapshot.clone(),
+            ..self.field
+        };
+        carry_out(&mut field, &mut wave, &self.field.snapshot)?;
+        wave.states.push(field.at_rest("after the last pod is replaced"));
+        Ok((wave, field.snapshot))
+    }
+
+    fn clean_up(&mut self) -> Result<(), PlanEnding> {
+        let (wave, stays) = cleanup::wave(&self.field);
+        for ((kind, name), why) in stays {
+            let text = format!("{}/{name} stays: {why}", kind.row().name);
+            if !self.plan.assumptions.contains(&text) {
+                self.plan.assumptions.push(text);
+            }
+        }
+        let Some(mut wave) = wave else {
+            return Ok(());
+        };
+        let before = self.field.snapshot.clone();
+        self.carry_out(&mut wave, before)?;
+        wave.states.push(self.field.at_rest("after the last deletion"));
+        self.plan.waves.push(wave);
+        Ok(())
+    }
+
+    fn carry_out(&mut self, wave: &mut Wave, before: Snapshot) -> Result<(), PlanEnding> {
+        carry_out(&mut self.field, wave, &before)
+    }
+}
+
+fn carry_out(field: &mut Field<'_>, wave: &mut Wave, before: &Snapshot) -> Result<(), PlanEnding> {
+    wave.edits = edits::edits(before, &wave.steps);
+    field
+        .advance(&wave.steps, &wave.manifests)
+        .map_err(PlanEnding::Failed)?;
+    wave.way_back = way_back(before, &field.snapshot, &wave.steps, &wave.saved);
+    Ok(())
+}
+
+fn held(
+    workload: &ObjectName,
+    gaps: &[Gap],
+    moving: &BTreeSet<ObjectName>,
+    circle: bool,
+) -> Held {
+    let gap = gaps
+        .iter()
+        .find(|gap| gap.server == *workload)
+        .or_else(|| gaps.first());
+    let why = match gap {
+        Some(gap) if circle && moving.len() > 1 => format!(
+            "it is in a circle of callers and servers ({}), and moving them {} {}",
+            crate::phases::wording::first_few(
+                &moving.iter().map(ToString::to_string).collect::<Vec<_>>(),
+                4
+            ),
+            gap.direction,
+            gap.server
+        ),
+        Some(gap) => format!("moving it {} {} {}", gap.direction, gap.server, gap.from.1),
+        None => "moving it could not be proved".to_owned(),
+    };
+    Held {
+        workload: workload.clone(),
+        why,
+        lines: gap.map(|gap| gap.lines.clone()).unwrap_or_default(),
+    }
+}
+
+/// Workloads behind Services that a wave bound.
+fn newly_bound(before: &Mesh, after: &Mesh) -> Vec<ObjectName> {
+    let mut names: BTreeSet<ObjectName> = BTreeSet::new();
+    for service in &after.services {
+        let was = before
+            .service_named(&service.name)
+            .and_then(|(_, service)| service.binding.waypoint());
+        if was.is_none() && service.binding.waypoint().is_some() {
+            let backends = service.backends.iter();
+            names.extend(backends.map(|backend| after.workload(backend.workload).name.clone()));
+        }
+    }
+    names.into_iter().collect()
+}
+
+fn lower(title: &str) -> String {
+    let mut characters = title.chars();
+    match characters.next() {
+        Some(first) => first.to_lowercase().chain(characters).collect(),
+        None => String::new(),
+    }
+}
+
+/// States that the plan passes through, in order.
+pub fn states(plan: &Plan) -> impl Iterator<Item = &State> {
+    plan.waves.iter().flat_map(|wave| &wave.states)
+}

@@ -1,0 +1,201 @@
+//! How workloads leave their sidecars: the commands of one wave.
+//!
+//! In: the mesh before the wave, who moves in it, who stays. Out: one [`Step`] a namespace.
+//! Invariant: a namespace is labelled only when nothing in it keeps a sidecar and the label captures
+//! nobody from outside the mesh; until then each pod template says for itself how its pods run, in
+//! one change, so that no pod is ever started without either.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::wave::{Held, Step};
+use crate::finding::Remedy;
+use crate::mesh::{DataPlaneMode, Mesh, OwnerKind, Role, Workload};
+use crate::phases::commands::{LabelChange, label, patch_template_labels, restart};
+use crate::phases::remove_sidecars::switch::{namespace_changes, template_changes};
+use crate::phases::wording;
+use crate::snapshot::ObjectName;
+
+const INJECT: &str = "sidecar.istio.io/inject";
+const DATAPLANE_MODE: &str = "istio.io/dataplane-mode";
+
+/// Why a workload cannot be moved by a command, if so.
+pub(super) fn obstacle(workload: &Workload) -> Option<String> {
+    let name = &workload.name;
+    match &workload.owner {
+        _ if workload.host_network => Some(
+            "its pods share the node's network, which ztunnel does not capture".to_owned(),
+        ),
+        OwnerKind::Deployment
+        | OwnerKind::StatefulSet
+        | OwnerKind::DaemonSet
+        | OwnerKind::ReplicaSet
+        | OwnerKind::Rollout
+        | OwnerKind::CronJob
+            if workload.has_template =>
+        {
+            None
+        }
+        OwnerKind::Job => Some(format!(
+            "the pod template of Job {name} cannot be changed: let it end, or create it again from a manifest with \
+             the labels {INJECT}=\"false\" and {DATAPLANE_MODE}=ambient"
+        )),
+        OwnerKind::Pod => Some(format!(
+            "Pod {name} has no owner that would replace it: create it again from its manifest with the labels \
+             {INJECT}=\"false\" and {DATAPLANE_MODE}=ambient"
+        )),
+        OwnerKind::Other(kind) => Some(format!(
+            "castoff does not know how {kind} {name} replaces its pods: change its pod template by hand"
+        )),
+        _ => Some(format!(
+            "its manifest is not among the input, so that its pod template cannot be changed: add {} to it",
+            wording::workload(workload)
+        )),
+    }
+}
+
+/// The steps that move these workloads. `stay` are all others that keep a sidecar.
+pub(super) fn steps(mesh: &Mesh, moving: &BTreeSet<ObjectName>, stay: &BTreeSet<ObjectName>) -> Vec<Step> {
+    let mut by_namespace: BTreeMap<&str, Vec<&Workload>> = BTreeMap::new();
+    for workload in &mesh.workloads {
+        if moving.contains(&workload.name) {
+            by_namespace
+                .entry(&workload.name.namespace)
+                .or_default()
+                .push(workload);
+        }
+    }
+    by_namespace
+        .into_iter()
+        .map(|(namespace, workloads)| {
+            let keeps_sidecars = stay.iter().any(|name| name.namespace == namespace);
+            if keeps_sidecars || captured(mesh, namespace).next().is_some() {
+                by_template(namespace, &workloads)
+            } else {
+                by_namespace_label(mesh, namespace, &workloads)
+            }
+        })
+        .collect()
+}
+
+/// Workloads outside the mesh that the namespace's label would capture at once.
+fn captured<'a>(mesh: &'a Mesh, namespace: &'a str) -> impl Iterator<Item = &'a Workload> {
+    mesh.workloads_in(namespace)
+        .map(|(_, workload)| workload)
+        .filter(|workload| {
+            workload.role == Role::Application
+                && workload.has_mode(DataPlaneMode::None)
+                && !workload.host_network
+                && workload.template_labels.get(DATAPLANE_MODE).is_none()
+        })
+}
+
+fn by_template(namespace: &str, workloads: &[&Workload]) -> Step {
+    let mut step = started(namespace, workloads);
+    step.what.push_str(
+        ", each by one change of its pod template, since the namespace's label would move others too",
+    );
+    for workload in workloads {
+        let labels = &workload.template_labels;
+        let mut changes = vec![
+            LabelChange::set(INJECT, labels.get(INJECT), "false"),
+            LabelChange::set(DATAPLANE_MODE, labels.get(DATAPLANE_MODE), "ambient"),
+        ];
+        if let Some(revision) = labels.get("istio.io/rev") {
+            changes.push(LabelChange::remove("istio.io/rev", revision));
+        }
+        match patch_template_labels(workload, &changes) {
+            Some(remedy) => take(&mut step, remedy),
+            None => step.by_hand.extend(obstacle(workload)),
+        }
+        step.settled.extend(rolled_out(workload));
+    }
+    step
+}
+
+fn by_namespace_label(mesh: &Mesh, namespace: &str, workloads: &[&Workload]) -> Step {
+    let mut step = started(namespace, workloads);
+    let changes = namespace_changes(mesh, namespace);
+    if !changes.is_empty() {
+        take(&mut step, label(&format!("ns {namespace}"), &changes));
+    }
+    for workload in workloads {
+        let patch = template_changes(workload);
+        match patch_template_labels(workload, &patch) {
+            // The patch replaces the pods.
+            Some(remedy) if !patch.is_empty() => take(&mut step, remedy),
+            _ => {
+                let remedy = restart(workload);
+                if let Remedy::Command { run, .. } = &remedy {
+                    // After the labels are taken back, the same command brings the sidecars back.
+                    step.undo.push(run.clone());
+                }
+                take(&mut step, remedy);
+            }
+        }
+        step.settled.extend(rolled_out(workload));
+    }
+    step
+}
+
+fn started(namespace: &str, workloads: &[&Workload]) -> Step {
+    let names: Vec<String> = workloads
+        .iter()
+        .map(|workload| wording::workload(workload))
+        .collect();
+    Step {
+        what: format!("move {} to ambient mode", wording::first_few(&names, 5)),
+        look: vec![format!(
+            "all pods of namespace {namespace} are Ready, and `istioctl ztunnel-config workloads` lists the node's \
+             ztunnel"
+        )],
+        ..Step::default()
+    }
+}
+
+fn take(step: &mut Step, remedy: Remedy) {
+    match remedy {
+        Remedy::Command { run, undo } => {
+            step.run.push(run);
+            step.undo.extend(undo);
+        }
+        Remedy::Advice(advice) => step.by_hand.push(advice),
+        Remedy::Apply { .. } => {}
+    }
+}
+
+/// Waits until an owner has replaced its pods.
+fn rolled_out(workload: &Workload) -> Option<String> {
+    let resource = match workload.owner {
+        OwnerKind::Deployment => "deployment",
+        OwnerKind::StatefulSet => "statefulset",
+        OwnerKind::DaemonSet => "daemonset",
+        _ => return None,
+    };
+    Some(format!(
+        "kubectl rollout status {resource} -n {} {} --timeout=10m",
+        workload.name.namespace, workload.name.name
+    ))
+}
+
+/// Workloads that have sidecars and can be moved by a command, and those that cannot.
+pub(super) fn movable(mesh: &Mesh, includes: impl Fn(&str) -> bool) -> (BTreeSet<ObjectName>, Vec<Held>) {
+    let mut movable = BTreeSet::new();
+    let mut held = Vec::new();
+    for workload in &mesh.workloads {
+        let has_sidecar = workload.has_mode(DataPlaneMode::Sidecar);
+        if !workload.is_mesh_application() || !has_sidecar || !includes(&workload.name.namespace) {
+            continue;
+        }
+        match obstacle(workload) {
+            None => {
+                movable.insert(workload.name.clone());
+            }
+            Some(why) => held.push(Held {
+                workload: workload.name.clone(),
+                why,
+                lines: Vec::new(),
+            }),
+        }
+    }
+    (movable, held)
+}

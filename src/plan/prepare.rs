@@ -1,0 +1,188 @@
+//! Waypoints, copies and labels before anything moves: what the phases recommend, as waves.
+//!
+//! In: the field. Out: one wave for the first phase that has something to apply. Invariant: the wave
+//! holds exactly what `castoff migrate` would have written there.
+
+use std::collections::BTreeSet;
+
+use super::field::Field;
+use super::saved;
+use super::wave::{Files, Step, WayBack, Wave};
+use crate::finding::{Level, Phase, PhaseResult, Remedy};
+use crate::mesh::{Attachment, Mesh};
+use crate::phases::{self, Context, MigrateOptions};
+use crate::snapshot::{Kind, ObjectName};
+
+/// The phases that prepare, in their order.
+const PHASES: [Phase; 3] = [
+    Phase::DeployWaypoints,
+    Phase::MigratePolicies,
+    Phase::UseWaypoints,
+];
+
+/// Results of the phases that must have passed before anything is planned.
+pub(super) fn prerequisites(field: &Field<'_>) -> Vec<PhaseResult> {
+    let mesh = field.mesh();
+    let options = MigrateOptions {
+        first_phase: None,
+        ignore_failures: true,
+        ..field.options.clone()
+    };
+    let context = Context::new(&mesh, &field.snapshot, &options);
+    [Phase::PreRequisites, Phase::ClusterSetup]
+        .into_iter()
+        .map(|phase| phases::run_phase(phase, &context))
+        .collect()
+}
+
+/// The next wave of preparation, without states; `None` when nothing is left to apply.
+pub(super) fn next(field: &Field<'_>) -> Option<Wave> {
+    let mesh = field.mesh();
+    let context = Context::new(&mesh, &field.snapshot, field.options);
+    PHASES
+        .into_iter()
+        .map(|phase| phases::run_phase(phase, &context))
+        .find_map(|result| wave(field, &result))
+}
+
+fn wave(field: &Field<'_>, result: &PhaseResult) -> Option<Wave> {
+    let manifests: Files = result
+        .artefacts
+        .iter()
+        .map(|artefact| (artefact.file.to_owned(), artefact.content.clone()))
+        .collect();
+    let mut saved_files = Files::new();
+    let mut steps = Vec::new();
+    for (file, content) in &manifests {
+        let undo = saved::undo_apply(&field.snapshot, file, content, &mut saved_files);
+        steps.push(Step {
+            what: match result.phase {
+                Phase::DeployWaypoints => "deploy the waypoints; nothing uses them yet".to_owned(),
+                _ => "apply the policies for waypoints, and those that let waypoints reach the pods".to_owned(),
+            },
+            look: look(result.phase),
+            run: vec![format!("kubectl apply -f {file}")],
+            undo,
+            settled: waits_for_gateways(content),
+            ..Step::default()
+        });
+    }
+    let commands: Vec<(&String, &Option<String>)> = result
+        .checks
+        .iter()
+        .flat_map(|check| &check.findings)
+        .filter(|finding| finding.level == Level::Recommendation)
+        .flat_map(|finding| &finding.remedies)
+        .filter_map(|remedy| match remedy {
+            Remedy::Command { run, undo } if run.starts_with("kubectl ") => Some((run, undo)),
+            _ => None,
+        })
+        .collect();
+    if !commands.is_empty() {
+        steps.push(Step {
+            what: "let Services use their waypoints: ambient callers go through them from now on".to_owned(),
+            look: look(result.phase),
+            run: commands.iter().map(|(run, _)| (*run).clone()).collect(),
+            undo: commands
+                .iter()
+                .rev()
+                .filter_map(|(_, undo)| (*undo).clone())
+                .collect(),
+            ..Step::default()
+        });
+    }
+    if steps.is_empty() {
+        return None;
+    }
+    let (slug, title, why) = words(result.phase);
+    Some(Wave {
+        slug: slug.to_owned(),
+        title: title.to_owned(),
+        affected: Vec::new(),
+        why: vec![why.to_owned()],
+        steps,
+        manifests,
+        saved: saved_files,
+        edits: Vec::new(),
+        states: Vec::new(),
+        way_back: WayBack::NotPlayed("not played yet".to_owned()),
+    })
+}
+
+fn words(phase: Phase) -> (&'static str, &'static str, &'static str) {
+    match phase {
+        Phase::DeployWaypoints => (
+            "waypoints",
+            "Deploy waypoints",
+            "A waypoint that nothing uses changes no request.",
+        ),
+        Phase::MigratePolicies => (
+            "policies",
+            "Apply policies for waypoints",
+            "Copies decide nothing until a Service uses its waypoint; the policies for pods let the waypoint in.",
+        ),
+        _ => (
+            "use-waypoints",
+            "Use waypoints",
+            "Upstream sidecars never go through a waypoint, so callers with sidecars see no change yet.",
+        ),
+    }
+}
+
+fn look(phase: Phase) -> Vec<String> {
+    let text = match phase {
+        Phase::DeployWaypoints => "`istioctl version` shows one version of istiod, and ztunnel runs on every node",
+        Phase::MigratePolicies => "`istioctl waypoint list -A` shows every waypoint as programmed",
+        _ => "`kubectl get authorizationpolicies -A` lists every policy of the wave before this one",
+    };
+    vec![text.to_owned()]
+}
+
+fn waits_for_gateways(content: &str) -> Vec<String> {
+    saved::objects(content)
+        .iter()
+        .filter(|(kind, _)| *kind == Kind::Gateway)
+        .map(|(_, name)| {
+            format!(
+                "kubectl wait --for=condition=Programmed --timeout=5m gateways.gateway.networking.k8s.io/{} -n {}",
+                name.name, name.namespace
+            )
+        })
+        .collect()
+}
+
+/// Waits for what a label promises: the Service is bound, the copies are accepted
+/// (istio pilot/pkg/serviceregistry/ambient/policies.go, `WaypointPolicyStatusCollection`;
+/// pilot/pkg/model/ambient.go, `WaypointBound`).
+pub(super) fn waits_for_binding(before: &Mesh, after: &Mesh) -> Vec<String> {
+    let mut waits = Vec::new();
+    let mut bound: BTreeSet<&ObjectName> = BTreeSet::new();
+    for service in &after.services {
+        let was = before
+            .service_named(&service.name)
+            .and_then(|(_, service)| service.binding.waypoint());
+        if was.is_none() && service.binding.waypoint().is_some() {
+            bound.insert(&service.name);
+            waits.push(format!(
+                "kubectl wait --for=condition=istio.io/WaypointBound --timeout=5m service/{} -n {}",
+                service.name.name, service.name.namespace
+            ));
+        }
+    }
+    for policy in &after.authorization_policies {
+        let Attachment::Targets(targets) = &policy.attachment else {
+            continue;
+        };
+        let concerned = targets
+            .iter()
+            .any(|target| bound.contains(&ObjectName::new(&policy.name.namespace, &target.name)));
+        if concerned {
+            waits.push(format!(
+                "kubectl wait --for=condition=WaypointAccepted --timeout=5m \
+                 authorizationpolicies.security.istio.io/{} -n {}",
+                policy.name.name, policy.name.namespace
+            ));
+        }
+    }
+    waits
+}

@@ -1,0 +1,110 @@
+//! States of the plan, proved against the baseline, and the gaps between them.
+//!
+//! In: the mesh of the baseline and one now. Out: a [`State`]. Invariant: a mixed state holds the
+//! old and the new pods of every workload that is moving, so that each mixture is covered: a caller
+//! is compared in each of its modes with each generation of the server.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use castoff_authz::verdict::{Finding, Limits};
+
+use super::both::with_ambient_generations;
+use super::wave::{Gap, State, Wave};
+use crate::mesh::Mesh;
+use crate::prove::rows::{ServerRow, States, rows};
+use crate::prove::tell;
+use crate::snapshot::ObjectName;
+
+/// Proves one state of rest.
+pub fn state(baseline: &Mesh, present: &Mesh, when: impl Into<String>, limits: Limits) -> State {
+    let rows = rows(&States { baseline, present }, limits);
+    let mut state = State {
+        when: when.into(),
+        compared: rows.iter().map(|row| row.compared).sum(),
+        differing: Vec::new(),
+        newly_trusted: BTreeMap::new(),
+        shares_trust: Vec::new(),
+    };
+    let mut shares = BTreeSet::new();
+    for row in rows {
+        for waypoint in &row.newly_trusted {
+            let servers = state.newly_trusted.entry(waypoint.clone()).or_default();
+            servers.push(row.server.clone());
+        }
+        shares.extend(row.shares_trust.iter().cloned());
+        if !row.differences.is_empty() {
+            state.differing.push(row);
+        }
+    }
+    state.shares_trust = shares.into_iter().collect();
+    state
+}
+
+/// Proves the state in which old and new pods of these workloads run side by side.
+pub fn mixed(
+    baseline: &Mesh,
+    present: &Mesh,
+    moving: &BTreeSet<ObjectName>,
+    when: impl Into<String>,
+    limits: Limits,
+) -> State {
+    let both = with_ambient_generations(present, |name| moving.contains(name));
+    state(baseline, &both, when, limits)
+}
+
+/// The witnesses of a row, told: direction and lines, the first of each direction.
+pub fn witnesses(row: &ServerRow) -> Vec<(&'static str, Vec<String>)> {
+    let mut found: Vec<(&'static str, Vec<String>)> = Vec::new();
+    for answer in &row.differences {
+        for (direction, finding) in [
+            ("opens", &answer.verdict.opens),
+            ("breaks", &answer.verdict.breaks),
+        ] {
+            if let Finding::Witness(witness) = finding
+                && found.iter().all(|(known, _)| *known != direction)
+            {
+                found.push((
+                    direction,
+                    tell::witness(witness, &answer.baseline, &answer.present),
+                ));
+            }
+        }
+    }
+    found
+}
+
+/// Every gap of the waves: from the first state that shows it to the one in which it is gone.
+pub fn gaps(waves: &[Wave]) -> Vec<Gap> {
+    let mut open: BTreeMap<(ObjectName, &'static str), usize> = BTreeMap::new();
+    let mut gaps: Vec<Gap> = Vec::new();
+    for (index, wave) in waves.iter().enumerate() {
+        for state in &wave.states {
+            let moment = (index + 1, state.when.clone());
+            let mut seen = BTreeSet::new();
+            for row in state.witnessed() {
+                for (direction, lines) in witnesses(row) {
+                    let key = (row.server.clone(), direction);
+                    seen.insert(key.clone());
+                    open.entry(key).or_insert_with(|| {
+                        gaps.push(Gap {
+                            server: row.server.clone(),
+                            direction,
+                            lines,
+                            from: moment.clone(),
+                            until: None,
+                        });
+                        gaps.len() - 1
+                    });
+                }
+            }
+            open.retain(|key, gap| {
+                let lasts = seen.contains(key);
+                if !lasts {
+                    gaps[*gap].until = Some(moment.clone());
+                }
+                lasts
+            });
+        }
+    }
+    gaps
+}

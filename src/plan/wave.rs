@@ -1,0 +1,192 @@
+//! A plan as data: waves, their steps, the states they pass through, and where access differs.
+//!
+//! Invariant: every command of a step is one that [`crate::simulate`] understands, or stands in
+//! `by_hand`; every state says which servers differ from the baseline, none is left out.
+
+use std::collections::BTreeMap;
+
+use crate::finding::PhaseResult;
+use crate::prove::rows::{RowVerdict, ServerRow};
+use crate::snapshot::ObjectName;
+
+/// The whole migration.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// Waves in order, numbered from 1 by their place.
+    pub waves: Vec<Wave>,
+    /// How it ends.
+    pub ending: PlanEnding,
+    /// Workloads that keep their sidecars, with the reason.
+    pub held: Vec<Held>,
+    /// Access that somebody gains or loses on the way, in the order of appearance.
+    pub gaps: Vec<Gap>,
+    /// What the plan rests on and cannot show.
+    pub assumptions: Vec<String>,
+    /// Servers of the mesh.
+    pub servers: usize,
+}
+
+/// How a plan ends.
+#[derive(Debug, Clone, PartialEq)]
+pub enum PlanEnding {
+    /// Every workload that can move has moved, nothing is left to apply.
+    Done,
+    /// Some workloads stay in their sidecars; see [`Plan::held`].
+    Partial,
+    /// A phase before the waypoints failed or could not be checked: people must act first.
+    NotReady(Vec<PhaseResult>),
+    /// A command could not be played; the plan ends before it.
+    Failed(String),
+}
+
+/// A workload that the plan does not move.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Held {
+    /// Which.
+    pub workload: ObjectName,
+    /// Why, in one sentence.
+    pub why: String,
+    /// The witness, when a proof stands against it.
+    pub lines: Vec<String>,
+}
+
+/// One folder of the plan: what is done between two moments of rest.
+#[derive(Debug, Clone)]
+pub struct Wave {
+    /// Name of its folder without the number: `waypoints`, `move-shop`.
+    pub slug: String,
+    /// One line: what changes.
+    pub title: String,
+    /// Who is affected.
+    pub affected: Vec<ObjectName>,
+    /// Why now; one sentence each.
+    pub why: Vec<String>,
+    /// Steps in order.
+    pub steps: Vec<Step>,
+    /// Manifests to apply, by file name.
+    pub manifests: Files,
+    /// Manifests as they were before, for the way back, by file name.
+    pub saved: Files,
+    /// Changes to objects that are not in `manifests`, for those who deploy from Git.
+    pub edits: Vec<Edit>,
+    /// The states that the mesh passes through, proved one by one; the last is the state after.
+    pub states: Vec<State>,
+    /// What the way back was found to be.
+    pub way_back: WayBack,
+}
+
+/// File names and contents.
+pub type Files = BTreeMap<String, String>;
+
+/// Something to do, what to see first, and how to take it back.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Step {
+    /// One sentence: what it does.
+    pub what: String,
+    /// What to look at before going on, in words.
+    pub look: Vec<String>,
+    /// Commands that wait for what the step relies on.
+    pub waits: Vec<String>,
+    /// Commands that change the cluster.
+    pub run: Vec<String>,
+    /// Commands that take it back.
+    pub undo: Vec<String>,
+    /// Commands that wait until it took effect.
+    pub settled: Vec<String>,
+    /// What only people can do.
+    pub by_hand: Vec<String>,
+}
+
+/// A change of labels of one object, and where the object was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Edit {
+    /// `apiVersion` of the object.
+    pub api_version: String,
+    /// Its kind.
+    pub kind: String,
+    /// Which.
+    pub name: ObjectName,
+    /// Where its source was read: `apps/shop.yaml:12`; `None` when not from a file.
+    pub origin: Option<String>,
+    /// What changes.
+    pub change: EditChange,
+}
+
+/// What changes in an object of the user's own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EditChange {
+    /// Labels of the object; `None` removes one.
+    Labels(BTreeMap<String, Option<String>>),
+    /// Labels of its pod template; a CronJob's is one level deeper.
+    TemplateLabels(BTreeMap<String, Option<String>>),
+    /// The object goes.
+    Delete,
+}
+
+/// One state of the mesh, compared with the baseline.
+#[derive(Debug, Clone)]
+pub struct State {
+    /// When: `while the pods of shop/cart are replaced`.
+    pub when: String,
+    /// Comparisons made.
+    pub compared: usize,
+    /// Servers that are not plainly the same.
+    pub differing: Vec<ServerRow>,
+    /// Waypoints newly trusted, with the servers they may reach.
+    pub newly_trusted: BTreeMap<String, Vec<ObjectName>>,
+    /// Other workloads that run under a newly trusted identity.
+    pub shares_trust: Vec<String>,
+}
+
+impl State {
+    /// Servers with a witness: somebody gains or loses.
+    pub fn witnessed(&self) -> impl Iterator<Item = &ServerRow> {
+        self.differing
+            .iter()
+            .filter(|row| row.verdict() != RowVerdict::Undecided)
+    }
+
+    /// Servers for which it could not be decided.
+    pub fn undecided(&self) -> usize {
+        self.differing.len() - self.witnessed().count()
+    }
+}
+
+/// What is known of the way back of a wave.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WayBack {
+    /// Played: the state after it equals the state before the wave, and passes only through states
+    /// that were proved on the way here.
+    Proved,
+    /// Played, and the state after it is another; what differs.
+    Differs(Vec<String>),
+    /// It could not be played; why.
+    NotPlayed(String),
+}
+
+/// Access that is gained or lost between two moments of the plan.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Gap {
+    /// Whose.
+    pub server: ObjectName,
+    /// `opens` or `breaks`.
+    pub direction: &'static str,
+    /// The request, and where it was decided in the baseline and then.
+    pub lines: Vec<String>,
+    /// From when: number of the wave, and the words of its state.
+    pub from: (usize, String),
+    /// Until when; `None` when it lasts to the end of the plan.
+    pub until: Option<(usize, String)>,
+}
+
+impl Plan {
+    /// Whether some state could not be decided.
+    pub fn undecided(&self) -> usize {
+        self.waves
+            .iter()
+            .flat_map(|wave| &wave.states)
+            .map(State::undecided)
+            .max()
+            .unwrap_or_default()
+    }
+}

@@ -1,0 +1,429 @@
+//! A plan as data, and what the terminal shows of it.
+//!
+//! In: a [`Plan`]. Out: [`PlanReport`], versioned like every report; `schemas/plan.v1.json` is
+//! generated from these types. Invariant: a wave is never shown better than the worst of its states.
+
+pub mod document;
+pub mod folder;
+pub mod kustomize;
+pub mod scripts;
+
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::access::{self, ServerAccess, Verdict};
+use crate::exit::Exit;
+use crate::finding::PhaseOutcome;
+use crate::plan::wave::{State, WayBack};
+use crate::plan::{Plan, PlanEnding, Wave};
+
+/// A plan, complete.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(title = "castoff plan, version 1")]
+pub struct PlanReport {
+    /// `castoff/v1`.
+    pub api_version: &'static str,
+    /// `Plan`.
+    pub kind: &'static str,
+    /// What was read.
+    pub input: String,
+    /// What every state is compared with.
+    pub baseline: String,
+    /// The exit code of the run.
+    pub exit_code: u8,
+    /// `done`, `partial`, `notReady`, `failed`.
+    pub ending: &'static str,
+    /// Why it ends so; empty when done.
+    pub reasons: Vec<String>,
+    /// Servers that were proved in every state.
+    pub servers: usize,
+    /// Waves in order.
+    pub waves: Vec<WaveReport>,
+    /// Workloads that keep their sidecars.
+    pub held: Vec<HeldReport>,
+    /// Access gained or lost on the way.
+    pub gaps: Vec<GapReport>,
+    /// What the plan rests on and cannot show.
+    pub assumptions: Vec<String>,
+    /// What could not be read: access may differ there unseen.
+    pub unread: Vec<String>,
+}
+
+/// One wave.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct WaveReport {
+    /// Its folder: `03-use-waypoints`.
+    pub folder: String,
+    /// What changes.
+    pub title: String,
+    /// The worst verdict of its states.
+    pub verdict: Verdict,
+    /// Why now.
+    pub why: Vec<String>,
+    /// Who is affected: `namespace/name` of workloads.
+    pub affected: Vec<String>,
+    /// Steps in order.
+    pub steps: Vec<StepReport>,
+    /// Files to apply.
+    pub manifests: Vec<String>,
+    /// States it passes through; the last is the state after it.
+    pub states: Vec<StateReport>,
+    /// `proved`, or why not.
+    pub way_back: String,
+}
+
+/// One step.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct StepReport {
+    /// What it does.
+    pub what: String,
+    /// What to look at first.
+    pub look: Vec<String>,
+    /// Commands that wait for what it relies on.
+    pub waits: Vec<String>,
+    /// Commands that change the cluster.
+    pub run: Vec<String>,
+    /// Commands that take it back.
+    pub undo: Vec<String>,
+    /// Commands that wait until it took effect.
+    pub settled: Vec<String>,
+    /// What only people can do.
+    pub by_hand: Vec<String>,
+}
+
+/// One state.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct StateReport {
+    /// When.
+    pub when: String,
+    /// The worst verdict of its servers.
+    pub verdict: Verdict,
+    /// Comparisons made.
+    pub compared: usize,
+    /// Servers that are not the same; all others are.
+    pub differing: Vec<ServerAccess>,
+    /// Waypoints whose identity reaches pods that it did not reach in the baseline.
+    pub newly_trusted: Vec<Trusted>,
+    /// Other workloads that run under such an identity.
+    pub shares_trust: Vec<String>,
+}
+
+/// A newly trusted waypoint.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct Trusted {
+    /// `namespace/name` of the Gateway.
+    pub waypoint: String,
+    /// Workloads whose pods it reaches.
+    pub servers: Vec<String>,
+}
+
+/// A workload that keeps its sidecar.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct HeldReport {
+    /// `namespace/name`.
+    pub workload: String,
+    /// Why.
+    pub why: String,
+    /// The witness, when a proof stands against it.
+    pub witness: Vec<String>,
+}
+
+/// Access gained or lost between two moments.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct GapReport {
+    /// Whose.
+    pub server: String,
+    /// `opens` or `breaks`.
+    pub direction: &'static str,
+    /// The request, and where it was decided before and then.
+    pub witness: Vec<String>,
+    /// From when.
+    pub from: String,
+    /// Until when; `null` when it lasts to the end of the plan.
+    pub until: Option<String>,
+}
+
+impl PlanReport {
+    /// Makes the report of a plan. `baseline` says what it was compared with.
+    pub fn new(plan: &Plan, input: String, baseline: String, unread: Vec<String>) -> Self {
+        let names: Vec<String> = (0..plan.waves.len())
+            .map(|index| folder_name(plan, index))
+            .collect();
+        let moment = |(wave, when): &(usize, String)| format!("{}, {when}", names[wave - 1]);
+        let (ending, reasons) = ending(plan);
+        Self {
+            api_version: super::wire::API_VERSION,
+            kind: "Plan",
+            input,
+            baseline,
+            exit_code: exit(plan, &unread).code(),
+            ending,
+            reasons,
+            servers: plan.servers,
+            waves: plan
+                .waves
+                .iter()
+                .zip(&names)
+                .map(|(one, folder)| wave(one, folder))
+                .collect(),
+            held: plan
+                .held
+                .iter()
+                .map(|held| HeldReport {
+                    workload: held.workload.to_string(),
+                    why: held.why.clone(),
+                    witness: held.lines.clone(),
+                })
+                .collect(),
+            gaps: plan
+                .gaps
+                .iter()
+                .map(|gap| GapReport {
+                    server: gap.server.to_string(),
+                    direction: gap.direction,
+                    witness: gap.lines.clone(),
+                    from: moment(&gap.from),
+                    until: gap.until.as_ref().map(moment),
+                })
+                .collect(),
+            assumptions: plan.assumptions.clone(),
+            unread,
+        }
+    }
+
+    /// What the terminal shows: a line a wave, then everything that needs somebody.
+    pub fn text(&self, ascii: bool) -> String {
+        let mut out = format!(
+            "Plan for {}: {}, {} servers, every state compared with {}\n",
+            self.input,
+            count(self.waves.len(), "wave"),
+            self.servers,
+            self.baseline
+        );
+        for wave in &self.waves {
+            out.push_str(&format!(
+                "{} {}: {} ({}{})\n",
+                access::symbol(wave.verdict, ascii),
+                wave.folder,
+                wave.title,
+                match wave.states.len() {
+                    1 => "1 state proved".to_owned(),
+                    many => format!("{many} states proved"),
+                },
+                if wave.way_back == "proved" {
+                    ", way back proved".to_owned()
+                } else {
+                    format!(", way back: {}", wave.way_back)
+                }
+            ));
+        }
+        self.push_problems(&mut out, ascii);
+        for assumption in &self.assumptions {
+            out.push_str(&format!("Note: {assumption}\n"));
+        }
+        out.push_str(match self.ending {
+            "done" if self.waves.is_empty() => "Nothing to do: no workload has a sidecar.\n",
+            "done" => "At the end every workload is in ambient mode.\n",
+            "partial" => "At the end the workloads above keep their sidecars.\n",
+            "notReady" => "Nothing was planned: run `castoff migrate` and settle what it says first.\n",
+            _ => "The plan ends there.\n",
+        });
+        out
+    }
+
+    fn push_problems(&self, out: &mut String, ascii: bool) {
+        let [stop, unknown] = if ascii { ["[fail]", "[?]"] } else { ["❌", "❔"] };
+        for reason in &self.reasons {
+            out.push_str(&format!("{stop} {reason}\n"));
+        }
+        for gap in &self.gaps {
+            let until = gap.until.as_deref().unwrap_or("the end of the plan");
+            out.push_str(&format!(
+                "{stop} {} {} from {} until {until}:\n",
+                gap.server, gap.direction, gap.from
+            ));
+            for line in &gap.witness {
+                out.push_str(&format!("    {line}\n"));
+            }
+        }
+        for unread in &self.unread {
+            out.push_str(&format!("{unknown} {unread}\n"));
+        }
+        for (server, lines) in self.undecided() {
+            out.push_str(&format!("{unknown} {server} is undecided:\n"));
+            for line in lines {
+                out.push_str(&format!("    {line}\n"));
+            }
+        }
+        for held in &self.held {
+            out.push_str(&format!(
+                "{stop} {} keeps its sidecar: {}\n",
+                held.workload, held.why
+            ));
+            for line in &held.witness {
+                out.push_str(&format!("    {line}\n"));
+            }
+        }
+    }
+
+    /// What to do next, given where the folder is.
+    pub fn next(&self, folder: &str) -> String {
+        match self.waves.first() {
+            None => format!("Written to {folder}.\n"),
+            Some(first) => format!(
+                "Written to {folder}: read plan.md, then begin with {folder}/{}/apply.sh\n",
+                first.folder
+            ),
+        }
+    }
+
+    /// Servers that some state leaves undecided, each once with the reason.
+    pub fn undecided(&self) -> Vec<(&str, &[String])> {
+        let mut seen = std::collections::BTreeMap::new();
+        for server in self
+            .waves
+            .iter()
+            .flat_map(|wave| &wave.states)
+            .flat_map(|state| &state.differing)
+        {
+            let undecided = server
+                .differences
+                .iter()
+                .find(|difference| difference.direction == "undecided");
+            if let Some(difference) = undecided {
+                seen.entry(server.server.as_str())
+                    .or_insert(difference.lines.as_slice());
+            }
+        }
+        seen.into_iter().collect()
+    }
+}
+
+/// `03-use-waypoints`.
+pub fn folder_name(plan: &Plan, index: usize) -> String {
+    format!("{:02}-{}", index + 1, plan.waves[index].slug)
+}
+
+/// The exit code: the gravest of what the plan says.
+pub fn exit(plan: &Plan, unread: &[String]) -> Exit {
+    let witnessed_hold = plan.held.iter().any(|held| !held.lines.is_empty());
+    match &plan.ending {
+        PlanEnding::Failed(_) => Exit::CouldNotRun,
+        PlanEnding::NotReady(results)
+            if results
+                .iter()
+                .any(|result| result.outcome == PhaseOutcome::Failed) =>
+        {
+            Exit::Failed
+        }
+        PlanEnding::NotReady(_) => Exit::Undecided,
+        _ if !plan.gaps.is_empty() || witnessed_hold => Exit::Failed,
+        _ if !unread.is_empty()
+            || plan.undecided() > 0
+            || plan
+                .waves
+                .iter()
+                .any(|wave| wave.way_back != WayBack::Proved) =>
+        {
+            Exit::Undecided
+        }
+        _ if plan.waves.is_empty() && plan.held.is_empty() => Exit::Nothing,
+        _ => Exit::Recommendations,
+    }
+}
+
+fn ending(plan: &Plan) -> (&'static str, Vec<String>) {
+    match &plan.ending {
+        PlanEnding::Done => ("done", Vec::new()),
+        PlanEnding::Partial => ("partial", Vec::new()),
+        PlanEnding::Failed(reason) => ("failed", vec![format!("a command cannot be carried out: {reason}")]),
+        PlanEnding::NotReady(results) => {
+            let reasons = results
+                .iter()
+                .filter(|result| result.outcome != PhaseOutcome::Succeeded)
+                .map(|result| {
+                    let what = match result.outcome {
+                        PhaseOutcome::Failed => "failed",
+                        PhaseOutcome::Recommends => "has recommendations",
+                        _ => "could not be checked",
+                    };
+                    format!("phase {} {what}", result.phase.name())
+                });
+            ("notReady", reasons.collect())
+        }
+    }
+}
+
+fn wave(wave: &Wave, folder: &str) -> WaveReport {
+    let states: Vec<StateReport> = wave.states.iter().map(state).collect();
+    WaveReport {
+        folder: folder.to_owned(),
+        title: wave.title.clone(),
+        verdict: worst(states.iter().map(|state| state.verdict)),
+        why: wave.why.clone(),
+        affected: wave.affected.iter().map(ToString::to_string).collect(),
+        steps: wave
+            .steps
+            .iter()
+            .map(|step| StepReport {
+                what: step.what.clone(),
+                look: step.look.clone(),
+                waits: step.waits.clone(),
+                run: step.run.clone(),
+                undo: step.undo.clone(),
+                settled: step.settled.clone(),
+                by_hand: step.by_hand.clone(),
+            })
+            .collect(),
+        manifests: wave.manifests.keys().cloned().collect(),
+        states,
+        way_back: match &wave.way_back {
+            WayBack::Proved => "proved".to_owned(),
+            WayBack::Differs(what) => format!("leaves a difference: {}", what.join("; ")),
+            WayBack::NotPlayed(why) => format!("could not be played: {why}"),
+        },
+    }
+}
+
+fn state(state: &State) -> StateReport {
+    let differing: Vec<ServerAccess> = state
+        .differing
+        .iter()
+        .map(|row| access::server(row, false))
+        .collect();
+    StateReport {
+        when: state.when.clone(),
+        verdict: worst(differing.iter().map(|server| server.verdict)),
+        compared: state.compared,
+        differing,
+        newly_trusted: state
+            .newly_trusted
+            .iter()
+            .map(|(waypoint, servers)| Trusted {
+                waypoint: waypoint.clone(),
+                servers: servers.iter().map(ToString::to_string).collect(),
+            })
+            .collect(),
+        shares_trust: state.shares_trust.clone(),
+    }
+}
+
+/// The gravest verdict; none is the same.
+fn worst(verdicts: impl Iterator<Item = Verdict>) -> Verdict {
+    let rank = |verdict: &Verdict| match verdict {
+        Verdict::Same => 0,
+        Verdict::Undecided => 1,
+        Verdict::Breaks => 2,
+        Verdict::Opens => 3,
+        Verdict::OpensAndBreaks => 4,
+    };
+    verdicts.max_by_key(rank).unwrap_or(Verdict::Same)
+}
+
+fn count(number: usize, noun: &str) -> String {
+    crate::phases::wording::count(number, noun)
+}

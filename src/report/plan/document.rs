@@ -1,0 +1,231 @@
+//! `plan.md`: the plan for people who will carry it out, and for those who must agree to it.
+//!
+//! In: the plan and its report. Out: Markdown. Invariant: everything that the scripts do stands here
+//! too, with its reason and its proof.
+
+use std::fmt::Write as _;
+
+use super::{PlanReport, StateReport, WaveReport};
+use crate::plan::Plan;
+use crate::plan::wave::{Edit, EditChange};
+use crate::report::access::{self, ServerAccess};
+
+/// The document.
+pub fn render(plan: &Plan, report: &PlanReport) -> String {
+    let mut page = String::new();
+    let _ = writeln!(page, "# Migration plan\n");
+    let _ = writeln!(
+        page,
+        "Read: {}. Every state below is compared with: {}.\n",
+        report.input, report.baseline
+    );
+    overview(&mut page, report);
+    problems(&mut page, report);
+    for (wave, data) in report.waves.iter().zip(&plan.waves) {
+        section(&mut page, wave, &data.edits);
+    }
+    page
+}
+
+fn overview(page: &mut String, report: &PlanReport) {
+    if report.waves.is_empty() {
+        let _ = writeln!(page, "There is nothing to carry out.\n");
+        return;
+    }
+    let _ = writeln!(page, "| wave | what changes | workloads | proof | way back |");
+    let _ = writeln!(page, "|---|---|---|---|---|");
+    for wave in &report.waves {
+        let _ = writeln!(
+            page,
+            "| [{0}]({0}/) | {1} | {2} | {3} {4} | {5} |",
+            wave.folder,
+            wave.title,
+            wave.affected.len(),
+            access::symbol(wave.verdict, false),
+            access::words(wave.verdict),
+            wave.way_back
+        );
+    }
+    let _ = writeln!(
+        page,
+        "\nCarry the waves out in order. Each folder holds `apply.sh`, `rollback.sh`, the manifests, and a kustomize \
+         component with the same changes for those who deploy from Git. To go back, run the `rollback.sh` of the \
+         last wave first. *Same* means: no request is accepted that the baseline refused, and none is refused that \
+         it accepted by an address in use, for every caller and every mixture of old and new pods.\n"
+    );
+}
+
+fn problems(page: &mut String, report: &PlanReport) {
+    if !report.reasons.is_empty() {
+        let _ = writeln!(page, "## Why nothing more is planned\n");
+        for reason in &report.reasons {
+            let _ = writeln!(page, "- {reason}");
+        }
+        page.push('\n');
+    }
+    if !report.gaps.is_empty() {
+        let _ = writeln!(page, "## Gaps\n");
+        for gap in &report.gaps {
+            let until = gap.until.as_deref().unwrap_or("the end of the plan");
+            let _ = writeln!(
+                page,
+                "- ⛔ `{}` {} from {} until {until}",
+                gap.server, gap.direction, gap.from
+            );
+            for line in &gap.witness {
+                let _ = writeln!(page, "  - {line}");
+            }
+        }
+        page.push('\n');
+    }
+    let undecided = report.undecided();
+    if !undecided.is_empty() {
+        let _ = writeln!(page, "## Undecided\n");
+        for (server, lines) in undecided {
+            let _ = writeln!(page, "- ❔ `{server}`: {}", lines.join("; "));
+        }
+        page.push('\n');
+    }
+    if !report.held.is_empty() {
+        let _ = writeln!(page, "## Workloads that keep their sidecars\n");
+        for held in &report.held {
+            let _ = writeln!(page, "- `{}`: {}", held.workload, held.why);
+            for line in &held.witness {
+                let _ = writeln!(page, "  - {line}");
+            }
+        }
+        page.push('\n');
+    }
+    if !report.assumptions.is_empty() {
+        let _ = writeln!(page, "## What this rests on\n");
+        for assumption in &report.assumptions {
+            let _ = writeln!(page, "- {assumption}");
+        }
+        page.push('\n');
+    }
+}
+
+fn section(page: &mut String, wave: &WaveReport, edits: &[Edit]) {
+    let _ = writeln!(page, "## {}: {}\n", wave.folder, wave.title);
+    for why in &wave.why {
+        let _ = writeln!(page, "{why}\n");
+    }
+    if !wave.affected.is_empty() {
+        let _ = writeln!(page, "Affected: {}.\n", wave.affected.join(", "));
+    }
+    for (index, step) in wave.steps.iter().enumerate() {
+        let _ = writeln!(page, "{}. {}", index + 1, step.what);
+        for look in &step.look {
+            let _ = writeln!(page, "   - first see that {look}");
+        }
+        for advice in &step.by_hand {
+            let _ = writeln!(page, "   - by hand: {advice}");
+        }
+        let commands: Vec<&String> = step
+            .waits
+            .iter()
+            .chain(&step.run)
+            .chain(&step.settled)
+            .collect();
+        if !commands.is_empty() {
+            let _ = writeln!(page, "\n   ```sh");
+            for command in commands {
+                let _ = writeln!(page, "   {command}");
+            }
+            let _ = writeln!(page, "   ```");
+        }
+    }
+    let _ = writeln!(page, "\nProof:\n");
+    for state in &wave.states {
+        proof(page, state);
+    }
+    let _ = writeln!(page, "\nWay back (`rollback.sh`): {}.\n", wave.way_back);
+    in_git(page, edits);
+}
+
+fn proof(page: &mut String, state: &StateReport) {
+    let _ = writeln!(
+        page,
+        "- {} {}: {} ({} comparisons)",
+        access::symbol(state.verdict, false),
+        state.when,
+        access::words(state.verdict),
+        state.compared
+    );
+    for server in &state.differing {
+        differing(page, server);
+    }
+    for trusted in &state.newly_trusted {
+        let _ = writeln!(
+            page,
+            "  - newly trusted: `{}`, by {}",
+            trusted.waypoint,
+            crate::phases::wording::first_few(&trusted.servers, 5)
+        );
+    }
+    for one in &state.shares_trust {
+        let _ = writeln!(
+            page,
+            "  - ⚠️ `{one}` runs under the identity of a waypoint and shares its trust"
+        );
+    }
+}
+
+fn differing(page: &mut String, server: &ServerAccess) {
+    let _ = writeln!(
+        page,
+        "  - {} `{}`: {}",
+        access::symbol(server.verdict, false),
+        server.server,
+        access::words(server.verdict)
+    );
+    for difference in &server.differences {
+        let _ = writeln!(
+            page,
+            "    - {} for {} at port {} ({} pods, {}): {}",
+            difference.direction,
+            difference.callers,
+            difference.port,
+            difference.pods,
+            difference.content,
+            difference.lines.join("; ")
+        );
+    }
+}
+
+/// Where the same changes belong in the user's own sources.
+fn in_git(page: &mut String, edits: &[Edit]) {
+    if edits.is_empty() {
+        return;
+    }
+    let _ = writeln!(
+        page,
+        "In Git (a label set by hand is reverted by Argo CD or Flux; `patches.yaml` holds the same):\n"
+    );
+    for edit in edits {
+        let place = edit
+            .origin
+            .as_ref()
+            .map_or_else(String::new, |origin| format!(" at `{origin}`"));
+        let change = match &edit.change {
+            EditChange::Labels(labels) => format!("labels {}", label_words(labels)),
+            EditChange::TemplateLabels(labels) => {
+                format!("pod template labels {}", label_words(labels))
+            }
+            EditChange::Delete => "remove it".to_owned(),
+        };
+        let _ = writeln!(page, "- {} `{}`{place}: {change}", edit.kind, edit.name);
+    }
+    page.push('\n');
+}
+
+fn label_words(labels: &std::collections::BTreeMap<String, Option<String>>) -> String {
+    let words: Vec<String> = labels
+        .iter()
+        .map(|(key, value)| match value {
+            Some(value) => format!("`{key}: \"{value}\"`"),
+            None => format!("without `{key}`"),
+        })
+        .collect();
+    words.join(", ")
+}

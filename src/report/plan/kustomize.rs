@@ -1,0 +1,81 @@
+//! A wave for those who deploy from Git: a kustomize component with manifests and patches.
+//!
+//! In: a wave. Out: files for `components:` of an overlay that holds the patched objects. Invariant:
+//! every label, pod-template and delete command has its patch; a restart has none and is named.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value, json};
+
+use crate::manifest;
+use crate::plan::Wave;
+use crate::plan::wave::{Edit, EditChange, Files};
+
+/// Name of the file with patches.
+pub const PATCHES: &str = "patches.yaml";
+
+/// `kustomization.yaml` and, where there are any, `patches.yaml`.
+pub fn files(wave: &Wave) -> Files {
+    let mut component = Map::new();
+    component.insert("apiVersion".into(), json!("kustomize.config.k8s.io/v1alpha1"));
+    component.insert("kind".into(), json!("Component"));
+    if !wave.manifests.is_empty() {
+        let names: Vec<&String> = wave.manifests.keys().collect();
+        component.insert("resources".into(), json!(names));
+    }
+    let mut files = Files::new();
+    if !wave.edits.is_empty() {
+        component.insert("patches".into(), json!([{"path": PATCHES}]));
+        let patches: Vec<Value> = wave.edits.iter().map(patch).collect();
+        files.insert(PATCHES.to_owned(), manifest::documents(&patches));
+    }
+    let text = manifest::document(&Value::Object(component));
+    files.insert(
+        "kustomization.yaml".to_owned(),
+        format!(
+            "# For those who deploy from Git: name this folder under `components:` of the overlay that holds these \
+             objects.\n{text}"
+        ),
+    );
+    files
+}
+
+fn patch(edit: &Edit) -> Value {
+    let mut metadata = Map::new();
+    metadata.insert("name".into(), json!(edit.name.name));
+    if !edit.name.namespace.is_empty() {
+        metadata.insert("namespace".into(), json!(edit.name.namespace));
+    }
+    let mut object = Map::new();
+    object.insert("apiVersion".into(), json!(edit.api_version));
+    object.insert("kind".into(), json!(edit.kind));
+    match &edit.change {
+        EditChange::Labels(labels) => {
+            metadata.insert("labels".into(), values(labels));
+            object.insert("metadata".into(), Value::Object(metadata));
+        }
+        EditChange::TemplateLabels(labels) => {
+            object.insert("metadata".into(), Value::Object(metadata));
+            let template = json!({"template": {"metadata": {"labels": values(labels)}}});
+            let spec = if edit.kind == "CronJob" {
+                json!({"jobTemplate": {"spec": template}})
+            } else {
+                template
+            };
+            object.insert("spec".into(), spec);
+        }
+        EditChange::Delete => {
+            object.insert("$patch".into(), json!("delete"));
+            object.insert("metadata".into(), Value::Object(metadata));
+        }
+    }
+    Value::Object(object)
+}
+
+fn values(labels: &BTreeMap<String, Option<String>>) -> Value {
+    let pairs = labels.iter().map(|(key, value)| {
+        let value = value.as_ref().map_or(Value::Null, |value| json!(value));
+        (key.clone(), value)
+    });
+    Value::Object(pairs.collect())
+}

@@ -1,0 +1,90 @@
+//! `apply.sh` and `rollback.sh` of a wave.
+//!
+//! In: a [`WaveReport`]. Out: shell scripts. Invariant: every command that changes the cluster is
+//! preceded by what to look at and by the waits for what it relies on; the lines that change
+//! something are exactly those that were played in memory.
+
+use super::{StepReport, WaveReport};
+
+/// Name of the script that carries a wave out.
+pub const APPLY: &str = "apply.sh";
+/// Name of the script that takes it back.
+pub const ROLLBACK: &str = "rollback.sh";
+
+/// The script that carries a wave out.
+pub fn apply(wave: &WaveReport) -> String {
+    let mut script = head(wave, "Carries out");
+    for (index, step) in wave.steps.iter().enumerate() {
+        comment(&mut script, &format!("\nstep {}: {}", index + 1, step.what));
+        for look in &step.look {
+            comment(&mut script, &format!("before it, see that {look}"));
+        }
+        lines(&mut script, &step.waits);
+        lines(&mut script, &step.run);
+        by_hand(&mut script, step);
+        lines(&mut script, &step.settled);
+    }
+    script
+}
+
+/// The script that takes a wave back: its steps in reverse.
+pub fn rollback(wave: &WaveReport) -> String {
+    let mut script = head(wave, "Takes back");
+    comment(
+        &mut script,
+        "Take later waves back first. What later waves deleted must be there again before sidecars return.",
+    );
+    for (index, step) in wave.steps.iter().enumerate().rev() {
+        comment(
+            &mut script,
+            &format!("\nback from step {}: {}", index + 1, step.what),
+        );
+        comment(
+            &mut script,
+            "before it, see that every Gateway, Service and pod it names is there and Ready",
+        );
+        lines(&mut script, &step.undo);
+        let restarts = step
+            .settled
+            .iter()
+            .filter(|line| line.starts_with("kubectl rollout status "));
+        lines(&mut script, restarts);
+    }
+    script
+}
+
+fn head(wave: &WaveReport, what: &str) -> String {
+    format!(
+        "#!/bin/sh\n# {what} wave {}: {}.\n# castoff ran none of these commands. Read them first; each can be run by \
+         itself.\nset -eu\ncd \"$(dirname \"$0\")\"\n",
+        wave.folder, wave.title
+    )
+}
+
+fn by_hand(script: &mut String, step: &StepReport) {
+    for advice in &step.by_hand {
+        comment(script, &format!("by hand: {advice}"));
+    }
+}
+
+fn lines<'a>(script: &mut String, lines: impl IntoIterator<Item = &'a String>) {
+    for line in lines {
+        script.push_str(line);
+        script.push('\n');
+    }
+}
+
+fn comment(script: &mut String, text: &str) {
+    let text = match text.strip_prefix('\n') {
+        Some(text) => {
+            script.push('\n');
+            text
+        }
+        None => text,
+    };
+    for line in text.lines() {
+        script.push_str("# ");
+        script.push_str(line);
+        script.push('\n');
+    }
+}
