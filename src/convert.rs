@@ -10,6 +10,7 @@ mod extensions;
 mod guard;
 mod hazards;
 mod names;
+pub mod network;
 mod place;
 mod ports;
 

@@ -10,6 +10,7 @@ pub mod control_plane;
 mod injection;
 pub mod mtls;
 pub mod namespace;
+pub mod network_policy;
 mod policies;
 pub mod policy;
 pub mod routing;

@@ -19,7 +19,7 @@ pub use attach::{Coverage, coverage, covers_pods, is_generated};
 pub use gateway::{RecommendedWaypoint, recommended_waypoints};
 pub use placement::{Placement, placement};
 
-/// Label on every object that castoff generates: what it is (`copy`, `guard`).
+/// Label on every object that castoff generates: what it is (`copy`, `guard`, `hbone`).
 pub const GENERATED_LABEL: &str = "castoff.dev/generated";
 
 /// What a user chose that bears on needs.

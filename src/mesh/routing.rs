@@ -71,6 +71,7 @@ pub(super) fn read(snapshot: &Snapshot) -> Traffic {
             .map(|policy| NetworkPolicy {
                 name: policy.object_name(),
                 origin: policy.origin.clone(),
+                labels: policy.metadata.labels.clone(),
                 spec: policy.body.spec.clone(),
             })
             .collect(),

@@ -140,6 +140,8 @@ pub struct NetworkPolicy {
     pub name: ObjectName,
     /// Where it was read.
     pub origin: Origin,
+    /// Its labels.
+    pub labels: Labels,
     /// What it says.
     pub spec: api::network_policy::NetworkPolicySpec,
 }

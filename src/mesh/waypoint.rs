@@ -61,6 +61,29 @@ pub struct Waypoint {
 }
 
 impl Waypoint {
+    /// Labels of a waypoint's pods: as read, or as istiod's template sets them
+    /// (istio manifests/charts/istio-control/istio-discovery/files/waypoint.yaml).
+    pub fn pod_labels(&self, mesh: &super::Mesh) -> Labels {
+        match self.workload.map(|id| mesh.workload(id)) {
+            Some(workload) => workload.generations[0].labels.clone(),
+            None => [
+                (
+                    "gateway.networking.k8s.io/gateway-name",
+                    self.name.name.as_str(),
+                ),
+                (
+                    "gateway.networking.k8s.io/gateway-class-name",
+                    self.class.as_str(),
+                ),
+                ("gateway.istio.io/managed", "istio.io-mesh-controller"),
+                ("istio.io/dataplane-mode", "none"),
+            ]
+            .into_iter()
+            .chain(self.labels.iter())
+            .collect(),
+        }
+    }
+
     /// The SPIFFE principal of its pods, without `spiffe://`.
     pub fn principal(&self, trust_domain: &str) -> String {
         format!(

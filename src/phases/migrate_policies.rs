@@ -2,6 +2,7 @@
 
 mod copies;
 mod envoy_filter;
+mod network_policies;
 mod peer_authentication;
 mod refusals;
 mod sidecar;
@@ -13,6 +14,9 @@ use crate::manifest;
 /// The file that the policies are written to.
 pub const FILE: &str = "recommended-policies.yaml";
 
+/// The file that the NetworkPolicies are written to.
+pub const NETWORK_FILE: &str = "recommended-network-policies.yaml";
+
 /// The checks, in the order they are printed.
 pub const CHECKS: &[Check] = &[
     sidecar::CHECK,
@@ -20,17 +24,28 @@ pub const CHECKS: &[Check] = &[
     peer_authentication::CHECK,
     refusals::CHECK,
     copies::CHECK,
+    network_policies::CHECK,
 ];
 
-/// Files that the phase writes: the policies to apply, if there are any.
+/// Files that the phase writes: what there is to apply.
 pub fn artefacts(context: &Context<'_>) -> Vec<Artefact> {
-    let content = manifest::documents(context.conversion().to_apply().map(|one| &one.manifest));
-    if content.is_empty() {
-        return Vec::new();
-    }
-    vec![Artefact {
-        file: FILE,
-        announced_as: "Recommended policies written to",
+    let policies = manifest::documents(context.conversion().to_apply().map(|one| &one.manifest));
+    let hbone = network_policies::to_apply(context);
+    let network_policies = manifest::documents(hbone.iter().map(|one| &one.manifest));
+    [
+        (FILE, "Recommended policies written to", policies),
+        (
+            NETWORK_FILE,
+            "Recommended NetworkPolicies written to",
+            network_policies,
+        ),
+    ]
+    .into_iter()
+    .filter(|(_, _, content)| !content.is_empty())
+    .map(|(file, announced_as, content)| Artefact {
+        file,
+        announced_as,
         content,
-    }]
+    })
+    .collect()
 }

@@ -8,16 +8,13 @@ use std::collections::BTreeMap;
 
 use castoff_authz::ip::IpBlock;
 use castoff_authz::path::NetworkEntry;
-use serde_json::Value;
 use smol_str::SmolStr;
 
 use crate::api::network_policy::{NetworkPolicySpec, Peer, PolicyPort};
 use crate::api::pod::ContainerPort;
+use crate::mesh::network_policy::{PROBES, governs, is_peer, port_range};
 use crate::mesh::{Mesh, traffic::NetworkPolicy};
 use crate::snapshot::Labels;
-
-/// The port of HBONE tunnels.
-pub const HBONE_PORT: u16 = 15008;
 
 /// Pods, as NetworkPolicies see them.
 #[derive(Debug, Clone, Copy)]
@@ -71,7 +68,7 @@ impl<'a> NetworkPolicies<'a> {
         let mut selected = false;
         let mut entries = Vec::new();
         for spec in self.selecting(receiver) {
-            if !applies(spec, "Ingress") {
+            if !governs(spec, "Ingress") {
                 continue;
             }
             selected = true;
@@ -94,7 +91,7 @@ impl<'a> NetworkPolicies<'a> {
         let mut selected = false;
         let mut entries = Vec::new();
         for spec in self.selecting(sender) {
-            if !applies(spec, "Egress") {
+            if !governs(spec, "Egress") {
                 continue;
             }
             selected = true;
@@ -131,7 +128,7 @@ impl<'a> NetworkPolicies<'a> {
         named: &[ContainerPort],
     ) {
         let resolved: Vec<(u16, u16)> =
-            ports.iter().filter_map(|port| range(port, named)).collect();
+            ports.iter().filter_map(|port| port_range(port, named)).collect();
         if resolved.is_empty() && !ports.is_empty() {
             return;
         }
@@ -146,6 +143,8 @@ impl<'a> NetworkPolicies<'a> {
         }
         for peer in peers {
             match (&peer.ip_block, other) {
+                // Only the kubelet's probes come from there.
+                (Some(block), _) if block.cidr == PROBES => {}
                 (Some(block), _) => {
                     let except = block
                         .except
@@ -157,121 +156,11 @@ impl<'a> NetworkPolicies<'a> {
                     }
                 }
                 (None, Party::Anybody) => push(None),
-                (None, Party::Pods(pods)) if self.is_peer(peer, policy_namespace, pods) => {
+                (None, Party::Pods(pods)) if is_peer(self.mesh, peer, policy_namespace, pods.namespace, pods.labels) => {
                     push(None)
                 }
                 (None, _) => {}
             }
         }
-    }
-
-    fn is_peer(&self, peer: &Peer, policy_namespace: &str, pods: Pods<'_>) -> bool {
-        let namespace = match &peer.namespace_selector {
-            Some(selector) => match self.mesh.namespaces.get(pods.namespace) {
-                Some(namespace) => selector.matches(&with_name(&namespace.labels, pods.namespace)),
-                None => selector.matches(&with_name(&Labels::default(), pods.namespace)),
-            },
-            None => pods.namespace == policy_namespace,
-        };
-        namespace
-            && peer
-                .pod_selector
-                .as_ref()
-                .is_none_or(|selector| selector.matches(pods.labels))
-    }
-}
-
-/// Kubernetes itself puts the namespace's name among its labels.
-fn with_name(labels: &Labels, name: &str) -> Labels {
-    let mut labels = labels.clone();
-    labels.set("kubernetes.io/metadata.name", name);
-    labels
-}
-
-/// Without `policyTypes`, a policy is for Ingress, and for Egress too if it has `egress` rules.
-fn applies(spec: &NetworkPolicySpec, direction: &str) -> bool {
-    if spec.policy_types.is_empty() {
-        return direction == "Ingress" || spec.egress.is_some();
-    }
-    spec.policy_types.iter().any(|kind| kind == direction)
-}
-
-/// The numbers that one entry of `ports` means; `None` for other protocols and unknown names.
-fn range(port: &PolicyPort, named: &[ContainerPort]) -> Option<(u16, u16)> {
-    if !port.protocol.is_empty() && port.protocol != "TCP" {
-        return None;
-    }
-    let first = match &port.port {
-        None => return Some((0, u16::MAX)),
-        Some(Value::String(name)) => {
-            let number = name.parse().ok();
-            number.or_else(|| {
-                named
-                    .iter()
-                    .find(|one| one.name == name.as_str())
-                    .map(|one| one.container_port)
-            })?
-        }
-        Some(number) => u16::try_from(number.as_u64()?).ok()?,
-    };
-    Some((first, port.end_port.unwrap_or(first).max(first)))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn port(json: Value) -> PolicyPort {
-        serde_json::from_value(json).expect("a port")
-    }
-
-    #[test]
-    fn ports_are_numbers_names_ranges_or_all_tcp() {
-        let named = [ContainerPort {
-            name: "http".into(),
-            container_port: 8080,
-            protocol: "TCP".into(),
-        }];
-        assert_eq!(
-            range(&port(serde_json::json!({"port": 80})), &named),
-            Some((80, 80))
-        );
-        assert_eq!(
-            range(&port(serde_json::json!({"port": "http"})), &named),
-            Some((8080, 8080))
-        );
-        assert_eq!(
-            range(&port(serde_json::json!({"port": "other"})), &named),
-            None
-        );
-        assert_eq!(
-            range(
-                &port(serde_json::json!({"port": 80, "endPort": 90})),
-                &named
-            ),
-            Some((80, 90))
-        );
-        assert_eq!(
-            range(&port(serde_json::json!({})), &named),
-            Some((0, 65535))
-        );
-        assert_eq!(
-            range(
-                &port(serde_json::json!({"port": 53, "protocol": "UDP"})),
-                &named
-            ),
-            None
-        );
-    }
-
-    #[test]
-    fn a_policy_without_types_is_for_ingress_and_for_egress_only_with_rules() {
-        let mut spec = NetworkPolicySpec::default();
-        assert!(applies(&spec, "Ingress"));
-        assert!(!applies(&spec, "Egress"));
-        spec.egress = Some(Vec::new());
-        assert!(applies(&spec, "Egress"));
-        spec.policy_types = vec!["Egress".into()];
-        assert!(!applies(&spec, "Ingress"));
     }
 }

@@ -6,8 +6,9 @@
 
 use castoff_authz::path::{IpSeen, Point, PointKind, PortSeen, Seen};
 
-use super::network::{HBONE_PORT, NetworkPolicies, Party, Pods};
+use super::network::{NetworkPolicies, Party, Pods};
 use super::{Hop, Server, Transport};
+use crate::mesh::network_policy::HBONE_PORT;
 use crate::mesh::{Mesh, Waypoint};
 use crate::snapshot::{Labels, ObjectName};
 
@@ -38,7 +39,7 @@ pub fn points(
     let mut reached_server = false;
     let waypoints: Vec<Option<&Waypoint>> = hops.iter().map(|hop| waypoint_of(mesh, hop)).collect();
     for waypoint in waypoints.iter().flatten() {
-        waypoint_labels.push(pod_labels(mesh, waypoint));
+        waypoint_labels.push(waypoint.pod_labels(mesh));
     }
     let mut labels = waypoint_labels.iter();
     for (hop, waypoint) in hops.into_iter().zip(waypoints) {
@@ -131,29 +132,6 @@ fn waypoint_of<'a>(mesh: &'a Mesh, hop: &Hop) -> Option<&'a Waypoint> {
         .map(|(_, waypoint)| waypoint)
 }
 
-/// Labels of a waypoint's pods: as read, or as istiod's template sets them
-/// (istio manifests/charts/istio-control/istio-discovery/files/waypoint.yaml).
-fn pod_labels(mesh: &Mesh, waypoint: &Waypoint) -> Labels {
-    match waypoint.workload.map(|id| mesh.workload(id)) {
-        Some(workload) => workload.generations[0].labels.clone(),
-        None => [
-            (
-                "gateway.networking.k8s.io/gateway-name",
-                waypoint.name.name.as_str(),
-            ),
-            (
-                "gateway.networking.k8s.io/gateway-class-name",
-                waypoint.class.as_str(),
-            ),
-            ("gateway.istio.io/managed", "istio.io-mesh-controller"),
-            ("istio.io/dataplane-mode", "none"),
-        ]
-        .into_iter()
-        .chain(waypoint.labels.iter())
-        .collect(),
-    }
-}
-
 /// Namespace and pod labels of every waypoint that may stand before a server.
 pub fn waypoint_labels(mesh: &Mesh, server: Server) -> Vec<(String, Labels)> {
     let by_service = mesh
@@ -168,7 +146,7 @@ pub fn waypoint_labels(mesh: &Mesh, server: Server) -> Vec<(String, Labels)> {
         .map(|waypoint| {
             (
                 waypoint.name.namespace.to_string(),
-                pod_labels(mesh, waypoint),
+                waypoint.pod_labels(mesh),
             )
         })
         .collect()

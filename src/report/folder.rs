@@ -12,9 +12,10 @@ use tempfile::NamedTempFile;
 use super::script;
 
 /// Names that castoff writes; only these are ever put aside.
-pub const FILES: [&str; 3] = [
+pub const FILES: [&str; 4] = [
     "recommended-waypoints.yaml",
     "recommended-policies.yaml",
+    "recommended-network-policies.yaml",
     script::FILE,
 ];
 
