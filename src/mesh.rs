@@ -7,6 +7,7 @@ pub mod authorization;
 mod backends;
 mod build;
 pub mod control_plane;
+pub mod ingress;
 mod injection;
 pub mod mtls;
 pub mod namespace;

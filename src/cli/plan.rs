@@ -147,8 +147,15 @@ pub fn run(arguments: &PlanArguments) -> Result<Exit, CliError> {
 
 fn traffic(path: &PathBuf) -> Result<CallGraph, CliError> {
     let text = std::fs::read_to_string(path).map_err(|error| {
-        CliError::Usage(format!("cannot read the traffic `{}`: {error}", path.display()))
+        CliError::Usage(format!(
+            "cannot read the traffic `{}`: {error}",
+            path.display()
+        ))
     })?;
-    CallGraph::read(&text)
-        .map_err(|error| CliError::Usage(format!("cannot use the traffic `{}`: {error}", path.display())))
+    CallGraph::read(&text).map_err(|error| {
+        CliError::Usage(format!(
+            "cannot use the traffic `{}`: {error}",
+            path.display()
+        ))
+    })
 }

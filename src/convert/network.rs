@@ -39,10 +39,7 @@ pub struct HbonePolicy {
 }
 
 /// All that are needed, sorted by name.
-pub fn hbone_policies(
-    mesh: &Mesh,
-    served: &BTreeMap<ServiceId, WaypointId>,
-) -> Vec<HbonePolicy> {
+pub fn hbone_policies(mesh: &Mesh, served: &BTreeMap<ServiceId, WaypointId>) -> Vec<HbonePolicy> {
     let policies = &mesh.traffic.network_policies;
     if policies.is_empty() {
         return Vec::new();
@@ -122,7 +119,13 @@ fn beside(
             spec.ingress.iter().any(|rule| {
                 let named = rule.from.is_empty()
                     || rule.from.iter().any(|peer| {
-                        is_peer(mesh, peer, &policy.name.namespace, &waypoint.name.namespace, &labels)
+                        is_peer(
+                            mesh,
+                            peer,
+                            &policy.name.namespace,
+                            &waypoint.name.namespace,
+                            &labels,
+                        )
                     });
                 named && (rule.from.is_empty() || admits_hbone(&rule.ports))
             })
@@ -387,7 +390,10 @@ fn selector(one: &LabelSelector) -> Value {
             .collect()
     };
     if !one.match_labels.is_empty() {
-        out.insert("matchLabels".to_owned(), Value::Object(pairs(&one.match_labels)));
+        out.insert(
+            "matchLabels".to_owned(),
+            Value::Object(pairs(&one.match_labels)),
+        );
     }
     if !one.match_expressions.is_empty() {
         let expressions: Vec<Value> = one
@@ -399,7 +405,8 @@ fn selector(one: &LabelSelector) -> Value {
                     "operator": expression.operator.as_str(),
                 });
                 if !expression.values.is_empty() {
-                    let values: Vec<&str> = expression.values.iter().map(|one| one.as_str()).collect();
+                    let values: Vec<&str> =
+                        expression.values.iter().map(|one| one.as_str()).collect();
                     value["values"] = json!(values);
                 }
                 value

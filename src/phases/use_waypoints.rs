@@ -2,10 +2,16 @@
 //! and by all that need it?
 
 pub mod enable;
+mod gateways;
 pub mod refused;
 pub mod unused;
 
 use super::Check;
 
 /// The checks.
-pub const CHECKS: &[Check] = &[unused::CHECK, refused::CHECK, enable::CHECK];
+pub const CHECKS: &[Check] = &[
+    unused::CHECK,
+    refused::CHECK,
+    enable::CHECK,
+    gateways::CHECK,
+];

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::field::Field;
 use super::saved;
-use super::wave::{Files, State, Step, WayBack, Wave};
+use super::wave::{Files, State, Step, Wave, WayBack};
 use crate::finding::{Level, Phase, Remedy};
 use crate::manifest;
 use crate::mesh::{Attachment, Mesh, WorkloadId};
@@ -182,7 +182,11 @@ fn proved(
             candidates.iter().cloned().partition(|one| meets(one));
         if out.is_empty() {
             // A server differs that none of them is attached to: nothing is proved then.
-            stays.extend(candidates.into_iter().map(|one| (one, "its deletion could not be proved".to_owned())));
+            stays.extend(
+                candidates
+                    .into_iter()
+                    .map(|one| (one, "its deletion could not be proved".to_owned())),
+            );
             return (Vec::new(), Vec::new(), stays);
         }
         let servers: Vec<String> = differing.iter().map(ToString::to_string).collect();
@@ -216,10 +220,16 @@ fn coloured(reach: &BTreeMap<&Policy, BTreeSet<WorkloadId>>) -> Vec<Vec<Policy>>
 fn states(field: &Field<'_>, colours: &[Vec<Policy>]) -> Vec<State> {
     let subsets: Vec<Vec<usize>> = if colours.len() <= COLOURS {
         (1..1_usize << colours.len())
-            .map(|bits| (0..colours.len()).filter(|at| bits >> at & 1 == 1).collect())
+            .map(|bits| {
+                (0..colours.len())
+                    .filter(|at| bits >> at & 1 == 1)
+                    .collect()
+            })
             .collect()
     } else {
-        (1..=colours.len()).map(|most| (0..most).collect()).collect()
+        (1..=colours.len())
+            .map(|most| (0..most).collect())
+            .collect()
     };
     let total: usize = colours.iter().map(Vec::len).sum();
     subsets
@@ -255,9 +265,9 @@ fn reached(mesh: &Mesh, (kind, name): &Policy) -> BTreeSet<WorkloadId> {
     };
     let everywhere = name.namespace == mesh.settings.root_namespace;
     let selects = |labels: &Labels| match attachment {
-        Some(Attachment::Selector(selector)) => selector
-            .iter()
-            .all(|(key, value)| labels.has(key, value)),
+        Some(Attachment::Selector(selector)) => {
+            selector.iter().all(|(key, value)| labels.has(key, value))
+        }
         Some(Attachment::Targets(_)) | None => false,
         Some(Attachment::Namespace | Attachment::EmptySelector { .. }) => true,
     };
@@ -272,4 +282,3 @@ fn reached(mesh: &Mesh, (kind, name): &Policy) -> BTreeSet<WorkloadId> {
         })
         .collect()
 }
-

@@ -113,7 +113,10 @@ fn differences(before: &Snapshot, after: &Snapshot) -> Vec<String> {
     let owners = |snapshot: &Snapshot| {
         let list = snapshot.owners.iter();
         list.map(|one| {
-            let template = one.body.template().map(|template| &template.metadata.labels);
+            let template = one
+                .body
+                .template()
+                .map(|template| &template.metadata.labels);
             format!("{} {} {template:?}", one.kind, one.object_name())
         })
         .collect::<Vec<_>>()
@@ -122,7 +125,11 @@ fn differences(before: &Snapshot, after: &Snapshot) -> Vec<String> {
     let pods = |snapshot: &Snapshot| {
         let list = snapshot.pods.iter();
         list.map(|one| {
-            let sidecar = one.metadata.annotations.get("sidecar.istio.io/status").is_some();
+            let sidecar = one
+                .metadata
+                .annotations
+                .get("sidecar.istio.io/status")
+                .is_some();
             let mode = if sidecar { "with" } else { "without" };
             format!("{} {mode} sidecar", one.object_name())
         })
@@ -134,7 +141,12 @@ fn differences(before: &Snapshot, after: &Snapshot) -> Vec<String> {
         lists
             .flat_map(|(kind, list)| list.iter().map(move |one| (*kind, one)))
             .map(|(kind, one): (Kind, _)| {
-                format!("{} {} {}", kind.row().name, one.object_name(), one.body["spec"])
+                format!(
+                    "{} {} {}",
+                    kind.row().name,
+                    one.object_name(),
+                    one.body["spec"]
+                )
             })
             .collect::<Vec<_>>()
     };

@@ -11,11 +11,11 @@ use castoff_authz::verdict::Limits;
 use super::edges::{edges, pairs};
 use super::field::{Field, way_back};
 use super::traffic::CallGraph;
-use super::wave::{Gap, Held, Plan, PlanEnding, State, WayBack, Wave};
+use super::wave::{Files, Gap, Held, Plan, PlanEnding, Wave, WayBack};
 use super::{cleanup, edits, moves, order, prepare, proof};
 use crate::finding::PhaseOutcome;
-use crate::mesh::{Distribution, Mesh, MeshOverrides};
-use crate::phases::MigrateOptions;
+use crate::mesh::{DataPlaneMode, Distribution, Mesh, MeshOverrides};
+use crate::phases::{MigrateOptions, wording};
 use crate::snapshot::{ObjectName, Snapshot};
 
 /// What to do where no order is without a gap.
@@ -188,7 +188,11 @@ impl Player<'_> {
             .field
             .at_rest("")
             .witnessed()
-            .flat_map(|row| proof::witnesses(row).into_iter().map(|(direction, _)| (row.server.clone(), direction)))
+            .flat_map(|row| {
+                proof::witnesses(row)
+                    .into_iter()
+                    .map(|(direction, _)| (row.server.clone(), direction))
+            })
             .collect();
         while !moving.is_empty() {
             let wave = self.attempt(&moving, circle)?;
@@ -231,35 +235,49 @@ impl Player<'_> {
             .workloads
             .iter()
             .filter(|workload| {
-                (workload.has_mode(crate::mesh::DataPlaneMode::Sidecar)
-                    || workload.next_mode == crate::mesh::DataPlaneMode::Sidecar)
+                (workload.has_mode(DataPlaneMode::Sidecar)
+                    || workload.next_mode == DataPlaneMode::Sidecar)
                     && !moving.contains(&workload.name)
             })
             .map(|workload| workload.name.clone())
             .collect();
-        let namespaces: BTreeSet<&str> = moving.iter().map(|name| name.namespace.as_str()).collect();
-        let names: Vec<&str> = namespaces.into_iter().collect();
+        let namespaces: BTreeSet<&str> =
+            moving.iter().map(|name| name.namespace.as_str()).collect();
+        let names: Vec<String> = namespaces.into_iter().map(str::to_owned).collect();
         let mut wave = Wave {
-            slug: format!("move-{}", if names.len() == 1 { names[0] } else { "several" }),
+            slug: format!(
+                "move-{}",
+                if let [only] = names.as_slice() {
+                    only
+                } else {
+                    "several"
+                }
+            ),
             title: format!(
-                "Move {} of {} to ambient mode",
-                crate::phases::wording::count(moving.len(), "workload"),
-                crate::phases::wording::first_few(
-                    &names.iter().map(|name| format!("namespace {name}")).collect::<Vec<_>>(),
-                    5
-                ),
+                "Move {} of {} {} to ambient mode",
+                wording::count(moving.len(), "workload"),
+                if names.len() == 1 {
+                    "namespace"
+                } else {
+                    "namespaces"
+                },
+                wording::first_few(&names, 5),
             ),
             affected: moving.iter().cloned().collect(),
             why: vec![if circle {
                 "They call one another, so that none can move before the other.".to_owned()
             } else {
-                "Every caller for whom the way around a waypoint would matter has moved before.".to_owned()
+                "Every caller for whom the way around a waypoint would matter has moved before."
+                    .to_owned()
             }],
             steps: moves::steps(&mesh, moving, &stay),
-            manifests: super::wave::Files::new(),
-            saved: super::wave::Files::new(),
+            manifests: Files::new(),
+            saved: Files::new(),
             edits: Vec::new(),
-            states: vec![self.field.mixed(moving, "while old and new pods run side by side")],
+            states: vec![
+                self.field
+                    .mixed(moving, "while old and new pods run side by side"),
+            ],
             way_back: WayBack::NotPlayed("not played yet".to_owned()),
         };
         let mut field = Field {
@@ -267,7 +285,8 @@ impl Player<'_> {
             ..self.field
         };
         carry_out(&mut field, &mut wave, &self.field.snapshot)?;
-        wave.states.push(field.at_rest("after the last pod is replaced"));
+        wave.states
+            .push(field.at_rest("after the last pod is replaced"));
         Ok((wave, field.snapshot))
     }
 
@@ -284,7 +303,8 @@ impl Player<'_> {
         };
         let before = self.field.snapshot.clone();
         self.carry_out(&mut wave, before)?;
-        wave.states.push(self.field.at_rest("after the last deletion"));
+        wave.states
+            .push(self.field.at_rest("after the last deletion"));
         self.plan.waves.push(wave);
         Ok(())
     }
@@ -303,12 +323,7 @@ fn carry_out(field: &mut Field<'_>, wave: &mut Wave, before: &Snapshot) -> Resul
     Ok(())
 }
 
-fn held(
-    workload: &ObjectName,
-    gaps: &[Gap],
-    moving: &BTreeSet<ObjectName>,
-    circle: bool,
-) -> Held {
+fn held(workload: &ObjectName, gaps: &[Gap], moving: &BTreeSet<ObjectName>, circle: bool) -> Held {
     let gap = gaps
         .iter()
         .find(|gap| gap.server == *workload)
@@ -316,7 +331,7 @@ fn held(
     let why = match gap {
         Some(gap) if circle && moving.len() > 1 => format!(
             "it is in a circle of callers and servers ({}), and moving them {} {}",
-            crate::phases::wording::first_few(
+            wording::first_few(
                 &moving.iter().map(ToString::to_string).collect::<Vec<_>>(),
                 4
             ),
@@ -354,9 +369,4 @@ fn lower(title: &str) -> String {
         Some(first) => first.to_lowercase().chain(characters).collect(),
         None => String::new(),
     }
-}
-
-/// States that the plan passes through, in order.
-pub fn states(plan: &Plan) -> impl Iterator<Item = &State> {
-    plan.waves.iter().flat_map(|wave| &wave.states)
 }

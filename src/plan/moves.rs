@@ -22,9 +22,9 @@ const DATAPLANE_MODE: &str = "istio.io/dataplane-mode";
 pub(super) fn obstacle(workload: &Workload) -> Option<String> {
     let name = &workload.name;
     match &workload.owner {
-        _ if workload.host_network => Some(
-            "its pods share the node's network, which ztunnel does not capture".to_owned(),
-        ),
+        _ if workload.host_network => {
+            Some("its pods share the node's network, which ztunnel does not capture".to_owned())
+        }
         OwnerKind::Deployment
         | OwnerKind::StatefulSet
         | OwnerKind::DaemonSet
@@ -54,7 +54,11 @@ pub(super) fn obstacle(workload: &Workload) -> Option<String> {
 }
 
 /// The steps that move these workloads. `stay` are all others that keep a sidecar.
-pub(super) fn steps(mesh: &Mesh, moving: &BTreeSet<ObjectName>, stay: &BTreeSet<ObjectName>) -> Vec<Step> {
+pub(super) fn steps(
+    mesh: &Mesh,
+    moving: &BTreeSet<ObjectName>,
+    stay: &BTreeSet<ObjectName>,
+) -> Vec<Step> {
     let mut by_namespace: BTreeMap<&str, Vec<&Workload>> = BTreeMap::new();
     for workload in &mesh.workloads {
         if moving.contains(&workload.name) {
@@ -178,7 +182,10 @@ fn rolled_out(workload: &Workload) -> Option<String> {
 }
 
 /// Workloads that have sidecars and can be moved by a command, and those that cannot.
-pub(super) fn movable(mesh: &Mesh, includes: impl Fn(&str) -> bool) -> (BTreeSet<ObjectName>, Vec<Held>) {
+pub(super) fn movable(
+    mesh: &Mesh,
+    includes: impl Fn(&str) -> bool,
+) -> (BTreeSet<ObjectName>, Vec<Held>) {
     let mut movable = BTreeSet::new();
     let mut held = Vec::new();
     for workload in &mesh.workloads {

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use super::field::Field;
 use super::saved;
-use super::wave::{Files, Step, WayBack, Wave};
+use super::wave::{Files, Step, Wave, WayBack};
 use crate::finding::{Level, Phase, PhaseResult, Remedy};
 use crate::mesh::{Attachment, Mesh};
 use crate::phases::{self, Context, MigrateOptions};
@@ -58,7 +58,10 @@ fn wave(field: &Field<'_>, result: &PhaseResult) -> Option<Wave> {
         steps.push(Step {
             what: match result.phase {
                 Phase::DeployWaypoints => "deploy the waypoints; nothing uses them yet".to_owned(),
-                _ => "apply the policies for waypoints, and those that let waypoints reach the pods".to_owned(),
+                _ => {
+                    "apply the policies for waypoints, and those that let waypoints reach the pods"
+                        .to_owned()
+                }
             },
             look: look(result.phase),
             run: vec![format!("kubectl apply -f {file}")],
@@ -80,7 +83,7 @@ fn wave(field: &Field<'_>, result: &PhaseResult) -> Option<Wave> {
         .collect();
     if !commands.is_empty() {
         steps.push(Step {
-            what: "let Services use their waypoints: ambient callers go through them from now on".to_owned(),
+            what: "label what uses a waypoint from now on".to_owned(),
             look: look(result.phase),
             run: commands.iter().map(|(run, _)| (*run).clone()).collect(),
             undo: commands
@@ -94,7 +97,18 @@ fn wave(field: &Field<'_>, result: &PhaseResult) -> Option<Wave> {
     if steps.is_empty() {
         return None;
     }
-    let (slug, title, why) = words(result.phase);
+    let to_gateways = commands
+        .iter()
+        .all(|(run, _)| run.contains(" istio.io/ingress-use-waypoint="));
+    let (slug, title, why) = if !commands.is_empty() && to_gateways {
+        (
+            "gateways",
+            "Let gateways use waypoints",
+            "A gateway sends past a waypoint until it is told otherwise.",
+        )
+    } else {
+        words(result.phase)
+    };
     Some(Wave {
         slug: slug.to_owned(),
         title: title.to_owned(),
@@ -131,9 +145,13 @@ fn words(phase: Phase) -> (&'static str, &'static str, &'static str) {
 
 fn look(phase: Phase) -> Vec<String> {
     let text = match phase {
-        Phase::DeployWaypoints => "`istioctl version` shows one version of istiod, and ztunnel runs on every node",
+        Phase::DeployWaypoints => {
+            "`istioctl version` shows one version of istiod, and ztunnel runs on every node"
+        }
         Phase::MigratePolicies => "`istioctl waypoint list -A` shows every waypoint as programmed",
-        _ => "`kubectl get authorizationpolicies -A` lists every policy of the wave before this one",
+        _ => {
+            "`kubectl get authorizationpolicies -A` lists every policy of the wave before this one"
+        }
     };
     vec![text.to_owned()]
 }

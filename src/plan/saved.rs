@@ -49,7 +49,10 @@ pub(super) fn delete_command(kind: Kind, name: &ObjectName) -> String {
     if name.namespace.is_empty() {
         format!("kubectl delete {resource} {}", name.name)
     } else {
-        format!("kubectl delete {resource} -n {} {}", name.namespace, name.name)
+        format!(
+            "kubectl delete {resource} -n {} {}",
+            name.namespace, name.name
+        )
     }
 }
 
@@ -59,7 +62,11 @@ pub(super) fn object(snapshot: &Snapshot, kind: Kind, name: &ObjectName) -> Opti
     let wanted = (name.namespace.as_str(), name.name.as_str());
     let index = list
         .binary_search_by(|known| {
-            (known.metadata.namespace.as_str(), known.metadata.name.as_str()).cmp(&wanted)
+            (
+                known.metadata.namespace.as_str(),
+                known.metadata.name.as_str(),
+            )
+                .cmp(&wanted)
         })
         .ok()?;
     let object = &list[index];

@@ -62,7 +62,9 @@ impl CallGraph {
                 let values = one["values"].as_array()?;
                 values.last()?.get(1)
             });
-            let count = last.and_then(Value::as_str).and_then(|text| text.parse().ok());
+            let count = last
+                .and_then(Value::as_str)
+                .and_then(|text| text.parse().ok());
             self.add(&label, count.unwrap_or(0.0));
         }
         Ok(())
@@ -71,9 +73,12 @@ impl CallGraph {
     /// `istio_requests_total{source_workload="web",…} 12`.
     fn read_line(&mut self, line: &str) {
         let line = line.trim();
-        let is_series = ["istio_requests_total{", "istio_tcp_connections_opened_total{"]
-            .iter()
-            .any(|name| line.starts_with(name));
+        let is_series = [
+            "istio_requests_total{",
+            "istio_tcp_connections_opened_total{",
+        ]
+        .iter()
+        .any(|name| line.starts_with(name));
         let Some((labels, rest)) = line
             .split_once('{')
             .and_then(|(_, rest)| rest.rsplit_once('}'))

@@ -2,7 +2,7 @@
 //!
 //! In: a mesh and a server. Out: its Services' addresses and its pod address. Invariant: a pod
 //! address counts as used where nothing else leads to the port, and where somebody is known to
-//! dial pods (a headless Service, scrape annotations).
+//! dial pods (a headless Service, scrape annotations). Gateways use what their routes name.
 
 use std::collections::BTreeSet;
 
@@ -10,6 +10,7 @@ use castoff_authz::path::{Address, AddressKind};
 
 use super::rows::service_address;
 use super::{Dial, Server};
+use crate::mesh::ingress::Routed;
 use crate::mesh::{Mesh, WorkloadId};
 
 /// One address of a server.
@@ -23,6 +24,8 @@ pub struct DialledAddress {
     pub in_use: bool,
     /// Whether callers outside the mesh are known to come this way.
     pub from_outside: bool,
+    /// Whether gateways send this way, as far as routes show.
+    pub from_gateways: bool,
 }
 
 /// Ports of a workload: those that Services lead to and those that containers declare.
@@ -42,7 +45,7 @@ pub fn ports(mesh: &Mesh, workload: WorkloadId) -> BTreeSet<u16> {
 }
 
 /// Every address of a server's port.
-pub fn of(mesh: &Mesh, server: Server) -> Vec<DialledAddress> {
+pub fn of(mesh: &Mesh, routed: &Routed, server: Server) -> Vec<DialledAddress> {
     let workload = mesh.workload(server.workload);
     let mut list = Vec::new();
     let mut pods_in_use = false;
@@ -65,6 +68,7 @@ pub fn of(mesh: &Mesh, server: Server) -> Vec<DialledAddress> {
                 },
                 in_use: true,
                 from_outside: service.exposed.is_some(),
+                from_gateways: routed.contains(id),
             });
         }
     }
@@ -83,6 +87,7 @@ pub fn of(mesh: &Mesh, server: Server) -> Vec<DialledAddress> {
         dial: Dial::Pod,
         in_use: pods_in_use || scraped || only_way,
         from_outside: false,
+        from_gateways: false,
     });
     list
 }

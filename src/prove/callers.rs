@@ -63,6 +63,29 @@ impl Member {
 pub const WORKLOADS: &str = "workloads of the mesh";
 
 impl CallerClass {
+    /// Its identities but for one workload's own; `None` where others share that or nobody else is
+    /// in the class.
+    pub fn identities_without(&self, workload: WorkloadId, own: &str) -> Option<Identities> {
+        let Identities::Only(all) = &self.identities else {
+            return None;
+        };
+        let mut is_member = false;
+        for member in &self.members {
+            if let Member::Workload { principal, now, .. } = member
+                && principal == own
+            {
+                if now.0 != workload {
+                    return None;
+                }
+                is_member = true;
+            }
+        }
+        is_member.then(|| {
+            let others = all.iter().filter(|one| *one != own).cloned();
+            Identities::Only(others.collect())
+        })
+    }
+
     /// The same class for each of its workloads alone.
     pub fn one_by_one(&self) -> impl Iterator<Item = (WorkloadId, Self)> {
         self.members.iter().filter_map(|member| match member {

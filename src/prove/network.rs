@@ -127,8 +127,10 @@ impl<'a> NetworkPolicies<'a> {
         other: Party<'_>,
         named: &[ContainerPort],
     ) {
-        let resolved: Vec<(u16, u16)> =
-            ports.iter().filter_map(|port| port_range(port, named)).collect();
+        let resolved: Vec<(u16, u16)> = ports
+            .iter()
+            .filter_map(|port| port_range(port, named))
+            .collect();
         if resolved.is_empty() && !ports.is_empty() {
             return;
         }
@@ -156,7 +158,15 @@ impl<'a> NetworkPolicies<'a> {
                     }
                 }
                 (None, Party::Anybody) => push(None),
-                (None, Party::Pods(pods)) if is_peer(self.mesh, peer, policy_namespace, pods.namespace, pods.labels) => {
+                (None, Party::Pods(pods))
+                    if is_peer(
+                        self.mesh,
+                        peer,
+                        policy_namespace,
+                        pods.namespace,
+                        pods.labels,
+                    ) =>
+                {
                     push(None)
                 }
                 (None, _) => {}

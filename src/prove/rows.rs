@@ -19,7 +19,8 @@ use super::callers::{self, CallerClass, Member};
 use super::network::{NetworkPolicies, Party, Pods};
 use super::wire;
 use super::{Attachments, Caller, CallerMode, Content, Server, hops};
-use crate::mesh::{DataPlaneMode, Mesh, Role, Workload, WorkloadId};
+use crate::mesh::ingress::{self, Routed};
+use crate::mesh::{DataPlaneMode, Mesh, OwnerKind, Role, Workload, WorkloadId};
 use crate::snapshot::ObjectName;
 
 /// Two states of one mesh.
@@ -62,6 +63,8 @@ pub struct ServerRow {
     pub newly_trusted: Vec<String>,
     /// Workloads that run under a newly trusted waypoint's service account and so share its trust.
     pub shares_trust: Vec<String>,
+    /// What changes neither colour nor exit code and should be known.
+    pub notes: BTreeSet<String>,
 }
 
 /// The one word for a row.
@@ -158,6 +161,7 @@ pub fn caller_differences(
                     compared: 0,
                     newly_trusted: Vec::new(),
                     shares_trust: Vec::new(),
+                    notes: BTreeSet::new(),
                 };
                 comparer.compare_generation(&mut row, ids, generation, classes);
                 row.differences
@@ -183,6 +187,9 @@ struct Comparer<'a> {
     baseline: Side<'a>,
     present: Side<'a>,
     classes: Vec<CallerClass>,
+    /// Whether some caller is ambient now. An identity that no workload has is then taken to arrive
+    /// as they do, as far as losing goes: nobody is there to lose by another way.
+    some_are_ambient: bool,
     limits: Limits,
 }
 
@@ -191,6 +198,7 @@ struct Side<'a> {
     mesh: &'a Mesh,
     attachments: Attachments<'a>,
     network: NetworkPolicies<'a>,
+    routed: Routed,
     settings: Arc<Settings>,
     by_name: BTreeMap<&'a ObjectName, WorkloadId>,
 }
@@ -201,6 +209,7 @@ impl<'a> Side<'a> {
             mesh,
             attachments: Attachments::of(mesh),
             network: NetworkPolicies::of(mesh),
+            routed: ingress::routed(mesh),
             settings: Arc::new(super::reading::authorization_settings(mesh)),
             by_name: mesh
                 .workloads
@@ -298,10 +307,12 @@ impl<'a> Side<'a> {
 
 impl<'a> Comparer<'a> {
     fn new(states: &States<'a>, limits: Limits) -> Self {
+        let classes = callers::classes(states);
         Self {
             baseline: Side::of(states.baseline),
             present: Side::of(states.present),
-            classes: callers::classes(states),
+            some_are_ambient: classes.iter().any(|class| class.now == CallerMode::Ambient),
+            classes,
             limits,
         }
     }
@@ -315,6 +326,7 @@ impl<'a> Comparer<'a> {
             compared: 0,
             newly_trusted: Vec::new(),
             shares_trust: Vec::new(),
+            notes: BTreeSet::new(),
         };
         self.trust(&mut row, baseline_id, present_id);
         for generation in 0..present.generations.len() {
@@ -397,15 +409,17 @@ impl<'a> Comparer<'a> {
         content: Content,
         classes: &[CallerClass],
     ) {
-        let before_addresses = addresses::of(self.baseline.mesh, before);
-        let now_addresses = addresses::of(self.present.mesh, now);
+        let before_addresses = addresses::of(self.baseline.mesh, &self.baseline.routed, before);
+        let now_addresses = addresses::of(self.present.mesh, &self.present.routed, now);
         for class in classes {
             let outsiders = class.members == [Member::Outsiders];
+            let gateways = class.before == CallerMode::Gateway;
             let in_use = |list: &[DialledAddress]| -> Vec<DialledAddress> {
                 list.iter()
                     .cloned()
                     .map(|mut dialled| {
                         dialled.in_use &= !outsiders || dialled.from_outside;
+                        dialled.in_use &= !gateways || dialled.from_gateways;
                         dialled
                     })
                     .collect()
@@ -429,8 +443,7 @@ impl<'a> Comparer<'a> {
                     &now_addresses,
                     content,
                 );
-                if baseline == present
-                    || (content == Content::Bytes && never_took_bytes(&baseline))
+                if baseline == present || (content == Content::Bytes && never_took_bytes(&baseline))
                 {
                     continue;
                 }
@@ -443,11 +456,7 @@ impl<'a> Comparer<'a> {
                     baseline,
                     present,
                 };
-                let mut verdict = verdict::compare(&comparison, self.limits);
-                if class.before == CallerMode::Plain && verdict.opens != Finding::Never {
-                    verdict.opens =
-                        verdict::compare(&every_address_in_use(&comparison), self.limits).opens;
-                }
+                let verdict = self.ask(&comparison, class, member, now, row);
                 if !verdict.is_same() {
                     row.differences.push(PortAnswer {
                         port: now.port,
@@ -463,6 +472,46 @@ impl<'a> Comparer<'a> {
                 }
             }
         }
+    }
+
+    /// The prover's answer, narrowed to losses that somebody can have and gains that are new.
+    fn ask(
+        &self,
+        comparison: &Comparison,
+        class: &CallerClass,
+        member: &Member,
+        server: Server,
+        row: &mut ServerRow,
+    ) -> Verdict {
+        let mut verdict = verdict::compare(comparison, self.limits);
+        let narrowed = matches!(class.before, CallerMode::Plain | CallerMode::Gateway);
+        if narrowed && verdict.opens != Finding::Never {
+            verdict.opens = verdict::compare(&every_address_in_use(comparison), self.limits).opens;
+        }
+        if verdict.breaks == Finding::Never || class.now == CallerMode::Ambient {
+            return verdict;
+        }
+        let workload = self.present.mesh.workload(server.workload);
+        let mixed =
+            workload.has_mode(DataPlaneMode::Ambient) && workload.has_mode(DataPlaneMode::Sidecar);
+        if *member == Member::OtherIdentities && self.some_are_ambient {
+            verdict.breaks = Finding::Never;
+        } else if mixed && workload.owner != OwnerKind::StatefulSet {
+            let own = workload.principal(&self.present.mesh.settings.trust_domain);
+            if let Some(identity) = class.identities_without(server.workload, &own) {
+                let mut others = comparison.clone();
+                others.caller.identity = identity;
+                let breaks = verdict::compare(&others, self.limits).breaks;
+                if breaks == Finding::Never {
+                    row.notes.insert(
+                        "its own old pods cannot call its new pods while both run; nobody is known to do that"
+                            .to_owned(),
+                    );
+                }
+                verdict.breaks = breaks;
+            }
+        }
+        verdict
     }
 
     /// Members of a class that NetworkPolicies treat alike on the way to this server, each group
@@ -527,8 +576,9 @@ fn never_took_bytes(baseline: &[EnforcementPath]) -> bool {
 }
 
 /// The same question with every address of the baseline in use. A caller without identity is
-/// seen alike by whatever address it comes, so what one address let it do it could do; a sidecar,
-/// which shows its identity to Services and not to bare pods, is asked the narrower question.
+/// seen alike by whatever address it comes, and a gateway shows its identity wherever it sends, so
+/// what one address let them do they could do; a sidecar, which shows its identity to Services and
+/// not to bare pods, is asked the narrower question.
 fn every_address_in_use(comparison: &Comparison) -> Comparison {
     let mut wider = comparison.clone();
     for path in &mut wider.baseline {

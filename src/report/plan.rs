@@ -229,14 +229,20 @@ impl PlanReport {
             "done" if self.waves.is_empty() => "Nothing to do: no workload has a sidecar.\n",
             "done" => "At the end every workload is in ambient mode.\n",
             "partial" => "At the end the workloads above keep their sidecars.\n",
-            "notReady" => "Nothing was planned: run `castoff migrate` and settle what it says first.\n",
+            "notReady" => {
+                "Nothing was planned: run `castoff migrate` and settle what it says first.\n"
+            }
             _ => "The plan ends there.\n",
         });
         out
     }
 
     fn push_problems(&self, out: &mut String, ascii: bool) {
-        let [stop, unknown] = if ascii { ["[fail]", "[?]"] } else { ["❌", "❔"] };
+        let [stop, unknown] = if ascii {
+            ["[fail]", "[?]"]
+        } else {
+            ["❌", "❔"]
+        };
         for reason in &self.reasons {
             out.push_str(&format!("{stop} {reason}\n"));
         }
@@ -340,7 +346,10 @@ fn ending(plan: &Plan) -> (&'static str, Vec<String>) {
     match &plan.ending {
         PlanEnding::Done => ("done", Vec::new()),
         PlanEnding::Partial => ("partial", Vec::new()),
-        PlanEnding::Failed(reason) => ("failed", vec![format!("a command cannot be carried out: {reason}")]),
+        PlanEnding::Failed(reason) => (
+            "failed",
+            vec![format!("a command cannot be carried out: {reason}")],
+        ),
         PlanEnding::NotReady(results) => {
             let reasons = results
                 .iter()

@@ -72,7 +72,17 @@ pub struct CommandError {
     pub text: String,
 }
 
-/// Reads a script: comments, blank lines and shell settings (`set …`) are passed over.
+/// Beginnings of lines that change nothing.
+const PASSED_OVER: [&str; 5] = [
+    "#",
+    "set ",
+    "cd ",
+    "kubectl wait ",
+    "kubectl rollout status ",
+];
+
+/// Reads a script: comments, blank lines, shell settings (`set …`, `cd …`) and commands that only
+/// wait are passed over.
 ///
 /// # Errors
 /// The first line that is neither of these nor a command of a known form.
@@ -80,7 +90,7 @@ pub fn parse_script(script: &str) -> Result<Vec<Command>, CommandError> {
     let mut commands = Vec::new();
     for (index, line) in script.lines().enumerate() {
         let text = line.trim();
-        if text.is_empty() || text.starts_with('#') || text.starts_with("set ") {
+        if text.is_empty() || PASSED_OVER.iter().any(|start| text.starts_with(start)) {
             continue;
         }
         let command = parse_line(text).map_err(|reason| CommandError {

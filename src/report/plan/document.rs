@@ -32,7 +32,10 @@ fn overview(page: &mut String, report: &PlanReport) {
         let _ = writeln!(page, "There is nothing to carry out.\n");
         return;
     }
-    let _ = writeln!(page, "| wave | what changes | workloads | proof | way back |");
+    let _ = writeln!(
+        page,
+        "| wave | what changes | workloads | proof | way back |"
+    );
     let _ = writeln!(page, "|---|---|---|---|---|");
     for wave in &report.waves {
         let _ = writeln!(

@@ -26,7 +26,9 @@ pub enum PlanFolderError {
         source: io::Error,
     },
     /// Something else is there.
-    #[error("`{0}` is there and holds no plan of castoff; choose another folder with `--output-dir`")]
+    #[error(
+        "`{0}` is there and holds no plan of castoff; choose another folder with `--output-dir`"
+    )]
     NotOurs(String),
 }
 

@@ -17,7 +17,10 @@ pub const PATCHES: &str = "patches.yaml";
 /// `kustomization.yaml` and, where there are any, `patches.yaml`.
 pub fn files(wave: &Wave) -> Files {
     let mut component = Map::new();
-    component.insert("apiVersion".into(), json!("kustomize.config.k8s.io/v1alpha1"));
+    component.insert(
+        "apiVersion".into(),
+        json!("kustomize.config.k8s.io/v1alpha1"),
+    );
     component.insert("kind".into(), json!("Component"));
     if !wave.manifests.is_empty() {
         let names: Vec<&String> = wave.manifests.keys().collect();
