@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use super::CliError;
+use super::input::{self, InputArguments};
 use super::migrate::{self, DistributionArgument, parse_service, parse_version};
 use crate::exit::Exit;
 use crate::mesh::{MeshOverrides, Version};
@@ -20,12 +21,9 @@ use crate::snapshot::ObjectName;
 /// Arguments of `plan`.
 #[derive(Debug, Args)]
 pub struct PlanArguments {
-    /// Read manifests: a file, a folder, or `-` for standard input; repeatable
-    #[arg(long, value_name = "PATH", num_args = 1.., env = "CASTOFF_FROM_FILES", value_delimiter = None)]
-    pub from_files: Vec<PathBuf>,
-    /// Read the Bookinfo-like mesh inside the binary
-    #[arg(long, conflicts_with = "from_files")]
-    pub demo: bool,
+    /// What to read.
+    #[command(flatten)]
+    pub input: InputArguments,
     /// The state before the migration, which every state is compared with; otherwise the state read now
     #[arg(long, value_name = "PATH", env = "CASTOFF_BASELINE")]
     pub baseline: Option<PathBuf>,
@@ -97,10 +95,10 @@ pub enum PlanFormat {
 /// [`CliError`] when nothing could be read, an argument names what does not exist, or the folder
 /// cannot be written.
 pub fn run(arguments: &PlanArguments) -> Result<Exit, CliError> {
-    let (snapshot, input) = migrate::read(&arguments.from_files, arguments.demo)?;
+    let (snapshot, input) = input::read(&arguments.input, &arguments.namespace, false)?;
     let (baseline, compared_with) = match &arguments.baseline {
         Some(path) => {
-            let (baseline, _) = migrate::read(std::slice::from_ref(path), false)?;
+            let (baseline, _) = input::read_files(std::slice::from_ref(path))?;
             (baseline, format!("the baseline {}", path.display()))
         }
         None => (snapshot.clone(), "the state read now".to_owned()),
