@@ -8,6 +8,15 @@ use std::time::{Duration, Instant};
 /// How long something may take on a machine under load.
 const PATIENCE: Duration = Duration::from_secs(120);
 
+/// What a run of castoff said.
+#[derive(Debug)]
+pub(crate) struct Run {
+    pub(crate) code: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+    pub(crate) took: Duration,
+}
+
 pub(crate) struct Cluster {
     kubectl: PathBuf,
     pub(crate) kubeconfig: PathBuf,
@@ -17,12 +26,7 @@ impl Cluster {
     /// The cluster of the environment; `None`, after a loud word, when there is none.
     pub(crate) fn of_environment() -> Option<Self> {
         let Some(kubeconfig) = std::env::var_os("CASTOFF_E2E_KUBECONFIG") else {
-            let case = std::thread::current().name().unwrap_or("?").to_owned();
-            // Past the test harness's capture: a skipped case must not look like a passed one.
-            let _written = writeln!(
-                std::io::stderr(),
-                "SKIPPED: {case} needs a cluster; run `cargo xtask e2e`"
-            );
+            skip("needs a cluster; run `cargo xtask e2e`");
             return None;
         };
         Some(Self {
@@ -95,6 +99,30 @@ impl Cluster {
         ));
     }
 
+    /// The folder that holds kubectl.
+    pub(crate) fn kubectl_folder(&self) -> PathBuf {
+        self.kubectl.parent().unwrap_or(Path::new("")).to_owned()
+    }
+
+    /// Runs castoff against this cluster in a folder of its own.
+    pub(crate) fn castoff(&self, arguments: &[&str]) -> Run {
+        let folder = tempfile::tempdir().unwrap();
+        let begun = Instant::now();
+        let output = Command::new(env!("CARGO_BIN_EXE_castoff"))
+            .args(arguments)
+            .env("KUBECONFIG", &self.kubeconfig)
+            .env("NO_COLOR", "1")
+            .current_dir(folder.path())
+            .output()
+            .unwrap();
+        Run {
+            code: output.status.code().unwrap(),
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+            took: begun.elapsed(),
+        }
+    }
+
     /// Asks again until `done` likes the answer.
     pub(crate) fn wait_until(&self, what: &str, arguments: &[&str], done: impl Fn(&str) -> bool) {
         let begun = Instant::now();
@@ -112,6 +140,13 @@ impl Cluster {
             std::thread::sleep(Duration::from_millis(200));
         }
     }
+}
+
+/// Says past the test harness's capture that a case was skipped: it must not look like a passed
+/// one.
+pub(crate) fn skip(reason: &str) {
+    let case = std::thread::current().name().unwrap_or("?").to_owned();
+    let _written = writeln!(std::io::stderr(), "SKIPPED: {case} {reason}");
 }
 
 /// A namespace that goes when its case ends.

@@ -4,3 +4,6 @@
 
 mod cluster;
 mod control_plane;
+mod injector;
+mod mesh;
+mod migration;

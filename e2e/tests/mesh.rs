@@ -1,0 +1,237 @@
+//! A mesh in the cluster: the demo's manifests, with pods that controllers make, an injector, and
+//! what istiod and the CNI agent would do.
+
+use std::collections::BTreeSet;
+use std::sync::Mutex;
+
+use serde_json::{Value, json};
+
+use crate::cluster::Cluster;
+use crate::injector::Injector;
+
+/// Namespaces of the demo's applications.
+pub(crate) const APPLICATIONS: [&str; 3] = ["bookshop", "payments", "reporting"];
+
+/// Whether the mesh stands as it was deployed.
+static DEPLOYED: Mutex<bool> = Mutex::new(false);
+
+/// Deploys the demo mesh, unless it stands untouched from an earlier case. `None`, after a loud
+/// word, where the API server is not on this machine and cannot call an injector here.
+pub(crate) fn deployed(cluster: &Cluster) -> Option<()> {
+    if std::env::var_os("CASTOFF_E2E_SERVER").is_none() {
+        crate::cluster::skip("needs an API server that can call this process");
+        return None;
+    }
+    let mut deployed = DEPLOYED.lock().unwrap();
+    if !*deployed {
+        deploy(cluster);
+        *deployed = true;
+    }
+    Some(())
+}
+
+/// Says that a case has changed the mesh, and takes it away.
+pub(crate) fn spoil(cluster: &Cluster) {
+    let mut deployed = DEPLOYED.lock().unwrap();
+    *deployed = false;
+    cluster.kubectl(&[
+        "delete",
+        "mutatingwebhookconfigurations",
+        "istio-sidecar-injector",
+    ]);
+    let mut arguments = vec!["delete", "namespaces", "istio-system", "--wait"];
+    arguments.extend(APPLICATIONS);
+    cluster.kubectl(&arguments);
+}
+
+fn deploy(cluster: &Cluster) {
+    cluster.install_definitions("istio-1.30.3-crd-all.gen.yaml");
+    cluster.install_definitions("gateway-api-v1.6.1-standard.yaml");
+    for node in ["node-1", "node-2"] {
+        cluster.node(node);
+    }
+    let injector = Injector::start();
+    let mut namespaces = Vec::new();
+    let mut first = Vec::new();
+    let mut workloads = Vec::new();
+    for (_, text) in castoff::demo::FILES {
+        for mut object in serde_saphyr::from_multiple::<Value>(text).unwrap() {
+            if let Some(map) = object.as_object_mut() {
+                map.remove("status");
+            }
+            let list = match object["kind"].as_str().unwrap() {
+                // Controllers make them, or they are there.
+                "Pod" | "ReplicaSet" | "Node" | "CustomResourceDefinition" => continue,
+                "Namespace" => &mut namespaces,
+                "MutatingWebhookConfiguration" => {
+                    rewire(&mut object, &injector);
+                    &mut first
+                }
+                "Deployment" | "DaemonSet" => &mut workloads,
+                _ => &mut first,
+            };
+            list.push(object);
+        }
+    }
+    for objects in [namespaces, first, workloads] {
+        cluster.apply(&json!({"apiVersion": "v1", "kind": "List", "items": objects}).to_string());
+    }
+    settle(cluster);
+}
+
+/// Lets the API server call the injector of this process.
+fn rewire(object: &mut Value, injector: &Injector) {
+    for webhook in object["webhooks"].as_array_mut().unwrap() {
+        webhook["clientConfig"] = json!({"url": injector.url, "caBundle": injector.authority});
+        webhook["admissionReviewVersions"] = json!(["v1"]);
+        webhook["sideEffects"] = json!("None");
+        webhook["rules"] = json!([{
+            "apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"],
+            "resources": ["pods"],
+        }]);
+    }
+}
+
+/// Waits for controllers, and does what istiod and the CNI agent would: every waypoint gets its
+/// Deployment and its status, every pod of an ambient namespace without a sidecar is redirected.
+pub(crate) fn settle(cluster: &Cluster) {
+    program_waypoints(cluster);
+    wait_for_pods(cluster);
+    redirect_pods(cluster);
+}
+
+fn items(cluster: &Cluster, kind: &str) -> Vec<Value> {
+    let text = cluster.kubectl(&["get", kind, "--all-namespaces", "--output=json"]);
+    let list: Value = serde_json::from_str(&text).unwrap();
+    list["items"].as_array().unwrap().clone()
+}
+
+fn name<'a>(object: &'a Value, field: &str) -> &'a str {
+    object["metadata"][field].as_str().unwrap_or_default()
+}
+
+fn program_waypoints(cluster: &Cluster) {
+    for gateway in items(cluster, "gateways.gateway.networking.k8s.io") {
+        if gateway["spec"]["gatewayClassName"] != "istio-waypoint" {
+            continue;
+        }
+        let (namespace, gateway_name) = (name(&gateway, "namespace"), name(&gateway, "name"));
+        let labels = json!({
+            "gateway.networking.k8s.io/gateway-name": gateway_name,
+            "gateway.networking.k8s.io/gateway-class-name": "istio-waypoint",
+            "gateway.istio.io/managed": "istio.io-mesh-controller",
+            "istio.io/dataplane-mode": "none",
+            "sidecar.istio.io/inject": "false",
+        });
+        let selector = json!({"gateway.networking.k8s.io/gateway-name": gateway_name});
+        let metadata = json!({
+            "name": gateway_name, "namespace": namespace, "labels": labels,
+            "ownerReferences": [{
+                "apiVersion": "gateway.networking.k8s.io/v1", "kind": "Gateway",
+                "name": gateway_name, "uid": name(&gateway, "uid"), "controller": true,
+            }],
+        });
+        let objects = json!([
+            {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata},
+            {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": {
+                "selector": selector,
+                "ports": [{"name": "mesh", "port": 15008, "appProtocol": "hbone"}],
+            }},
+            {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata, "spec": {
+                "selector": {"matchLabels": selector},
+                "template": {
+                    "metadata": {"labels": labels},
+                    "spec": {"serviceAccountName": gateway_name, "containers": [{
+                        "name": "istio-proxy",
+                        "image": "docker.io/istio/proxyv2:1.30.3",
+                        "args": ["proxy", "waypoint"],
+                    }]},
+                },
+            }},
+        ]);
+        cluster.apply(&json!({"apiVersion": "v1", "kind": "List", "items": objects}).to_string());
+        let condition = |kind: &str| {
+            json!({
+                "type": kind, "status": "True", "reason": kind, "message": "",
+                "lastTransitionTime": "2026-01-01T00:00:00Z",
+                "observedGeneration": gateway["metadata"]["generation"],
+            })
+        };
+        let status = json!({"status": {
+            "addresses": [{
+                "type": "Hostname",
+                "value": format!("{gateway_name}.{namespace}.svc.cluster.local"),
+            }],
+            "conditions": [condition("Accepted"), condition("Programmed")],
+        }});
+        cluster.kubectl(&[
+            "patch",
+            "gateways.gateway.networking.k8s.io",
+            gateway_name,
+            "--namespace",
+            namespace,
+            "--subresource=status",
+            "--type=merge",
+            "--patch",
+            &status.to_string(),
+        ]);
+    }
+}
+
+fn wait_for_pods(cluster: &Cluster) {
+    for kind in ["deployments", "daemonsets"] {
+        for owner in items(cluster, kind) {
+            let resource = format!("{kind}/{}", name(&owner, "name"));
+            cluster.kubectl(&[
+                "rollout",
+                "status",
+                &resource,
+                "--namespace",
+                name(&owner, "namespace"),
+                "--timeout=120s",
+            ]);
+        }
+    }
+    cluster.wait_until(
+        "no pod is being deleted",
+        &[
+            "get",
+            "pods",
+            "--all-namespaces",
+            "--output=jsonpath={.items[*].metadata.deletionTimestamp}",
+        ],
+        str::is_empty,
+    );
+}
+
+fn redirect_pods(cluster: &Cluster) {
+    let ambient: BTreeSet<String> = items(cluster, "namespaces")
+        .iter()
+        .filter(|namespace| {
+            namespace["metadata"]["labels"]["istio.io/dataplane-mode"] == "ambient"
+        })
+        .map(|namespace| name(namespace, "name").to_owned())
+        .collect();
+    for pod in items(cluster, "pods") {
+        let labels = &pod["metadata"]["labels"];
+        let has_sidecar = pod["spec"]["containers"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|container| container["name"] == "istio-proxy");
+        if ambient.contains(name(&pod, "namespace"))
+            && labels["istio.io/dataplane-mode"] != "none"
+            && !has_sidecar
+        {
+            cluster.kubectl(&[
+                "annotate",
+                "--overwrite",
+                "pod",
+                name(&pod, "name"),
+                "--namespace",
+                name(&pod, "namespace"),
+                "ambient.istio.io/redirection=enabled",
+            ]);
+        }
+    }
+}

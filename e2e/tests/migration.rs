@@ -1,0 +1,78 @@
+//! The whole migration through the API: read, apply what was written, replace pods, read again.
+
+use std::process::Command;
+
+use crate::cluster::{Cluster, Run};
+use crate::mesh;
+
+/// More runs than this mean that two of them undo each other.
+const MOST_RUNS: usize = 12;
+
+#[test]
+fn applying_what_was_written_ends_with_all_phases_succeeded() {
+    let Some(cluster) = Cluster::of_environment() else {
+        return;
+    };
+    if mesh::deployed(&cluster).is_none() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let before = folder.path().join("before.json.gz");
+    let before = before.to_str().unwrap();
+    assert_eq!(cluster.castoff(&["collect", before]).code, 0);
+
+    let mut runs = 0;
+    loop {
+        runs += 1;
+        assert!(runs <= MOST_RUNS, "the migration does not end");
+        let out = folder.path().join(format!("run-{runs}"));
+        let run = cluster.castoff(&["migrate", "--output-dir", out.to_str().unwrap()]);
+        println!("===== run {runs}\n{}", run.stdout);
+        if run.code == 0 {
+            break;
+        }
+        assert_eq!(run.code, 2, "{}\n{}", run.stdout, run.stderr);
+        assert!(apply(&cluster, &out) > 0, "nothing to apply");
+        mesh::settle(&cluster);
+    }
+    assert!(runs > 4, "the mesh was migrated after {runs} runs");
+
+    let Run { code, stdout, stderr, .. } = cluster.castoff(&["verify", before, "live"]);
+    println!("===== verify ({code})\n{stdout}");
+    assert!(code == 0 || code == 3 || code == 4, "{stderr}");
+    mesh::spoil(&cluster);
+}
+
+/// Applies manifests and runs the commands as a user would; returns how many files there were.
+fn apply(cluster: &Cluster, folder: &std::path::Path) -> usize {
+    let mut files: Vec<_> = std::fs::read_dir(folder)
+        .map(|entries| entries.map(|entry| entry.unwrap().path()).collect())
+        .unwrap_or_default();
+    files.sort();
+    for file in &files {
+        let path = file.to_str().unwrap();
+        if path.ends_with(".yaml") {
+            // Strict: a field that the real definition does not know is an error, not a warning.
+            cluster.kubectl(&["apply", "--validate=strict", "-f", path]);
+        }
+    }
+    let script = folder.join("commands.sh");
+    if script.is_file() {
+        let mut path = cluster.kubectl_folder().into_os_string();
+        path.push(":/usr/bin:/bin");
+        let output = Command::new("sh")
+            .arg(&script)
+            .env("KUBECONFIG", &cluster.kubeconfig)
+            .env("PATH", path)
+            .current_dir(folder.parent().unwrap())
+            .output()
+            .unwrap();
+        assert!(
+            output.status.success(),
+            "{}\n{}",
+            std::fs::read_to_string(&script).unwrap(),
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+    files.len()
+}
