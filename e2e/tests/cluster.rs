@@ -99,6 +99,20 @@ impl Cluster {
         ));
     }
 
+    /// Whether a user may do something: verb, resource and where, as `kubectl auth can-i` takes it.
+    pub(crate) fn can(&self, user: &str, question: &[&str]) -> bool {
+        let mut arguments = vec!["auth", "can-i", "--as", user];
+        arguments.extend(question);
+        let output = self.try_kubectl(&arguments, None);
+        String::from_utf8_lossy(&output.stdout).trim() == "yes"
+    }
+
+    /// Whether there is a definition of this name.
+    pub(crate) fn is_defined(&self, name: &str) -> bool {
+        let arguments = ["get", "customresourcedefinition", name];
+        self.try_kubectl(&arguments, None).status.success()
+    }
+
     /// The folder that holds kubectl.
     pub(crate) fn kubectl_folder(&self) -> PathBuf {
         self.kubectl.parent().unwrap_or(Path::new("")).to_owned()
@@ -106,11 +120,16 @@ impl Cluster {
 
     /// Runs castoff against this cluster in a folder of its own.
     pub(crate) fn castoff(&self, arguments: &[&str]) -> Run {
+        self.castoff_with(&self.kubeconfig, arguments)
+    }
+
+    /// Runs castoff with another kubeconfig.
+    pub(crate) fn castoff_with(&self, kubeconfig: &Path, arguments: &[&str]) -> Run {
         let folder = tempfile::tempdir().unwrap();
         let begun = Instant::now();
         let output = Command::new(env!("CARGO_BIN_EXE_castoff"))
             .args(arguments)
-            .env("KUBECONFIG", &self.kubeconfig)
+            .env("KUBECONFIG", kubeconfig)
             .env("NO_COLOR", "1")
             .current_dir(folder.path())
             .output()

@@ -3,7 +3,12 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod cluster;
+mod connections;
 mod control_plane;
 mod injector;
 mod mesh;
 mod migration;
+#[path = "../../tests/support/origins.rs"]
+mod origins;
+mod permissions;
+mod reading;

@@ -207,9 +207,7 @@ fn wait_for_pods(cluster: &Cluster) {
 fn redirect_pods(cluster: &Cluster) {
     let ambient: BTreeSet<String> = items(cluster, "namespaces")
         .iter()
-        .filter(|namespace| {
-            namespace["metadata"]["labels"]["istio.io/dataplane-mode"] == "ambient"
-        })
+        .filter(|namespace| namespace["metadata"]["labels"]["istio.io/dataplane-mode"] == "ambient")
         .map(|namespace| name(namespace, "name").to_owned())
         .collect();
     for pod in items(cluster, "pods") {

@@ -8,26 +8,8 @@ use castoff::snapshot::kinds::KINDS;
 use castoff::source::role::{self, RoleOptions, Subject};
 
 use crate::MIGRATE;
+use crate::origins::without_origins;
 use crate::stub::{Answer, Stub, groups, list, resources};
-
-/// A report without the places of objects and the words for the input.
-fn without_origins(report: &str) -> serde_json::Value {
-    fn strip(value: &mut serde_json::Value) {
-        match value {
-            serde_json::Value::Object(map) => {
-                for key in ["origin", "input", "next"] {
-                    map.remove(key);
-                }
-                map.values_mut().for_each(strip);
-            }
-            serde_json::Value::Array(items) => items.iter_mut().for_each(strip),
-            _ => {}
-        }
-    }
-    let mut report = serde_json::from_str(report).unwrap();
-    strip(&mut report);
-    report
-}
 
 #[test]
 fn a_bundle_gives_the_report_of_the_cluster_gaps_included() {

@@ -4,6 +4,8 @@
 
 mod bundle;
 mod credentials;
+#[path = "../support/origins.rs"]
+mod origins;
 mod stub;
 
 use std::time::Duration;
