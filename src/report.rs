@@ -344,7 +344,7 @@ fn exit(parts: &Parts, counts: Counts) -> Exit {
         .problems
         .iter()
         .any(|problem| problem.level == ProblemLevel::Error);
-    if counts.could_not_check > 0 || lost_input {
+    if counts.could_not_check > 0 || lost_input || !parts.gaps.is_empty() {
         exit = exit.or(Exit::Undecided);
     }
     let failed = parts

@@ -78,6 +78,18 @@ impl Cluster {
 
     /// Installs definitions (a file of `e2e/crds`) and waits until they are served.
     pub(crate) fn install_definitions(&self, file: &str) {
+        // Newer definitions of the Gateway API bring a policy that refuses older ones.
+        for kind in [
+            "validatingadmissionpolicybindings",
+            "validatingadmissionpolicies",
+        ] {
+            self.kubectl(&[
+                "delete",
+                kind,
+                "safe-upgrades.gateway.networking.k8s.io",
+                "--ignore-not-found",
+            ]);
+        }
         let path = repository().join("e2e/crds").join(file);
         let path = path.to_str().unwrap();
         self.kubectl(&["apply", "--server-side", "--force-conflicts", "-f", path]);

@@ -94,6 +94,7 @@ fn peer_authentication(object: &Object<Value>, gaps: &mut Vec<Gap>) -> PeerAuthe
         gaps.push(Gap {
             kind: Kind::PeerAuthentication,
             namespace: Some(object.metadata.namespace.to_string()),
+            except: Vec::new(),
             reason: format!(
                 "`{}` at {} has {value} at `{path}`, which castoff does not understand",
                 object.metadata.name, object.origin

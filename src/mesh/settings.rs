@@ -84,6 +84,7 @@ pub(super) fn read(
         Err(reason) => gaps.push(Gap {
             kind: Kind::ConfigMap,
             namespace: Some(map.metadata.namespace.to_string()),
+            except: Vec::new(),
             reason: format!(
                 "the mesh configuration in `{}` is broken: {reason}",
                 map.metadata.name

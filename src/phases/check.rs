@@ -101,13 +101,24 @@ impl Check {
 
     /// Runs the check, or says why it cannot. What [`Level::Undecided`] findings say becomes the
     /// reason why nothing could be checked, unless there are errors: then it stays as a warning.
+    ///
+    /// Where a kind was read in some namespaces only, checks of single namespaces run on those and
+    /// still say what is missing; what they take for an error may lie outside and is undecided.
     pub fn run(&self, context: &Context<'_>) -> CheckResult {
         let mut missing = self.missing_inputs(context);
-        let mut findings = if missing.is_empty() {
+        let partly = !missing.is_empty() && self.can_run_on_a_part(context);
+        let mut findings = if missing.is_empty() || partly {
             (self.find)(context)
         } else {
             Vec::new()
         };
+        if partly {
+            for finding in &mut findings {
+                if finding.level == Level::Error {
+                    finding.level = Level::Undecided;
+                }
+            }
+        }
         let has =
             |findings: &[Finding], level| findings.iter().any(|finding| finding.level == level);
         let failed = has(&findings, Level::Error);
@@ -141,12 +152,43 @@ impl Check {
         }
     }
 
+    /// Whether a gap of this kind keeps the check from being made: it looks at the kind, or at
+    /// what the model makes of it. Workloads are pods put together by owners and predicted by
+    /// injectors; what stands behind a Service is told by EndpointSlices, too.
+    pub fn rests_on(&self, kind: Kind) -> bool {
+        let looks_at = |kind: Kind| self.needs.contains(&kind) || self.reads.contains(&kind);
+        looks_at(kind)
+            || match kind {
+                Kind::Deployment
+                | Kind::ReplicaSet
+                | Kind::StatefulSet
+                | Kind::Job
+                | Kind::CronJob
+                | Kind::Rollout
+                | Kind::MutatingWebhookConfiguration => looks_at(Kind::Pod),
+                Kind::EndpointSlice => looks_at(Kind::Service),
+                _ => false,
+            }
+    }
+
+    /// Cluster-wide phases need all of a kind; so do those that delete and move things.
+    fn can_run_on_a_part(&self, context: &Context<'_>) -> bool {
+        let gaps = &context.mesh.gaps;
+        let seen = &context.mesh.seen_kinds;
+        (Phase::DeployWaypoints..=Phase::UseWaypoints).contains(&self.phase)
+            && self.needs.iter().all(|kind| seen.contains(kind))
+            && gaps
+                .iter()
+                .filter(|gap| self.rests_on(gap.kind))
+                .all(|gap| !gap.except.is_empty())
+    }
+
     fn missing_inputs(&self, context: &Context<'_>) -> Vec<String> {
         let mesh = context.mesh;
         let gaps = mesh
             .gaps
             .iter()
-            .filter(|gap| self.needs.contains(&gap.kind) || self.reads.contains(&gap.kind))
+            .filter(|gap| self.rests_on(gap.kind))
             .map(|gap| match &gap.namespace {
                 Some(namespace) => format!(
                     "{} in namespace {namespace}: {}",

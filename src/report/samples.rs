@@ -220,6 +220,7 @@ pub(crate) fn full() -> Report {
         gaps: vec![Gap {
             kind: Kind::Pod,
             namespace: Some("secret".to_owned()),
+            except: Vec::new(),
             reason: "forbidden: cannot list pods".to_owned(),
         }],
         problems: vec![problem(ProblemLevel::Error)],

@@ -9,6 +9,8 @@ pub struct Gap {
     pub kind: Kind,
     /// The namespace, when the rest of the kind was readable.
     pub namespace: Option<String>,
+    /// Namespaces that were read all the same; everything else is missing.
+    pub except: Vec<String>,
     /// Why: `forbidden: cannot list pods`, `not among the files given` …
     pub reason: String,
 }

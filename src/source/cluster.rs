@@ -289,7 +289,7 @@ impl Job {
         for namespace in &self.namespaces {
             if let Ok(list) = self.list(version, Some(namespace)).await {
                 all.append(&list);
-                readable.push(format!("`{namespace}`"));
+                readable.push(namespace.clone());
             }
         }
         let resource = self.kind.resource();
@@ -297,12 +297,18 @@ impl Job {
         if readable.is_empty() {
             return self.gap(format!("{verb} `{resource}`"));
         }
+        let names: Vec<String> = readable.iter().map(|name| format!("`{name}`")).collect();
         Outcome {
             list: Some(all),
-            ..self.gap(format!(
-                "{verb} `{resource}` in all namespaces; only {} could be read",
-                readable.join(", ")
-            ))
+            gap: Some(Gap {
+                kind: self.kind,
+                namespace: None,
+                except: readable,
+                reason: format!(
+                    "{verb} `{resource}` in all namespaces; only {} could be read",
+                    names.join(", ")
+                ),
+            }),
         }
     }
 
@@ -356,6 +362,7 @@ impl Job {
             gap: Some(Gap {
                 kind: self.kind,
                 namespace: None,
+                except: Vec::new(),
                 reason,
             }),
         }

@@ -55,6 +55,8 @@ struct HeaderGap {
     resource: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     namespace: Option<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    except: Vec<String>,
     reason: String,
 }
 
@@ -92,6 +94,7 @@ pub(crate) fn gaps_of_bundle(api_version: &str, text: &str) -> Result<Vec<Gap>, 
             Ok(Gap {
                 kind: row.kind,
                 namespace: gap.namespace,
+                except: gap.except,
                 reason: gap.reason,
             })
         })
@@ -166,6 +169,7 @@ impl Recording {
                 .map(|gap| HeaderGap {
                     resource: gap.kind.resource(),
                     namespace: gap.namespace.clone(),
+                    except: gap.except.clone(),
                     reason: gap.reason.clone(),
                 })
                 .collect(),

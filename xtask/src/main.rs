@@ -112,7 +112,8 @@ fn cargo(root: &Path) -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command
         .current_dir(root)
-        .args(["test", "--package", "castoff", "--test", "e2e"]);
+        // The whole workspace, as the other tests of it: nothing is compiled twice.
+        .args(["test", "--workspace", "--test", "e2e"]);
     command
 }
 

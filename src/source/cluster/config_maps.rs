@@ -46,6 +46,7 @@ pub(super) async fn read(connection: &Connection, recording: &mut Recording) {
         .extend(failures.into_iter().map(|(namespace, reason)| Gap {
             kind: Kind::ConfigMap,
             namespace: Some(namespace),
+            except: Vec::new(),
             reason,
         }));
 }
