@@ -11,14 +11,16 @@ pub mod input;
 mod live;
 pub mod migrate;
 pub mod plan;
+mod plugin;
 pub mod rbac;
 pub mod verify;
 pub mod who_can;
 
 use std::io::Write as _;
 
-use clap::{CommandFactory as _, Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
+use self::plugin::CalledAs;
 use crate::exit::Exit;
 
 /// Moves an Istio mesh from sidecars to ambient mode: says what to do next, writes what to apply.
@@ -89,7 +91,17 @@ impl CliError {
 /// Runs castoff with the arguments of this process.
 pub fn run() -> Exit {
     let words: Vec<std::ffi::OsString> = std::env::args_os().collect();
-    let arguments = match Arguments::try_parse_from(&words) {
+    let called = CalledAs::of(&words);
+    if called == CalledAs::Completion {
+        // Without a reader there is nobody to tell.
+        let _ = print(plugin::complete(&words[1..]).as_bytes());
+        return Exit::Nothing;
+    }
+    let parsed = Arguments::command()
+        .bin_name(called.name())
+        .try_get_matches_from(&words)
+        .and_then(|matches| Arguments::from_arg_matches(&matches));
+    let arguments = match parsed {
         Ok(arguments) => arguments,
         Err(error) => {
             // Help and version are no errors; whatever else clap says is wrong usage.
@@ -104,7 +116,7 @@ pub fn run() -> Exit {
         }
     };
     let outcome = match arguments.command {
-        Command::Migrate(options) => migrate::run(&options, &invocation(&words)),
+        Command::Migrate(options) => migrate::run(&options, &invocation(called, &words)),
         Command::Plan(options) => plan::run(&options),
         Command::Verify(options) => verify::run(&options),
         Command::WhoCan(options) => who_can::run(&options),
@@ -138,8 +150,8 @@ fn manual() -> Result<Vec<u8>, CliError> {
 }
 
 /// The command line as a shell would take it again.
-fn invocation(words: &[std::ffi::OsString]) -> String {
-    let mut line = "castoff".to_owned();
+fn invocation(called: CalledAs, words: &[std::ffi::OsString]) -> String {
+    let mut line = called.name().to_owned();
     for word in words.iter().skip(1) {
         line.push(' ');
         line.push_str(&crate::report::shell_word(&word.to_string_lossy()));

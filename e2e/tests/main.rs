@@ -11,4 +11,5 @@ mod migration;
 #[path = "../../tests/support/origins.rs"]
 mod origins;
 mod permissions;
+mod plugin;
 mod reading;

@@ -3,6 +3,7 @@
 //! In: arguments. Out: an exit code. The first failure ends the task with one sentence on stderr.
 
 mod control_plane;
+mod krew;
 mod pki;
 mod processes;
 mod tools;
@@ -19,6 +20,7 @@ type Failure = String;
 const USAGE: &str = "\
 usage: cargo xtask e2e [TEST ARGUMENTS…]   run the end-to-end tests against a real control plane
        cargo xtask e2e-up                  start that control plane and keep it until Enter
+       cargo xtask krew VERSION URL FOLDER print the krew manifest of a release's archives
 
 With CASTOFF_E2E_KUBECONFIG set, `e2e` uses the cluster it names instead of starting one.
 The control plane is built once by the machine's Go into target/e2e/bin.";
@@ -28,6 +30,12 @@ fn main() -> ExitCode {
     let outcome = match arguments.split_first() {
         Some((task, rest)) if task == "e2e" => run_tests(rest),
         Some((task, [])) if task == "e2e-up" => keep_up(),
+        Some((task, [version, address, folder])) if task == "krew" => {
+            krew::manifest(version, address, Path::new(folder)).map(|manifest| {
+                print!("{manifest}");
+                ExitCode::SUCCESS
+            })
+        }
         _ => {
             eprintln!("{USAGE}");
             return ExitCode::from(64);
