@@ -6,6 +6,8 @@
 #[cfg(feature = "cluster")]
 pub mod collect;
 pub mod explain;
+#[cfg(feature = "cluster")]
+mod fleet;
 pub mod input;
 #[cfg(feature = "cluster")]
 mod live;

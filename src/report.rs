@@ -5,6 +5,7 @@
 //! and of a [`text::Style`]; none of them filters, counts or decides.
 
 pub mod access;
+pub mod fleet;
 pub mod folder;
 pub mod junit;
 pub mod markdown;

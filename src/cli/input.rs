@@ -24,11 +24,11 @@ pub struct InputArguments {
         num_args = 1..,
         env = "CASTOFF_FROM_FILES",
         value_delimiter = None,
-        conflicts_with_all = ["kubeconfig", "context", "cluster", "user", "impersonate"]
+        conflicts_with_all = ["kubeconfig", "context", "all_contexts", "cluster", "user", "impersonate"]
     )]
     pub from_files: Vec<PathBuf>,
     /// Read the Bookinfo-like mesh inside the binary
-    #[arg(long, conflicts_with_all = ["from_files", "kubeconfig", "context", "cluster", "user", "impersonate"])]
+    #[arg(long, conflicts_with_all = ["from_files", "kubeconfig", "context", "all_contexts", "cluster", "user", "impersonate"])]
     pub demo: bool,
     /// Which cluster.
     #[command(flatten)]
@@ -42,9 +42,20 @@ pub struct ClusterArguments {
     /// Path of the kubeconfig; otherwise `KUBECONFIG`, `~/.kube/config`, or the account of the pod
     #[arg(long, value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,
-    /// Context of the kubeconfig; otherwise the current one
-    #[arg(long, value_name = "NAME")]
-    pub context: Option<String>,
+    /// Context of the kubeconfig; otherwise the current one. `migrate` takes several: a,b
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub context: Vec<String>,
+    /// All contexts of the kubeconfig, or those that a pattern matches: `--all-contexts='prod-*'`;
+    /// for `migrate`
+    #[arg(
+        long,
+        value_name = "PATTERN",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "*",
+        conflicts_with = "context"
+    )]
+    pub all_contexts: Option<String>,
     /// Cluster of the kubeconfig, instead of the context's
     #[arg(long, value_name = "NAME")]
     pub cluster: Option<String>,
@@ -72,7 +83,8 @@ impl Default for ClusterArguments {
     fn default() -> Self {
         Self {
             kubeconfig: None,
-            context: None,
+            context: Vec::new(),
+            all_contexts: None,
             cluster: None,
             user: None,
             impersonate: None,

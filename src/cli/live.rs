@@ -23,9 +23,15 @@ pub(crate) fn record(
     namespaces: &[String],
     quiet: bool,
 ) -> Result<Recording, CliError> {
+    if arguments.context.len() > 1 || arguments.all_contexts.is_some() {
+        return Err(CliError::Usage(
+            "this command reads one cluster: give one `--context`; `migrate` takes several"
+                .to_owned(),
+        ));
+    }
     let options = ClusterOptions {
         kubeconfig: arguments.kubeconfig.clone(),
-        context: arguments.context.clone(),
+        context: arguments.context.first().cloned(),
         cluster: arguments.cluster.clone(),
         user: arguments.user.clone(),
         impersonate: arguments.impersonate.clone(),

@@ -19,7 +19,7 @@ use crate::report::text::Style;
 use crate::report::{
     Parts, Report, WaiverReview, folder, junit, markdown, sarif, script, text, wire, yaml,
 };
-use crate::snapshot::ObjectName;
+use crate::snapshot::{ObjectName, Snapshot};
 use crate::waiver::{Day, Waivers};
 
 /// Arguments of `migrate`.
@@ -180,15 +180,41 @@ pub(super) fn parse_version(text: &str) -> Result<Version, String> {
 /// [`CliError`] when nothing could be read, an argument names what does not exist, the waiver file
 /// is bad, or a file cannot be written.
 pub fn run(arguments: &MigrateArguments, invocation: &str) -> Result<Exit, CliError> {
-    let today = today()?;
+    #[cfg(feature = "cluster")]
+    if let Some(contexts) = super::fleet::contexts(&arguments.input.cluster)? {
+        return super::fleet::run(arguments, &contexts, invocation);
+    }
     let (snapshot, input) =
         super::input::read(&arguments.input, &arguments.namespace, arguments.quiet)?;
+    let report = report_of(
+        arguments,
+        &snapshot,
+        input,
+        &arguments.output_dir,
+        invocation,
+    )?;
+    super::print(render(&report, arguments).as_bytes())?;
+    Ok(report.exit)
+}
+
+/// Runs the phases on one mesh and writes its files.
+///
+/// # Errors
+/// As [`run`].
+pub(super) fn report_of(
+    arguments: &MigrateArguments,
+    snapshot: &Snapshot,
+    input: String,
+    output_dir: &Path,
+    invocation: &str,
+) -> Result<Report, CliError> {
+    let today = today()?;
     let waivers = read_waivers(arguments)?;
     let overrides = MeshOverrides {
         distribution: arguments.distribution.into(),
         istio_version: arguments.istio_version.clone(),
     };
-    let mesh = Mesh::build(&snapshot, &overrides);
+    let mesh = Mesh::build(snapshot, &overrides);
     check_names(&arguments.namespace, &arguments.waypoint, &mesh)?;
     let options = MigrateOptions {
         enterprise: arguments.enterprise,
@@ -198,7 +224,7 @@ pub fn run(arguments: &MigrateArguments, invocation: &str) -> Result<Exit, CliEr
         first_phase: arguments.phase,
         ignore_failures: arguments.ignore_failures,
     };
-    let context = Context::new(&mesh, &snapshot, &options);
+    let context = Context::new(&mesh, snapshot, &options);
     let mut review = WaiverReview::new(&waivers, &today);
     let results = phases::run_reviewed(&context, &mut |result| review.review(result));
     let mut report = Report::new(Parts {
@@ -211,22 +237,23 @@ pub fn run(arguments: &MigrateArguments, invocation: &str) -> Result<Exit, CliEr
         invocation: invocation.to_owned(),
         demo: arguments.input.demo,
     });
-    write_files(&mut report, &arguments.output_dir)?;
-    super::print(render(&report, arguments).as_bytes())?;
-    Ok(report.exit)
+    write_files(&mut report, output_dir)?;
+    Ok(report)
+}
+
+/// How text is to look.
+pub(super) fn style(arguments: &MigrateArguments) -> Style {
+    Style {
+        ascii: arguments.ascii,
+        color: color(arguments.color),
+        quiet: arguments.quiet,
+        verbose: arguments.verbose,
+    }
 }
 
 fn render(report: &Report, arguments: &MigrateArguments) -> String {
     match arguments.output {
-        Format::Text => {
-            let style = Style {
-                ascii: arguments.ascii,
-                color: color(arguments.color),
-                quiet: arguments.quiet,
-                verbose: arguments.verbose,
-            };
-            text::render(report, style)
-        }
+        Format::Text => text::render(report, style(arguments)),
         Format::Json => wire::json(report),
         Format::Yaml => yaml::render(report),
         Format::Markdown => markdown::render(report),

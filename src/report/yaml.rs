@@ -9,8 +9,13 @@ use super::{Report, wire};
 
 /// The report as YAML, of the same shape as `-o json`.
 pub fn render(report: &Report) -> String {
+    of(&wire::value(report))
+}
+
+/// Any value as YAML.
+pub(crate) fn of(value: &Value) -> String {
     let mut text = String::new();
-    block(&wire::value(report), 0, &mut text);
+    block(value, 0, &mut text);
     text
 }
 

@@ -115,6 +115,14 @@ pub enum ClusterError {
     Runtime(String),
 }
 
+/// The names of all contexts of a kubeconfig, or of the one that kubectl would use.
+///
+/// # Errors
+/// [`ClusterError::NoConfiguration`] when there is none, or it is broken.
+pub fn contexts(kubeconfig: Option<&std::path::Path>) -> Result<Vec<String>, ClusterError> {
+    connect::contexts(kubeconfig)
+}
+
 /// How far a read has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Progress {

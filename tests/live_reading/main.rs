@@ -4,6 +4,7 @@
 
 mod bundle;
 mod credentials;
+mod fleet;
 #[path = "../support/origins.rs"]
 mod origins;
 mod stub;

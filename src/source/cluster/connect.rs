@@ -1,5 +1,6 @@
 //! From flags and kubeconfig to a connection.
 
+use std::path::Path;
 use std::time::Duration;
 
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -37,12 +38,26 @@ pub(super) async fn connect(options: &ClusterOptions) -> Result<Connection, Clus
     ))
 }
 
-async fn configuration(options: &ClusterOptions) -> Result<(String, Config), ClusterError> {
-    let loaded = match &options.kubeconfig {
+fn load(path: Option<&Path>) -> Result<Kubeconfig, String> {
+    match path {
         Some(path) => Kubeconfig::read_from(path)
             .map_err(|error| format!("`{}`: {}", path.display(), innermost(&error))),
         None => Kubeconfig::read().map_err(|error| innermost(&error)),
-    };
+    }
+}
+
+/// The names of all contexts.
+pub(super) fn contexts(path: Option<&Path>) -> Result<Vec<String>, ClusterError> {
+    let kubeconfig = load(path).map_err(ClusterError::NoConfiguration)?;
+    Ok(kubeconfig
+        .contexts
+        .into_iter()
+        .map(|context| context.name)
+        .collect())
+}
+
+async fn configuration(options: &ClusterOptions) -> Result<(String, Config), ClusterError> {
+    let loaded = load(options.kubeconfig.as_deref());
     let no_choice = [&options.context, &options.cluster, &options.user]
         .iter()
         .all(|choice| choice.is_none())
