@@ -37,6 +37,8 @@ pub struct Report {
     pub waived: Vec<Waived>,
     /// Waivers whose last day is over; what they declined is back among the findings.
     pub expired_waivers: Vec<Waiver>,
+    /// Waivers that hold and matched nothing, although their check ran.
+    pub unmatched_waivers: Vec<Waiver>,
     /// What could not be read.
     pub gaps: Vec<Gap>,
     /// What was odd in the input.
@@ -93,6 +95,8 @@ pub struct WaiverReview<'a> {
     waivers: &'a Waivers,
     today: &'a Day,
     waived: Vec<Waived>,
+    /// Codes of checks that looked at everything they need.
+    looked: BTreeSet<&'static str>,
 }
 
 impl<'a> WaiverReview<'a> {
@@ -102,6 +106,7 @@ impl<'a> WaiverReview<'a> {
             waivers,
             today,
             waived: Vec::new(),
+            looked: BTreeSet::new(),
         }
     }
 
@@ -109,6 +114,9 @@ impl<'a> WaiverReview<'a> {
     pub fn review(&mut self, result: &mut PhaseResult) {
         let mut declined = Vec::new();
         for check in &mut result.checks {
+            if !matches!(check.outcome, CheckOutcome::CouldNotCheck(_)) {
+                self.looked.insert(check.code.0);
+            }
             let mut kept = Vec::with_capacity(check.findings.len());
             for finding in std::mem::take(&mut check.findings) {
                 match self.waivers.find(&finding, self.today) {
@@ -152,9 +160,19 @@ impl<'a> WaiverReview<'a> {
         self.waived.append(&mut declined);
     }
 
-    /// What was declined, in the order of the phases.
-    pub fn into_waived(self) -> Vec<Waived> {
-        self.waived
+    /// What was declined, in the order of the phases; and the waivers that hold, whose check
+    /// looked, and that declined nothing.
+    pub fn finish(self) -> (Vec<Waived>, Vec<Waiver>) {
+        let unmatched = self
+            .waivers
+            .holding(self.today)
+            .filter(|waiver| {
+                self.looked.contains(waiver.code.as_str())
+                    && self.waived.iter().all(|waived| waived.waiver != **waiver)
+            })
+            .cloned()
+            .collect();
+        (self.waived, unmatched)
     }
 }
 
@@ -201,6 +219,8 @@ pub struct Parts {
     pub waived: Vec<Waived>,
     /// See [`Report::expired_waivers`].
     pub expired_waivers: Vec<Waiver>,
+    /// See [`Report::unmatched_waivers`].
+    pub unmatched_waivers: Vec<Waiver>,
     /// See [`Report::gaps`].
     pub gaps: Vec<Gap>,
     /// See [`Report::problems`].
@@ -244,6 +264,7 @@ impl Report {
             phases: parts.phases,
             waived: parts.waived,
             expired_waivers: parts.expired_waivers,
+            unmatched_waivers: parts.unmatched_waivers,
             gaps: parts.gaps,
             problems: parts.problems,
             output_folder: None,
@@ -407,6 +428,6 @@ mod tests {
         let mut result = waypoints_for(&["app1", "app2"]);
         review.review(&mut result);
         assert_eq!(result.artefacts[0].content, waypoint_manifest("app2"));
-        assert_eq!(review.into_waived().len(), 1);
+        assert_eq!(review.finish().0.len(), 1);
     }
 }

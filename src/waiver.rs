@@ -224,6 +224,11 @@ impl Waivers {
             .find(|waiver| waiver.covers(finding) && !waiver.expired(today))
     }
 
+    /// Waivers that hold on this day.
+    pub fn holding(&self, today: &Day) -> impl Iterator<Item = &Waiver> {
+        self.entries.iter().filter(|waiver| !waiver.expired(today))
+    }
+
     /// Waivers whose last day is over.
     pub fn expired(&self, today: &Day) -> Vec<Waiver> {
         self.entries

@@ -227,11 +227,17 @@ pub(super) fn report_of(
     let context = Context::new(&mesh, snapshot, &options);
     let mut review = WaiverReview::new(&waivers, &today);
     let results = phases::run_reviewed(&context, &mut |result| review.review(result));
+    let (waived, mut unmatched_waivers) = review.finish();
+    if !options.namespaces.is_empty() {
+        // What was left out cannot be told from what is gone.
+        unmatched_waivers.clear();
+    }
     let mut report = Report::new(Parts {
         input,
         phases: results,
-        waived: review.into_waived(),
+        waived,
         expired_waivers: waivers.expired(&today),
+        unmatched_waivers,
         gaps: mesh.gaps.clone(),
         problems: snapshot.problems.clone(),
         invocation: invocation.to_owned(),

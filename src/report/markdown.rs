@@ -123,6 +123,15 @@ fn extras(report: &Report, page: &mut String) {
             escape(&waiver.reason)
         );
     }
+    for waiver in &report.unmatched_waivers {
+        let _ = writeln!(
+            lines,
+            "- waiver matches nothing: `{}` {}: {}",
+            waiver.code,
+            escape(&waiver.object),
+            escape(&waiver.reason)
+        );
+    }
     if !lines.is_empty() {
         let _ = write!(page, "\n## Input and waivers\n\n{lines}");
     }

@@ -1,7 +1,8 @@
 //! The report as SARIF 2.1.0, for code scanning: findings at the lines of the manifests.
 //!
 //! In: a [`Report`]. Out: JSON. Invariant: every finding, every check that could not be made and
-//! every problem of the input is a result; those without a file stand without a location.
+//! every problem of the input is a result, a waived finding a suppressed one; those without a file
+//! stand without a location.
 
 use std::collections::BTreeMap;
 
@@ -69,6 +70,28 @@ pub fn render(report: &Report) -> String {
                 results.push(result(COULD_NOT_CHECK, "warning", &message, None, None, ""));
             }
         }
+    }
+    for waived in &report.waived {
+        let finding = &waived.finding;
+        rules
+            .entry(finding.code.0.to_owned())
+            .or_insert_with(|| waived.phase.name().to_owned());
+        let origin = finding
+            .subject
+            .as_ref()
+            .and_then(|subject| subject.origin.as_ref());
+        let subject = wire::subject_of(finding);
+        let mut declined = result(
+            finding.code.0,
+            "warning",
+            &finding.message,
+            origin,
+            None,
+            &subject,
+        );
+        declined["suppressions"] =
+            json!([{"kind": "external", "justification": waived.waiver.reason}]);
+        results.push(declined);
     }
     for problem in &report.problems {
         rules.insert(INPUT.to_owned(), "A problem of the input".to_owned());

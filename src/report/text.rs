@@ -375,6 +375,15 @@ impl Page {
                 );
             }
         }
+        for waiver in &report.unmatched_waivers {
+            self.line(
+                Symbol::Warning,
+                &format!(
+                    "waiver matches nothing: {} {}: {}; correct its object or take it out",
+                    waiver.code, waiver.object, waiver.reason
+                ),
+            );
+        }
         for file in &report.put_aside {
             self.line(
                 Symbol::Information,

@@ -38,6 +38,8 @@ pub struct WireReport {
     pub waived: Vec<WireWaived>,
     /// Waivers that are over.
     pub expired_waivers: Vec<WireWaiver>,
+    /// Waivers that declined nothing, although their check ran.
+    pub unmatched_waivers: Vec<WireWaiver>,
     /// What could not be read.
     pub gaps: Vec<WireGap>,
     /// What was odd in the input.
@@ -318,6 +320,7 @@ impl From<&Report> for WireReport {
                 })
                 .collect(),
             expired_waivers: report.expired_waivers.iter().map(waiver).collect(),
+            unmatched_waivers: report.unmatched_waivers.iter().map(waiver).collect(),
             gaps: report
                 .gaps
                 .iter()
