@@ -141,7 +141,7 @@ pub(crate) fn proxy_features(rule: &DestinationRule) -> Vec<&str> {
 }
 
 /// Whether a host with a leading `*` covers a name.
-fn matches_host(pattern: &str, host: &str) -> bool {
+pub(super) fn matches_host(pattern: &str, host: &str) -> bool {
     pattern
         .strip_prefix('*')
         .is_some_and(|tail| host.ends_with(tail))

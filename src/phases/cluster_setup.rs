@@ -3,6 +3,7 @@
 
 pub mod ambient_mode;
 pub mod daemon_sets;
+pub mod enrolment;
 pub mod required_crds;
 pub mod sidecars;
 
@@ -14,4 +15,5 @@ pub const CHECKS: &[Check] = &[
     daemon_sets::CHECK,
     sidecars::CHECK,
     required_crds::CHECK,
+    enrolment::CHECK,
 ];

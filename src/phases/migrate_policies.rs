@@ -1,11 +1,19 @@
 //! Phase `migrate-policies`: policies for waypoints, and what ambient mode passes over.
 
 mod copies;
+mod destination_rule_tls;
+mod egress_fence;
 mod envoy_filter;
 mod network_policies;
+mod outbound_extensions;
 mod peer_authentication;
+mod pod_annotations;
+mod proxy_config;
 mod refusals;
+mod route_matches;
 mod sidecar;
+mod unread_routing;
+mod visibility;
 
 use super::{Check, Context};
 use crate::finding::Artefact;
@@ -21,7 +29,15 @@ pub const NETWORK_FILE: &str = "recommended-network-policies.yaml";
 pub const CHECKS: &[Check] = &[
     sidecar::CHECK,
     envoy_filter::CHECK,
+    outbound_extensions::CHECK,
     peer_authentication::CHECK,
+    unread_routing::CHECK,
+    route_matches::CHECK,
+    destination_rule_tls::CHECK,
+    visibility::CHECK,
+    egress_fence::CHECK,
+    pod_annotations::CHECK,
+    proxy_config::CHECK,
     refusals::CHECK,
     copies::CHECK,
     network_policies::CHECK,

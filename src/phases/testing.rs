@@ -38,6 +38,18 @@ pub(crate) fn mesh() -> Mesh {
     }
 }
 
+/// A mesh read from manifests, with the snapshot behind it. Kinds that are not there count as looked
+/// for and absent.
+pub(crate) fn read(text: &str) -> (Mesh, Snapshot) {
+    let mut collector = crate::source::Collector::new();
+    collector.add_text(&crate::source::Place::Demo("test.yaml"), text);
+    let mut snapshot = collector.finish();
+    assert!(snapshot.problems.is_empty(), "{:?}", snapshot.problems);
+    snapshot.seen_kinds = KINDS.iter().map(|row| row.kind).collect();
+    let mesh = Mesh::build(&snapshot, &crate::mesh::MeshOverrides::default());
+    (mesh, snapshot)
+}
+
 /// A mesh with workloads, sorted and indexed, each in a namespace with `istio-injection=enabled`.
 pub(crate) fn mesh_with(mut workloads: Vec<Workload>) -> Mesh {
     let mut mesh = mesh();

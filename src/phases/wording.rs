@@ -61,6 +61,22 @@ pub fn fault(reason: BindingFault) -> &'static str {
     }
 }
 
+/// `1 workload has`, `3 workloads have`.
+pub fn have(number: usize, noun: &str) -> String {
+    let verb = if number == 1 { "has" } else { "have" };
+    format!("{} {verb}", count(number, noun))
+}
+
+/// The first few of a list, one a line, with the number of the others last.
+pub fn few(items: &[String], most: usize) -> Vec<String> {
+    if items.len() <= most {
+        return items.to_vec();
+    }
+    let mut lines = items[..most].to_vec();
+    lines.push(format!("and {} more", items.len() - most));
+    lines
+}
+
 /// The first few of a list: `a, b, c and 4 more`.
 pub fn first_few(items: &[String], most: usize) -> String {
     if items.len() <= most {
