@@ -160,3 +160,13 @@ fn junit_is_well_formed_and_its_counts_are_those_of_its_cases() {
         }
     }
 }
+
+#[test]
+fn markdown_says_once_what_several_findings_call_for() {
+    let (arguments, page) = runs("markdown").swap_remove(1);
+    assert_eq!(
+        page.matches("helm install ztunnel").count(),
+        1,
+        "{arguments}: {page}"
+    );
+}

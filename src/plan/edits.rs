@@ -37,7 +37,9 @@ fn edit(before: &Snapshot, command: Command) -> Option<Edit> {
             (kind, name, EditChange::TemplateLabels(pairs(labels)))
         }
         Command::Delete { kind, name } => (kind, name, EditChange::Delete),
-        Command::Apply { .. } | Command::Restart { .. } => return None,
+        Command::Apply { .. } | Command::Restart { .. } | Command::DeletePods { .. } => {
+            return None;
+        }
     };
     let (api_version, origin) = place(before, kind, &name)?;
     Some(Edit {

@@ -3,6 +3,7 @@
 //! In: a [`Report`]. Out: one table of phases, then the findings. Invariant: what users wrote is
 //! escaped, so no name can break the page.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use super::{Report, wire};
@@ -37,6 +38,8 @@ pub fn render(report: &Report) -> String {
     }
     for phase in &report.phases {
         let mut lines = String::new();
+        // What several findings call for is said at the first.
+        let mut said = BTreeSet::new();
         for check in &phase.checks {
             if let CheckOutcome::CouldNotCheck(reasons) = &check.outcome {
                 let _ = writeln!(
@@ -64,6 +67,14 @@ pub fn render(report: &Report) -> String {
                     let _ = writeln!(lines, "  - {}", escape(detail));
                 }
                 for remedy in &finding.remedies {
+                    let text = match remedy {
+                        Remedy::Command { run, .. } => run.as_str(),
+                        Remedy::Advice(advice) => advice.as_str(),
+                        Remedy::Apply { .. } => "",
+                    };
+                    if !text.is_empty() && !said.insert(text) {
+                        continue;
+                    }
                     match remedy {
                         Remedy::Command { run, .. } => {
                             let fence = "    ";

@@ -67,9 +67,7 @@ fn lines(remedy: &Remedy) -> Option<(String, bool)> {
 }
 
 fn is_plain_kubectl(command: &str) -> bool {
-    command.starts_with("kubectl ")
-        && !command.starts_with("kubectl argo ")
-        && !command.contains('\n')
+    command.starts_with("kubectl ") && !command.contains('\n')
 }
 
 fn comment(lead: &str, text: &str) -> String {

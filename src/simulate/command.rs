@@ -40,6 +40,13 @@ pub enum Command {
         /// The object.
         name: ObjectName,
     },
+    /// `kubectl delete pods NAME NAME…`: their controllers make new ones.
+    DeletePods {
+        /// Namespace.
+        namespace: String,
+        /// Their names.
+        names: Vec<String>,
+    },
     /// `kubectl patch KIND NAME --type=merge -p JSON`
     Patch {
         /// Kind of the object.
@@ -49,7 +56,8 @@ pub enum Command {
         /// The JSON merge patch.
         patch: Value,
     },
-    /// `kubectl rollout restart KIND NAME`; without a name, all of the kind in the namespace.
+    /// `kubectl rollout restart KIND NAME`, or `kubectl argo rollouts restart NAME`; without a name,
+    /// all of the kind in the namespace.
     Restart {
         /// Kind of the owner.
         kind: Kind,
@@ -115,6 +123,12 @@ pub fn parse_line(line: &str) -> Result<Command, String> {
             file: arguments.file.take().ok_or("`apply` needs `-f FILE`")?,
         }),
         "label" => label(arguments),
+        "delete" if arguments.words.len() > 1 && kind_of(&arguments.words[0]) == Ok(Kind::Pod) => {
+            Ok(Command::DeletePods {
+                names: arguments.words.split_off(1),
+                namespace: arguments.namespace(),
+            })
+        }
         "delete" => {
             let (kind, name) = arguments.object()?;
             Ok(Command::Delete { kind, name })
@@ -127,6 +141,7 @@ pub fn parse_line(line: &str) -> Result<Command, String> {
             Ok(Command::Patch { kind, name, patch })
         }
         "rollout" => restart(arguments),
+        "argo" => restart_rollout(arguments),
         verb => Err(format!(
             "`kubectl {verb}` is no command that castoff writes"
         )),
@@ -179,11 +194,23 @@ fn restart(mut arguments: Arguments) -> Result<Command, String> {
     }
     Ok(Command::Restart {
         kind: kind_of(&kind_word)?,
-        namespace: arguments
-            .namespace
-            .take()
-            .unwrap_or_else(|| "default".to_owned()),
+        namespace: arguments.namespace(),
         name,
+    })
+}
+
+/// `argo rollouts restart NAME`, of the plugin for Argo Rollouts.
+fn restart_rollout(mut arguments: Arguments) -> Result<Command, String> {
+    let [rollouts, restart, name] = arguments.words.as_slice() else {
+        return Err("only `argo rollouts restart NAME` is understood".to_owned());
+    };
+    if (rollouts.as_str(), restart.as_str()) != ("rollouts", "restart") {
+        return Err("only `argo rollouts restart NAME` is understood".to_owned());
+    }
+    Ok(Command::Restart {
+        kind: Kind::Rollout,
+        name: Some(name.clone()),
+        namespace: arguments.namespace(),
     })
 }
 
@@ -225,6 +252,13 @@ impl Arguments {
             }
         }
         Ok(read)
+    }
+
+    /// The namespace of `-n`, else `default`.
+    fn namespace(&mut self) -> String {
+        self.namespace
+            .take()
+            .unwrap_or_else(|| "default".to_owned())
     }
 
     fn take_word(&mut self, what: &str) -> Result<String, String> {
@@ -296,6 +330,8 @@ mod tests {
             kubectl label service -n app1 echo istio.io/use-waypoint=waypoint\n\
             kubectl delete authorizationpolicies.security.istio.io -n app1 allow-nothing\n\
             kubectl rollout restart -n app1 deployment/echo\n\
+            kubectl argo rollouts restart -n app1 web\n\
+            kubectl delete pods -n app1 db-x db-y\n\
             kubectl rollout restart statefulset db -n app1\n\
             kubectl patch deployment -n app1 echo --type=merge -p '{\"spec\":{\"template\":{\"metadata\":{\"labels\":{\"sidecar.istio.io/inject\":null}}}}}'\n\
             kubectl apply -f recommended-policies.yaml\n";
@@ -333,6 +369,15 @@ mod tests {
                     kind: Kind::Deployment,
                     namespace: "app1".into(),
                     name: Some("echo".into())
+                },
+                Command::Restart {
+                    kind: Kind::Rollout,
+                    namespace: "app1".into(),
+                    name: Some("web".into())
+                },
+                Command::DeletePods {
+                    namespace: "app1".into(),
+                    names: vec!["db-x".into(), "db-y".into()]
                 },
                 Command::Restart {
                     kind: Kind::StatefulSet,

@@ -4,6 +4,8 @@
 //! later. Invariant: a new pod is made from its owner's template by the same injection and
 //! enrolment rules that predict pods in `crate::mesh`, so the two cannot disagree.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 
 use crate::api::pod::{Condition, Container, EnvironmentVariable, Pod, PodAddress};
@@ -18,28 +20,57 @@ pub(crate) fn replace_pods(
     origin: &Origin,
 ) {
     let mesh = Mesh::build(snapshot, &MeshOverrides::default());
-    let Some(workload) = mesh
+    let workload = mesh
         .workloads_in(&owner.namespace)
         .map(|(_, workload)| workload)
-        .find(|workload| workload.name == *owner && kind_of(&workload.owner) == Some(kind))
-    else {
-        return;
-    };
-    let old: std::collections::BTreeSet<&str> = workload
+        .find(|workload| workload.name == *owner && kind_of(&workload.owner) == Some(kind));
+    if let Some(workload) = workload {
+        let old = pod_names(workload);
+        replace(snapshot, &mesh, workload, &old, origin);
+    }
+}
+
+/// Replaces these pods of a namespace, each by a new one of its owner's template.
+pub(crate) fn replace_these_pods(
+    snapshot: &mut Snapshot,
+    namespace: &str,
+    names: &[String],
+    origin: &Origin,
+) {
+    let mesh = Mesh::build(snapshot, &MeshOverrides::default());
+    for (_, workload) in mesh.workloads_in(namespace) {
+        let mut old = pod_names(workload);
+        old.retain(|pod| names.iter().any(|name| name == pod));
+        replace(snapshot, &mesh, workload, &old, origin);
+    }
+}
+
+fn pod_names(workload: &Workload) -> BTreeSet<&str> {
+    workload
         .generations
         .iter()
         .flat_map(|generation| &generation.pods)
         .map(|pod| pod.name.as_str())
         .filter(|name| !name.is_empty())
-        .collect();
+        .collect()
+}
+
+fn replace(
+    snapshot: &mut Snapshot,
+    mesh: &Mesh,
+    workload: &Workload,
+    old: &BTreeSet<&str>,
+    origin: &Origin,
+) {
     if old.is_empty() {
         return;
     }
+    let kind = kind_of(&workload.owner);
     let Some(template) = snapshot
         .owners
         .iter()
         .find(|one| {
-            Kind::of(&one.api_version, &one.kind) == Some(kind) && one.object_name() == *owner
+            Kind::of(&one.api_version, &one.kind) == kind && one.object_name() == workload.name
         })
         .and_then(|one| one.body.template())
         .cloned()
@@ -47,13 +78,15 @@ pub(crate) fn replace_pods(
         return;
     };
     for pod in &mut snapshot.pods {
-        if pod.metadata.namespace == owner.namespace && old.contains(pod.metadata.name.as_str()) {
+        if pod.metadata.namespace == workload.name.namespace
+            && old.contains(pod.metadata.name.as_str())
+        {
             renew(
                 pod,
                 &template.metadata,
                 &template.spec,
                 workload,
-                &mesh,
+                mesh,
                 origin,
             );
         }
@@ -197,7 +230,7 @@ fn programmed_status(metadata: &Metadata) -> Value {
 /// (istio cni/pkg/nodeagent; istio.io "Add workloads to the mesh").
 fn capture_pods(snapshot: &mut Snapshot) {
     let mesh = Mesh::build(snapshot, &MeshOverrides::default());
-    let mut ambient: std::collections::BTreeSet<ObjectName> = std::collections::BTreeSet::new();
+    let mut ambient: BTreeSet<ObjectName> = BTreeSet::new();
     for workload in mesh
         .workloads
         .iter()

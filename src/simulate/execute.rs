@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::command::{Command, LabelChange};
-use super::controllers::replace_pods;
+use super::controllers::{replace_pods, replace_these_pods};
 use crate::snapshot::{Kind, Labels, Metadata, Object, ObjectName, Origin, Snapshot};
 use crate::source;
 
@@ -72,6 +72,7 @@ pub fn execute(
                 Err(not_found(*kind, name))
             }
         }
+        Command::DeletePods { namespace, names } => delete_pods(snapshot, namespace, names),
         Command::Patch { kind, name, patch } => patch_labels(snapshot, *kind, name, patch),
         Command::Restart {
             kind,
@@ -233,4 +234,140 @@ fn restart(
         replace_pods(snapshot, kind, owner, &Origin::Simulated);
     }
     Ok(())
+}
+
+/// Deletes pods; what a controller makes in their place comes at once. A pod without a controller is
+/// gone.
+fn delete_pods(
+    snapshot: &mut Snapshot,
+    namespace: &str,
+    names: &[String],
+) -> Result<(), ExecuteError> {
+    for name in names {
+        let name = ObjectName::new(namespace, name);
+        let pod = snapshot
+            .pods
+            .iter()
+            .find(|pod| pod.object_name() == name)
+            .ok_or_else(|| not_found(Kind::Pod, &name))?;
+        if pod.metadata.owner_references.is_empty() {
+            snapshot.remove(Kind::Pod, &name);
+        }
+    }
+    replace_these_pods(snapshot, namespace, names, &Origin::Simulated);
+    Ok(())
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+mod tests {
+    use super::*;
+    use crate::simulate::command::parse_line;
+
+    /// A ReplicaSet with two pods, an Argo Rollout with one, and a pod of its own, all with sidecars
+    /// in a namespace that is ambient by now.
+    const MESH: &str = "
+apiVersion: v1
+kind: Namespace
+metadata: {name: shop, labels: {istio.io/dataplane-mode: ambient}}
+---
+apiVersion: apps/v1
+kind: DaemonSet
+metadata: {name: ztunnel, namespace: istio-system, labels: {app: ztunnel}}
+spec:
+  template:
+    metadata: {labels: {app: ztunnel}}
+    spec: {containers: [{name: istio-proxy, image: istio/ztunnel:1.30.0}]}
+---
+apiVersion: apps/v1
+kind: ReplicaSet
+metadata: {name: db, namespace: shop}
+spec: {template: {metadata: {labels: {app: db}}, spec: {containers: [{name: db, image: db}]}}}
+---
+apiVersion: argoproj.io/v1alpha1
+kind: Rollout
+metadata: {name: web, namespace: shop}
+spec: {template: {metadata: {labels: {app: web}}, spec: {containers: [{name: web, image: web}]}}}
+";
+
+    fn pod(name: &str, app: &str, owner: &str) -> String {
+        format!(
+            "---\napiVersion: v1\nkind: Pod\nmetadata: {{name: {name}, namespace: shop, labels: {{app: {app}}}, \
+             annotations: {{sidecar.istio.io/status: '{{}}'}}{owner}}}\nspec: {{containers: [{{name: {app}, image: \
+             {app}}}, {{name: istio-proxy, image: istio/proxyv2:1.30.0, args: [proxy, sidecar]}}]}}\n"
+        )
+    }
+
+    fn after(line: &str) -> Result<Vec<(String, bool)>, ExecuteError> {
+        let owned = |kind: &str, version: &str, name: &str| {
+            format!(
+                ", ownerReferences: [{{apiVersion: {version}, kind: {kind}, name: {name}, controller: true}}]"
+            )
+        };
+        let text = [
+            MESH.to_owned(),
+            pod("db-x", "db", &owned("ReplicaSet", "apps/v1", "db")),
+            pod("db-y", "db", &owned("ReplicaSet", "apps/v1", "db")),
+            pod(
+                "web-x",
+                "web",
+                &owned("Rollout", "argoproj.io/v1alpha1", "web"),
+            ),
+            pod("lone", "lone", ""),
+        ]
+        .concat();
+        let mut collector = source::Collector::new();
+        collector.add_text(&source::Place::Demo("test.yaml"), &text);
+        let mut snapshot = collector.finish();
+        execute(&mut snapshot, &parse_line(line).unwrap(), &BTreeMap::new())?;
+        let mut pods: Vec<(String, bool)> = snapshot
+            .pods
+            .iter()
+            .map(|pod| {
+                let sidecar = pod.body.spec.containers.len() > 1;
+                (pod.metadata.name.to_string(), sidecar)
+            })
+            .collect();
+        pods.sort();
+        Ok(pods)
+    }
+
+    fn sidecars(db_x: bool, db_y: bool, web: bool) -> Vec<(String, bool)> {
+        [
+            ("db-x", db_x),
+            ("db-y", db_y),
+            ("lone", true),
+            ("web-x", web),
+        ]
+        .map(|(name, sidecar)| (name.to_owned(), sidecar))
+        .to_vec()
+    }
+
+    #[test]
+    fn deleted_pods_are_made_anew_by_their_controller_and_others_stay() {
+        assert_eq!(
+            after("kubectl delete pods -n shop db-x"),
+            Ok(sidecars(false, true, true))
+        );
+        assert_eq!(
+            after("kubectl delete pods -n shop db-x db-y"),
+            Ok(sidecars(false, false, true))
+        );
+    }
+
+    #[test]
+    fn a_pod_without_a_controller_is_gone_and_one_that_is_not_there_is_an_error() {
+        let left = after("kubectl delete pods -n shop lone").unwrap();
+        assert!(left.iter().all(|(name, _)| name != "lone"), "{left:?}");
+        assert!(after("kubectl delete pods -n shop db-z").is_err());
+    }
+
+    #[test]
+    fn a_rollout_is_restarted_by_its_plugin() {
+        assert_eq!(
+            after("kubectl argo rollouts restart -n shop web"),
+            Ok(sidecars(true, true, false))
+        );
+        assert!(after("kubectl argo rollouts restart -n shop gone").is_err());
+    }
 }
