@@ -12,6 +12,8 @@ mod harvest;
 mod json;
 mod object;
 pub mod recording;
+#[cfg(feature = "cluster")]
+pub mod redact;
 pub mod role;
 mod split;
 pub mod yaml;

@@ -13,3 +13,4 @@ mod origins;
 mod permissions;
 mod plugin;
 mod reading;
+mod scale;

@@ -12,6 +12,7 @@ use super::CliError;
 use super::input::ClusterArguments;
 use crate::exit::Exit;
 use crate::source::recording::Recording;
+use crate::source::redact::Redactor;
 
 /// Arguments of `collect`.
 #[derive(Debug, Args)]
@@ -22,6 +23,19 @@ pub struct CollectArguments {
     /// Where to look when a kind may not be listed in all namespaces at once; repeatable
     #[arg(short, long, value_name = "NAMESPACE")]
     pub namespace: Vec<String>,
+    /// Replace all names (namespaces, workloads, hosts, identities, paths, labels) by hashes
+    #[arg(long)]
+    pub redact: bool,
+    /// Key of the hashes: equal keys give equal hashes, and without the key names cannot be tried
+    #[arg(
+        long,
+        value_name = "TEXT",
+        default_value = "castoff",
+        hide_default_value = true,
+        hide_env_values = true,
+        env = "CASTOFF_REDACT_KEY"
+    )]
+    pub redact_key: String,
     /// Print nothing but errors
     #[arg(short, long)]
     pub quiet: bool,
@@ -35,7 +49,16 @@ pub struct CollectArguments {
 /// # Errors
 /// The cluster cannot be read, or the file cannot be written.
 pub fn run(arguments: &CollectArguments) -> Result<Exit, CliError> {
-    let recording = super::live::record(&arguments.cluster, &arguments.namespace, arguments.quiet)?;
+    let mut recording =
+        super::live::record(&arguments.cluster, &arguments.namespace, arguments.quiet)?;
+    let mut changed_patterns = 0;
+    if arguments.redact {
+        let mut redactor = Redactor::new(&arguments.redact_key);
+        redactor.recording(&mut recording).map_err(|error| {
+            CliError::CouldNotRun(format!("what was read cannot be redacted: {error}"))
+        })?;
+        changed_patterns = redactor.changed_patterns();
+    }
     let failed = |error: std::io::Error| {
         CliError::CouldNotRun(format!(
             "cannot write `{}`: {error}; give another path",
@@ -49,7 +72,14 @@ pub fn run(arguments: &CollectArguments) -> Result<Exit, CliError> {
     } else {
         write(&recording, &arguments.file).map_err(failed)?;
         if !arguments.quiet {
-            super::print(summary(&recording, &arguments.file).as_bytes())?;
+            let mut text = summary(&recording, &arguments.file);
+            if changed_patterns > 0 {
+                text.push_str(&format!(
+                    "{changed_patterns} patterns end inside a word (`ord*`): redacted they may \
+                     match less\n"
+                ));
+            }
+            super::print(text.as_bytes())?;
         }
     }
     Ok(if recording.gaps.is_empty() {

@@ -131,6 +131,9 @@ impl ControlPlane {
                 // It taints new nodes until the node lifecycle controller, which does not run
                 // here, finds them ready.
                 .arg("--disable-admission-plugins=TaintNodesByCondition")
+                // With it the further pages of a list come from memory, and the case that lets
+                // etcd forget their revision would never see a continue token expire.
+                .arg("--feature-gates=ListFromCacheSnapshot=false")
                 .arg("--service-cluster-ip-range=10.96.0.0/12"),
         )
     }
