@@ -79,7 +79,7 @@ fn up_to_names(report: &str, redactor: &mut Redactor) -> Vec<String> {
             let mut words: Vec<&str> = line
                 .split(|character: char| !character.is_alphanumeric())
                 .filter(|word| !word.is_empty())
-                .filter(|word| !(shortened && word.len() == 13 && word.starts_with('x')))
+                .filter(|word| !shortened || word.parse::<usize>().is_ok())
                 .collect();
             words.sort_unstable();
             words.join(" ")
