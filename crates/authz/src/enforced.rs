@@ -15,22 +15,36 @@ use crate::settings::Settings;
 use crate::text::Text;
 
 /// The policies of a point, by the stage in which they are evaluated. AUDIT is left out: it never
-/// decides. Sorted by policy name within a stage.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// decides. Sorted by policy name within a stage. Rules are translated one by one when they are asked
+/// for ([`Chain::rules`]), since there may be thousands and one may decide.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Chain<'a> {
     /// CUSTOM, evaluated before tokens are validated.
     pub custom: Vec<Custom<'a>>,
     /// DENY.
-    pub deny: Vec<Enforced<'a>>,
+    pub deny: Vec<&'a Policy>,
     /// ALLOW; if there is one and none matches, the request is refused.
-    pub allow: Vec<Enforced<'a>>,
+    pub allow: Vec<&'a Policy>,
+    proxy: Translator,
+    settings: &'a Settings,
+}
+
+/// For whom istiod translates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Translator {
+    Envoy {
+        tcp: bool,
+    },
+    Ztunnel,
+    /// Nothing is enforced.
+    Nobody,
 }
 
 /// A CUSTOM policy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Custom<'a> {
-    /// Its rules.
-    pub enforced: Enforced<'a>,
+    /// The policy.
+    pub policy: &'a Policy,
     /// Its provider.
     pub provider: &'a str,
     /// What happens when it matches.
@@ -46,15 +60,6 @@ pub enum CustomThen {
     Refuse(CustomRefusal),
     /// Not known, see [`Behaviour::dry_run_custom_unclear`](crate::settings::Behaviour).
     Unclear,
-}
-
-/// A policy as enforced.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Enforced<'a> {
-    /// The policy it comes from.
-    pub policy: &'a Policy,
-    /// Rules that are left, ORed.
-    pub rules: Vec<EnforcedRule<'a>>,
 }
 
 /// A rule as enforced: all clauses must hold.
@@ -166,27 +171,55 @@ pub enum Predicate<'a> {
 /// What is enforced at a point that has policies; nothing at points of other kinds.
 #[must_use]
 pub fn chain<'a>(point: &'a Point, settings: &'a Settings) -> Chain<'a> {
+    let mut chain = Chain {
+        custom: Vec::new(),
+        deny: Vec::new(),
+        allow: Vec::new(),
+        proxy: match point.kind {
+            PointKind::Envoy { protocol, .. } => Translator::Envoy {
+                tcp: protocol == Protocol::Tcp,
+            },
+            PointKind::Ztunnel => Translator::Ztunnel,
+            PointKind::NetworkPolicy { .. } | PointKind::Stop { .. } | PointKind::Opaque { .. } => {
+                Translator::Nobody
+            }
+        },
+        settings,
+    };
     let mut policies: Vec<&Policy> = point.policies.iter().map(AsRef::as_ref).collect();
     policies.sort();
-    match point.kind {
-        PointKind::Envoy { protocol, .. } => {
-            crate::envoy::chain(&policies, settings, protocol == Protocol::Tcp)
+    let mut add = |policy: &'a Policy| match policy.action {
+        Action::Allow => chain.allow.push(policy),
+        Action::Deny => chain.deny.push(policy),
+        Action::Audit | Action::Custom { .. } => {}
+    };
+    match chain.proxy {
+        Translator::Envoy { tcp } => {
+            let decides = |policy: &&&Policy| crate::envoy::decides(policy);
+            policies
+                .iter()
+                .filter(decides)
+                .for_each(|policy| add(policy));
+            chain.custom = crate::envoy::custom(&policies, settings, tcp);
         }
-        PointKind::Ztunnel => crate::ztunnel::chain(&policies, settings),
-        PointKind::NetworkPolicy { .. } | PointKind::Stop { .. } | PointKind::Opaque { .. } => {
-            Chain::default()
+        Translator::Ztunnel => {
+            let sent = |policy: &&&Policy| crate::ztunnel::is_sent(policy, settings);
+            policies.iter().filter(sent).for_each(|policy| add(policy));
         }
+        Translator::Nobody => {}
     }
+    chain
 }
 
 impl<'a> Chain<'a> {
-    /// Puts a policy in its stage; CUSTOM and AUDIT are left to the caller.
-    pub(crate) fn add(&mut self, enforced: Enforced<'a>) {
-        match enforced.policy.action {
-            Action::Allow => self.allow.push(enforced),
-            Action::Deny => self.deny.push(enforced),
-            Action::Audit | Action::Custom { .. } => {}
-        }
+    /// The rules of one of its policies that are left for this proxy, in their order, ORed.
+    pub fn rules(&self, policy: &'a Policy) -> impl Iterator<Item = EnforcedRule<'a>> + use<'a> {
+        let (proxy, settings) = (self.proxy, self.settings);
+        (0..policy.rules.len()).filter_map(move |index| match proxy {
+            Translator::Envoy { tcp } => crate::envoy::rule(policy, index, settings, tcp),
+            Translator::Ztunnel => crate::ztunnel::rule(policy, index),
+            Translator::Nobody => None,
+        })
     }
 }
 

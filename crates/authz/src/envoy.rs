@@ -6,96 +6,33 @@
 //! its whole ALLOW rule with it, and only itself out of a DENY or CUSTOM rule (`model.go:checkError`).
 
 mod forms;
+mod stages;
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
 
-use crate::decision::CustomRefusal;
-use crate::enforced::{
-    Chain, Clause, Custom, CustomThen, Enforced, EnforcedRule, Entry, Part, Predicate, Test, Value,
-    port,
-};
+use crate::enforced::{Clause, EnforcedRule, Entry, Part, Predicate, Test, Value, port};
 use crate::ip::IpBlock;
 use crate::policy::{Action, Condition, Key, Operation, Policy, Rule, Source};
-use crate::settings::{Behaviour, Settings};
+use crate::settings::Settings;
 use crate::text::{Piece, Set, Shape, Text};
 
 use forms::{identity, literal, template, trust_domain, with_aliases};
+pub(crate) use stages::{custom, decides};
 
-/// What is enforced on an HTTP or TCP chain. The policies must be sorted.
-pub(crate) fn chain<'a>(policies: &[&'a Policy], settings: &'a Settings, tcp: bool) -> Chain<'a> {
-    let mut chain = Chain::default();
-    let several = several_providers(policies, settings.behaviour);
-    for &policy in policies {
-        let translate = || Enforced {
-            policy,
-            rules: Translation {
-                policy,
-                settings,
-                tcp,
-            }
-            .rules(),
-        };
-        match &policy.action {
-            Action::Audit => {}
-            Action::Custom { provider } => {
-                if let Some(then) = custom_then(policy, provider, settings, several, tcp) {
-                    chain.custom.push(Custom {
-                        enforced: translate(),
-                        provider,
-                        then,
-                    });
-                }
-            }
-            // In dry-run the rules go to the shadow rules, which decide nothing; a dry-run ALLOW does
-            // not make the others default to deny (`builder.go:build`, `hasEnforcePolicy`).
-            Action::Allow | Action::Deny if policy.dry_run => {}
-            Action::Allow | Action::Deny => chain.add(translate()),
-        }
-    }
-    chain
-}
-
-/// More than one provider on a chain where the release can do only one (`builder.go:buildHTTP`).
-/// Policies in dry-run count.
-fn several_providers(policies: &[&Policy], behaviour: Behaviour) -> bool {
-    let providers: BTreeSet<&str> = policies
-        .iter()
-        .filter_map(|policy| match &policy.action {
-            Action::Custom { provider } => Some(provider.as_str()),
-            _ => None,
-        })
-        .collect();
-    providers.len() > 1 && !behaviour.multiple_custom_providers
-}
-
-/// `None`: the policy has no effect.
-fn custom_then(
-    policy: &Policy,
-    provider: &str,
-    settings: &Settings,
-    several: bool,
+/// One rule of a policy as enforced; `None`: istiod drops it.
+pub(crate) fn rule<'a>(
+    policy: &'a Policy,
+    index: usize,
+    settings: &'a Settings,
     tcp: bool,
-) -> Option<CustomThen> {
-    if policy.dry_run {
-        return settings
-            .behaviour
-            .dry_run_custom_unclear
-            .then_some(CustomThen::Unclear);
-    }
-    if several {
-        return Some(CustomThen::Refuse(CustomRefusal::SeveralProviders));
-    }
-    match settings
-        .authorizers
-        .iter()
-        .find(|authorizer| authorizer.name == provider)
-    {
-        None => Some(CustomThen::Refuse(CustomRefusal::UnknownProvider)),
-        // `builder.go:buildTCP`: "ignored CUSTOM action with HTTP provider on TCP filter chain".
-        Some(authorizer) if tcp && authorizer.http_only => None,
-        Some(_) => Some(CustomThen::Ask),
-    }
+) -> Option<EnforcedRule<'a>> {
+    let translation = Translation {
+        policy,
+        settings,
+        tcp,
+    };
+    let clauses = translation.clauses(&policy.rules[index]).ok()?;
+    Some(EnforcedRule { index, clauses })
 }
 
 /// Why a value cannot be translated; what follows depends on the action.
@@ -113,16 +50,6 @@ struct Translation<'a> {
 type Translator<'a> = fn(&Translation<'a>, &'a str) -> Result<Predicate<'a>, Untranslatable>;
 
 impl<'a> Translation<'a> {
-    fn rules(&self) -> Vec<EnforcedRule<'a>> {
-        let rules = self.policy.rules.iter().enumerate();
-        rules
-            .filter_map(|(index, rule)| {
-                let clauses = self.clauses(rule).ok()?;
-                Some(EnforcedRule { index, clauses })
-            })
-            .collect()
-    }
-
     /// `model.go:New`: from entries are ORed, to entries are ORed, every `when` is folded into each
     /// of them; that is the AND of a from clause, a to clause and one clause for each when.
     fn clauses(&self, rule: &'a Rule) -> Result<Vec<Clause<'a>>, RuleDropped> {

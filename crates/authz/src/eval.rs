@@ -11,11 +11,9 @@ use std::sync::Arc;
 use crate::decision::{
     Because, CustomRefusal, Decision, FieldTrace, Outcome, PointDecision, RuleTrace, TokenRefusal,
 };
-use crate::enforced::{
-    Chain, Clause, CustomThen, Enforced, EnforcedRule, Entry, Part, Test, chain,
-};
+use crate::enforced::{Chain, Clause, CustomThen, EnforcedRule, Entry, Part, Test, chain};
 use crate::path::{EnforcementPath, NetworkEntry, Point, PointKind, Protocol};
-use crate::policy::PolicyName;
+use crate::policy::Policy;
 use crate::request::{Request, Token};
 use crate::sight::{Seen as Seeing, Sight};
 use crate::unknown::{Unknown, custom_question};
@@ -163,7 +161,7 @@ impl<'r> Evaluation<'r, '_> {
         let mut questions: BTreeSet<Unknown> = BTreeSet::new();
         let mut first_question = None;
         for custom in &chain.custom {
-            for matched in self.tried(&before_tokens, &custom.enforced) {
+            for matched in tried(&before_tokens, chain, custom.policy) {
                 if matched.held == Some(false) {
                     continue;
                 }
@@ -204,8 +202,8 @@ impl<'r> Evaluation<'r, '_> {
             }
         };
         let sight = Sight::new(self.request, self.point, validated);
-        for policy in &chain.deny {
-            for matched in self.tried(&sight, policy) {
+        for &policy in &chain.deny {
+            for matched in tried(&sight, chain, policy) {
                 match matched.held {
                     Some(false) => {}
                     Some(true) => {
@@ -221,7 +219,7 @@ impl<'r> Evaluation<'r, '_> {
                 }
             }
         }
-        let allowed = self.allowed(&sight, &chain.allow, &mut questions);
+        let allowed = allowed(&sight, chain, &mut questions);
         let because = match allowed {
             (Some(false), because) => return (answer(Outcome::Deny, because), self.token),
             (Some(true), because) => first_question.unwrap_or(because),
@@ -233,49 +231,6 @@ impl<'r> Evaluation<'r, '_> {
             Outcome::Depends(questions.into_iter().collect())
         };
         (answer(outcome, because), passed_on)
-    }
-
-    /// No ALLOW policy: nothing refuses. Else some rule must match.
-    fn allowed(
-        &self,
-        sight: &Sight<'_>,
-        allow: &[Enforced<'_>],
-        questions: &mut BTreeSet<Unknown>,
-    ) -> (Option<bool>, Because) {
-        if allow.is_empty() {
-            return (Some(true), Because::NothingRefuses);
-        }
-        let mut tried = Vec::new();
-        let mut maybe = None;
-        let mut asked = Vec::new();
-        for policy in allow {
-            for matched in self.tried(sight, policy) {
-                match matched.held {
-                    Some(true) => return (Some(true), Because::AllowedBy(matched.trace)),
-                    Some(false) => tried.push(matched.trace),
-                    None => {
-                        asked.extend(matched.questions);
-                        maybe.get_or_insert(Because::AllowedBy(matched.trace));
-                    }
-                }
-            }
-        }
-        if let Some(because) = maybe {
-            questions.extend(asked);
-            return (None, because);
-        }
-        let without_rules: Vec<PolicyName> = allow
-            .iter()
-            .filter(|policy| policy.rules.is_empty())
-            .map(|policy| policy.policy.name.clone())
-            .collect();
-        (
-            Some(false),
-            Because::NoAllowMatches {
-                tried,
-                without_rules,
-            },
-        )
     }
 
     /// RequestAuthentication: no token passes; a token of an unknown issuer, or one that fails, is
@@ -315,16 +270,60 @@ impl<'r> Evaluation<'r, '_> {
         }
         Err(refusal)
     }
-
-    fn tried(&self, sight: &Sight<'_>, policy: &Enforced<'_>) -> Vec<Matched> {
-        let rules = policy.rules.iter();
-        rules
-            .map(|rule| rule_matches(sight, policy, rule))
-            .collect()
-    }
 }
 
-fn rule_matches(sight: &Sight<'_>, policy: &Enforced<'_>, rule: &EnforcedRule<'_>) -> Matched {
+/// No ALLOW policy: nothing refuses. Else some rule must match.
+fn allowed(
+    sight: &Sight<'_>,
+    chain: &Chain<'_>,
+    questions: &mut BTreeSet<Unknown>,
+) -> (Option<bool>, Because) {
+    if chain.allow.is_empty() {
+        return (Some(true), Because::NothingRefuses);
+    }
+    let mut rules = Vec::new();
+    let mut without_rules = Vec::new();
+    let mut maybe = None;
+    let mut asked = Vec::new();
+    for &policy in &chain.allow {
+        let mut has_rules = false;
+        for matched in tried(sight, chain, policy) {
+            has_rules = true;
+            match matched.held {
+                Some(true) => return (Some(true), Because::AllowedBy(matched.trace)),
+                Some(false) => rules.push(matched.trace),
+                None => {
+                    asked.extend(matched.questions);
+                    maybe.get_or_insert(Because::AllowedBy(matched.trace));
+                }
+            }
+        }
+        if !has_rules {
+            without_rules.push(policy.name.clone());
+        }
+    }
+    if let Some(because) = maybe {
+        questions.extend(asked);
+        return (None, because);
+    }
+    let because = Because::NoAllowMatches {
+        tried: rules,
+        without_rules,
+    };
+    (Some(false), because)
+}
+
+/// The rules of a policy, each tried when it is asked for.
+fn tried<'a>(
+    sight: &Sight<'_>,
+    chain: &Chain<'a>,
+    policy: &'a Policy,
+) -> impl Iterator<Item = Matched> {
+    let rules = chain.rules(policy);
+    rules.map(move |rule| rule_matches(sight, policy, &rule))
+}
+
+fn rule_matches(sight: &Sight<'_>, policy: &Policy, rule: &EnforcedRule<'_>) -> Matched {
     let mut held = Some(true);
     let mut fields = Vec::new();
     let mut questions = Vec::new();
@@ -343,8 +342,8 @@ fn rule_matches(sight: &Sight<'_>, policy: &Enforced<'_>, rule: &EnforcedRule<'_
     Matched {
         held,
         trace: RuleTrace {
-            policy: policy.policy.name.clone(),
-            action: policy.policy.action.clone(),
+            policy: policy.name.clone(),
+            action: policy.action.clone(),
             rule: rule.index,
             fields,
         },

@@ -17,6 +17,8 @@ pub(crate) struct Sight<'a> {
     point: &'a Point,
     /// The token that was validated at this point.
     validated: Option<&'a Token>,
+    /// The identity with `spiffe://`.
+    uri: Option<String>,
 }
 
 /// An attribute that surroundings may hide.
@@ -35,11 +37,16 @@ impl<'a> Sight<'a> {
         point: &'a Point,
         validated: Option<&'a Token>,
     ) -> Self {
-        Self {
+        let mut sight = Self {
             request,
             point,
             validated,
-        }
+            uri: None,
+        };
+        sight.uri = sight
+            .principal()
+            .map(|principal| format!("spiffe://{principal}"));
+        sight
     }
 
     /// The identity without `spiffe://`.
@@ -120,9 +127,9 @@ impl<'a> Sight<'a> {
         };
         let seen = &self.point.seen;
         Ok(match predicate {
-            Predicate::Identity(pattern) => self
-                .principal()
-                .is_some_and(|principal| pattern.matches(&format!("spiffe://{principal}"))),
+            Predicate::Identity(pattern) => {
+                self.uri.as_deref().is_some_and(|uri| pattern.matches(uri))
+            }
             Predicate::Namespace(pattern) => {
                 pattern.matches(self.principal().and_then(namespace_of).unwrap_or(""))
             }

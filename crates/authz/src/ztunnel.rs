@@ -7,9 +7,7 @@
 
 use std::borrow::Cow;
 
-use crate::enforced::{
-    Chain, Clause, Enforced, EnforcedRule, Entry, Part, Predicate, Test, Value, port,
-};
+use crate::enforced::{Clause, EnforcedRule, Entry, Part, Predicate, Test, Value, port};
 use crate::ip::IpBlock;
 use crate::policy::{Action, Key, Operation, Policy, Rule, Source};
 use crate::settings::Settings;
@@ -86,25 +84,27 @@ impl Match<'_> {
 /// a policy in dry-run is sent but decides nothing, which is the same here.
 #[must_use]
 pub fn project_for_ztunnel<'a>(policy: &'a Policy, settings: &Settings) -> Option<Projection<'a>> {
-    if policy.dry_run && !settings.behaviour.ztunnel_enforces_dry_run {
-        return None;
-    }
-    let deny = match policy.action {
-        Action::Allow => false,
-        Action::Deny => true,
-        Action::Audit | Action::Custom { .. } => return None,
-    };
-    let groups = policy
-        .rules
-        .iter()
-        .enumerate()
-        .filter(|(_, rule)| deny || !has_http(rule))
-        .map(|(index, rule)| Group {
-            rule: index,
-            rules: clauses(rule, &policy.name.namespace),
-        })
-        .collect();
-    Some(Projection { deny, groups })
+    is_sent(policy, settings).then(|| Projection {
+        deny: policy.action == Action::Deny,
+        groups: (0..policy.rules.len())
+            .filter_map(|index| group(policy, index))
+            .collect(),
+    })
+}
+
+/// Whether istiod sends the policy to ztunnel at all.
+pub(crate) fn is_sent(policy: &Policy, settings: &Settings) -> bool {
+    let known = matches!(policy.action, Action::Allow | Action::Deny);
+    known && (!policy.dry_run || settings.behaviour.ztunnel_enforces_dry_run)
+}
+
+/// A rule as it is sent; `None`: it is not, since it would allow too much.
+fn group(policy: &Policy, index: usize) -> Option<Group<'_>> {
+    let rule = &policy.rules[index];
+    (policy.action == Action::Deny || !has_http(rule)).then(|| Group {
+        rule: index,
+        rules: clauses(rule, &policy.name.namespace),
+    })
 }
 
 /// `authorization.go:httpOperations`, `httpSources`, `l4WhenAttributes`. `trustDomains` is in none of
@@ -242,27 +242,15 @@ fn accounts<'a>(values: &'a [String], namespace: &'a str) -> Vec<(&'a str, &'a s
         .collect()
 }
 
-/// What ztunnel enforces (`rbac.rs:Authorization::matches`): a rule matches if every clause does, a
-/// clause if some match that is not empty does; a clause without matches is no restriction.
-pub(crate) fn chain<'a>(policies: &[&'a Policy], settings: &Settings) -> Chain<'a> {
-    let mut chain = Chain::default();
-    for &policy in policies {
-        let Some(projection) = project_for_ztunnel(policy, settings) else {
-            continue;
-        };
-        let rules = projection.groups.into_iter().filter_map(|group| {
-            let clauses = group.rules.into_iter().map(enforced_clause);
-            Some(EnforcedRule {
-                index: group.rule,
-                clauses: clauses.collect::<Option<_>>()?,
-            })
-        });
-        chain.add(Enforced {
-            policy,
-            rules: rules.collect(),
-        });
-    }
-    chain
+/// One rule of a policy as ztunnel enforces it (`rbac.rs:Authorization::matches`): it matches if every
+/// clause does, a clause if some match that is not empty does; a clause without matches is no
+/// restriction. `None`: it never matches.
+pub(crate) fn rule(policy: &Policy, index: usize) -> Option<EnforcedRule<'_>> {
+    let clauses = group(policy, index)?.rules.into_iter().map(enforced_clause);
+    Some(EnforcedRule {
+        index,
+        clauses: clauses.collect::<Option<_>>()?,
+    })
 }
 
 /// `None`: all its matches are empty, so it never holds.

@@ -1,54 +1,19 @@
 //! What the prover answers in the cases that its definition names.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+#[path = "support/questions.rs"]
+mod questions;
 #[path = "support/words.rs"]
 mod words;
 
 use castoff_authz::decision::{Because, Outcome};
 use castoff_authz::path::{
-    AddressKind, EnforcementPath, HttpSeen, IpSeen, NetworkEntry, PointKind, PortSeen,
-    PrincipalSeen, Protocol, Proxy, TokenRule,
+    AddressKind, NetworkEntry, PointKind, PortSeen, PrincipalSeen, Protocol, Proxy, TokenRule,
 };
-use castoff_authz::policy::{Action, Key, Policy, Rule};
-use castoff_authz::settings::Authorizer;
-use castoff_authz::verdict::{
-    Caller, Comparison, Finding, Limits, Proved, UndecidedReason, Verdict, Witness, compare,
-};
+use castoff_authz::policy::{Key, Rule};
+use castoff_authz::verdict::{Caller, Finding, Limits, compare};
+use questions::*;
 use words::*;
-
-fn question(baseline: Vec<EnforcementPath>, present: Vec<EnforcementPath>) -> Comparison {
-    Comparison {
-        caller: Caller::anybody(),
-        http: true,
-        baseline,
-        present,
-    }
-}
-
-fn ask(baseline: Vec<EnforcementPath>, present: Vec<EnforcementPath>) -> Verdict {
-    compare(&question(baseline, present), Limits::default())
-}
-
-fn witness(finding: &Finding) -> &Witness {
-    match finding {
-        Finding::Witness(witness) => witness,
-        other => panic!("no witness but {other:?}"),
-    }
-}
-
-fn at(kind: PointKind, policies: &[Policy]) -> EnforcementPath {
-    path(vec![point(kind, policies)])
-}
-
-fn allow(rules: Vec<Rule>) -> Policy {
-    policy(Action::Allow, rules)
-}
-
-fn deny(rules: Vec<Rule>) -> Policy {
-    policy(Action::Deny, rules)
-}
-
-const WEB: &str = "cluster.local/ns/shop/sa/web";
 
 #[test]
 fn the_same_policies_in_another_order_and_split_are_the_same() {
@@ -222,156 +187,6 @@ fn a_caller_fixes_the_identity() {
 }
 
 #[test]
-fn an_equal_authorizer_is_the_same_and_a_different_one_undecided() {
-    let with = |kind: PointKind, custom: Option<&str>, rules: Vec<Rule>| {
-        let mut policies = vec![deny(vec![to(&[("paths", "/never")])])];
-        policies.extend(custom.map(|provider| {
-            let provider = provider.to_owned();
-            Policy::new("shop", "custom", Action::Custom { provider }, rules)
-        }));
-        let mut path = at(kind, &policies);
-        path.settings = settings(|settings| {
-            settings.authorizers = ["gate", "door"]
-                .map(|name| Authorizer {
-                    name: name.to_owned(),
-                    http_only: false,
-                })
-                .to_vec();
-        });
-        vec![path]
-    };
-    let admin = || vec![to(&[("paths", "/admin*")])];
-    let written_differently = vec![to(&[("paths", "/admin"), ("paths", "/admin*")])];
-    let same = ask(
-        with(http(), Some("gate"), admin()),
-        with(http(), Some("gate"), written_differently),
-    );
-    assert!(same.is_same(), "{same:?}");
-    for present in [
-        with(http(), Some("door"), admin()),
-        with(http(), None, vec![]),
-    ] {
-        let verdict = ask(with(http(), Some("gate"), admin()), present);
-        let Finding::Undecided(undecided) = &verdict.opens else {
-            panic!("{verdict:?}");
-        };
-        assert!(matches!(undecided.reason, UndecidedReason::Unknown { .. }));
-        let Proved::Outside { attributes, .. } = &undecided.proved else {
-            panic!("{undecided:?}");
-        };
-        assert_eq!(
-            attributes[0],
-            ("path".to_owned(), vec!["/admin".to_owned()])
-        );
-    }
-    // A difference beside the authorizer is certain, and says on whom it rests.
-    let wider = ask(with(http(), Some("gate"), vec![Rule::default()]), {
-        let mut path = with(http(), Some("gate"), vec![Rule::default()]);
-        path[0].points[0].policies.remove(0);
-        path
-    });
-    assert_eq!(witness(&wider.opens).if_accepted_by, ["gate"]);
-}
-
-#[test]
-fn what_is_not_modelled_is_undecided_only_for_the_requests_it_touches() {
-    let opaque = |reason: &str, policies: &[Policy]| {
-        let mut path = at(http(), policies);
-        path.points.insert(
-            0,
-            point(
-                PointKind::Opaque {
-                    reason: reason.to_owned(),
-                },
-                &[],
-            ),
-        );
-        path.points.insert(
-            0,
-            point(http(), &[deny(vec![from(&[("notPrincipals", WEB)])])]),
-        );
-        vec![path]
-    };
-    assert!(ask(opaque("EnvoyFilter a", &[]), opaque("EnvoyFilter a", &[])).is_same());
-    let verdict = ask(opaque("EnvoyFilter a", &[]), opaque("EnvoyFilter b", &[]));
-    let Finding::Undecided(undecided) = &verdict.breaks else {
-        panic!("{verdict:?}");
-    };
-    let Proved::Outside {
-        attributes,
-        addresses,
-    } = &undecided.proved
-    else {
-        panic!("{undecided:?}");
-    };
-    assert_eq!(
-        attributes,
-        &[("identity".to_owned(), vec![format!("spiffe://{WEB}")])]
-    );
-    assert_eq!(addresses.len(), 1);
-    let removed = ask(opaque("EnvoyFilter a", &[]), vec![]);
-    assert!(
-        matches!(removed.breaks, Finding::Undecided(_)),
-        "{removed:?}"
-    );
-    assert_eq!(removed.opens, Finding::Never);
-}
-
-#[test]
-fn experimental_conditions_and_rewrites_are_undecided_where_they_differ() {
-    let key = || Key::parse("experimental.envoy.filters.x[y]");
-    let experimental = |value: &str| vec![at(http(), &[deny(vec![when(key(), value)])])];
-    assert!(ask(experimental("a"), experimental("a")).is_same());
-    assert!(matches!(
-        ask(experimental("a"), experimental("b")).opens,
-        Finding::Undecided(_)
-    ));
-    let rewritten = |name: &str| {
-        let mut path = at(
-            http(),
-            &[allow(vec![to(&[("paths", "/a"), ("methods", "GET")])])],
-        );
-        path.points[0].seen.http = HttpSeen::Rewritten(name.to_owned());
-        vec![path]
-    };
-    assert!(ask(rewritten("route"), rewritten("route")).is_same());
-    assert!(matches!(
-        ask(rewritten("route"), rewritten("other")).breaks,
-        Finding::Undecided(_)
-    ));
-}
-
-#[test]
-fn an_unknown_proxy_address_is_undecided_and_a_known_one_decided() {
-    let through = |among: &[&str]| {
-        let mut path = at(
-            PointKind::Ztunnel,
-            &[allow(vec![from(&[("ipBlocks", "10.0.0.0/8")])])],
-        );
-        path.points[0].seen.source_ip = IpSeen::Of {
-            owner: "shop/waypoint".to_owned(),
-            among: among.iter().map(|one| one.parse().unwrap()).collect(),
-        };
-        vec![path]
-    };
-    let open = || vec![at(PointKind::Ztunnel, &[])];
-    let verdict = ask(open(), through(&[]));
-    let Finding::Undecided(undecided) = &verdict.breaks else {
-        panic!("{verdict:?}");
-    };
-    assert!(
-        matches!(&undecided.reason, UndecidedReason::AddressesNotKnown { owners, .. } if owners == &["shop/waypoint"])
-    );
-    assert!(ask(open(), through(&["10.1.1.1", "10.1.1.2"])).is_same());
-    let mixed = ask(open(), through(&["10.1.1.1", "11.1.1.2"]));
-    let surroundings = &witness(&mixed.breaks).request.surroundings;
-    assert_eq!(
-        surroundings.values().next().unwrap().to_string(),
-        "11.1.1.2"
-    );
-}
-
-#[test]
 fn tokens_validated_stripped_and_refused_change_access() {
     let rule = |forward| TokenRule {
         issuer: "https://issuer.example".to_owned(),
@@ -496,26 +311,6 @@ fn network_policies_admit_by_address_and_port() {
         witness(&wider.opens).request.source_ip.to_string(),
         "10.128.0.0"
     );
-}
-
-#[test]
-fn a_limit_gives_undecided_and_no_hang() {
-    let rules = (0..50)
-        .map(|index| to(&[("paths", &format!("/{index}/*/x{index}"))]))
-        .collect();
-    let limits = Limits {
-        nodes: 20,
-        states: 20,
-    };
-    let verdict = compare(
-        &question(vec![at(http(), &[allow(rules)])], vec![at(http(), &[])]),
-        limits,
-    );
-    let Finding::Undecided(undecided) = verdict.opens else {
-        panic!("{verdict:?}");
-    };
-    assert!(matches!(undecided.reason, UndecidedReason::TooLarge { .. }));
-    assert_eq!(undecided.proved, Proved::Nothing);
 }
 
 #[test]

@@ -28,9 +28,9 @@ pub(super) fn identity<'a>(
         pieces.extend(suffix.into_iter().map(Piece::into_owned));
         Shape::Sequences(vec![pieces])
     } else if let Some(prefix) = principal.strip_suffix('*') {
-        Shape::Prefix(format!("spiffe://{prefix}").into())
+        Shape::Prefix(["spiffe://", prefix].concat().into())
     } else {
-        Shape::Exact(format!("spiffe://{principal}").into())
+        Shape::Exact(["spiffe://", &principal].concat().into())
     };
     Predicate::Identity(Text::new(shape))
 }

@@ -3,15 +3,16 @@
 //! In come paths, out comes one function each, over the variables of all dimensions. The stages of a
 //! point are those of the evaluator. Invariant: answers that are not ours are variables of their own.
 
+use std::rc::Rc;
 use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
-use super::atoms::{Atom, AtomRule, AtomTokenRule};
-use super::boxes::AttributeBox;
+use super::atoms::AtomTokenRule;
 use super::diagram::{Diagram, FALSE, Function, TRUE, TooManyNodes};
-use super::dimension::{AddressAttribute, Coded, Dimensions, Occurring, TextAttribute};
+use super::dimension::{AddressAttribute, Coded, Dimensions, Occurring, Parts, TextAttribute};
 use super::reading::{CustomAction, Identity, Prepared, Reading, Rules, Stages};
+use super::rules::Looked;
 use super::strings::TooManyStates;
 use super::world::World;
 use crate::path::EnforcementPath;
@@ -49,19 +50,20 @@ impl From<TooManyNodes> for TooLarge {
 pub(crate) struct Builder<'w> {
     pub(crate) diagram: Diagram,
     pub(crate) dimensions: Dimensions,
-    text_attributes: Vec<TextAttribute>,
-    address_attributes: Vec<AddressAttribute>,
-    coded: Vec<Coded>,
-    limit: usize,
+    pub(super) text_attributes: Vec<TextAttribute>,
+    pub(super) address_attributes: Vec<AddressAttribute>,
+    pub(super) coded: Vec<Coded>,
+    pub(super) limit: usize,
     excepted: Vec<u32>,
     world: &'w World<'w>,
     paths: Vec<Vec<Arc<Prepared>>>,
     /// By first variable and number of classes (a dimension of one class has no variable of its own,
     /// so the first variable alone does not name it), and the set.
-    sets: FxHashMap<(u32, u32, Vec<u32>), Function>,
-    rules: Vec<AtomRule>,
-    rule_functions: FxHashMap<(u32, Function), Function>,
-    any_rules: FxHashMap<(Rules, Function), Function>,
+    pub(super) sets: FxHashMap<(u32, u32, Vec<u32>), Function>,
+    pub(super) parts: Rc<Parts>,
+    pub(super) looked: Looked,
+    pub(super) rule_functions: FxHashMap<(u32, Function), Function>,
+    pub(super) any_rules: FxHashMap<(Rules, Function), Function>,
 }
 
 impl<'w> Builder<'w> {
@@ -81,14 +83,13 @@ impl<'w> Builder<'w> {
         };
         let prepared = paths.iter().map(|path| reading.path(path)).collect();
         let excepted = world.excepted();
-        let identities = occurring.texts.entry(TextAttribute::Identity).or_default();
         let excepted = excepted
             .iter()
-            .map(|pattern| identities.number(pattern))
+            .map(|pattern| occurring.text(&TextAttribute::Identity, pattern).1)
             .collect();
-        let rules = std::mem::take(&mut occurring.rules.all);
-        let text_attributes = std::mem::take(&mut occurring.text_attributes.all);
-        let address_attributes = std::mem::take(&mut occurring.address_attributes.all);
+        let parts = Rc::new(std::mem::take(&mut occurring.parts));
+        let text_attributes = occurring.text_attributes.all.clone();
+        let address_attributes = occurring.address_attributes.all.clone();
         let dimensions = Dimensions::new(occurring, world, states)
             .map_err(|(attribute, TooManyStates)| TooLarge::States(attribute))?;
         Ok(Self {
@@ -102,7 +103,8 @@ impl<'w> Builder<'w> {
             world,
             paths: prepared,
             sets: FxHashMap::default(),
-            rules,
+            parts,
+            looked: Looked::default(),
             rule_functions: FxHashMap::default(),
             any_rules: FxHashMap::default(),
         })
@@ -198,230 +200,6 @@ impl<'w> Builder<'w> {
         let refused = self.diagram.and_not(token, validated)?;
         let passed_on = self.diagram.and_not(token, stripped)?;
         Ok((validated, refused, passed_on))
-    }
-
-    fn any_rule(&mut self, rules: &Rules, validated: Function) -> Result<Function, TooManyNodes> {
-        if let Some(&known) = self.any_rules.get(&(rules.clone(), validated)) {
-            return Ok(known);
-        }
-        let mut functions = Vec::new();
-        let mut boxes = Vec::new();
-        for &number in rules {
-            if let Some(more) = self.boxes(&self.rules[number as usize]) {
-                boxes.extend(more);
-                continue;
-            }
-            let key = (number, validated);
-            let function = match self.rule_functions.get(&key) {
-                Some(&known) => known,
-                None => {
-                    let rule = AtomRule::clone(&self.rules[number as usize]);
-                    let function = self.rule(&rule, validated)?;
-                    self.rule_functions.insert(key, function);
-                    function
-                }
-            };
-            functions.push(function);
-        }
-        if !boxes.is_empty() {
-            functions.push(super::boxes::any(
-                &mut self.diagram,
-                &self.coded,
-                &boxes,
-                self.limit,
-            )?);
-        }
-        let any = self.diagram.any(functions)?;
-        self.any_rules.insert((rules.clone(), validated), any);
-        Ok(any)
-    }
-
-    /// The rule as boxes, if it is that simple: few combinations of entries, and every test about one
-    /// attribute that the request always shows.
-    fn boxes(&self, rule: &AtomRule) -> Option<Vec<AttributeBox>> {
-        let combinations: usize = rule.iter().map(Vec::len).product();
-        if combinations > 16 {
-            return None;
-        }
-        let mut boxes: Vec<AttributeBox> = vec![Vec::new()];
-        for clause in rule.iter() {
-            let mut combined = Vec::new();
-            for entry in clause {
-                'boxes: for one in &boxes {
-                    let mut one = one.clone();
-                    for (negated, atoms) in entry {
-                        let (dimension, mut classes) = self.classes(atoms)?;
-                        if *negated {
-                            let all = 0..self.coded[dimension].classes;
-                            classes = all
-                                .filter(|class| classes.binary_search(class).is_err())
-                                .collect();
-                        }
-                        match one.binary_search_by_key(&dimension, |(known, _)| *known) {
-                            Ok(at) => one[at]
-                                .1
-                                .retain(|class| classes.binary_search(class).is_ok()),
-                            Err(at) => one.insert(at, (dimension, classes)),
-                        }
-                        if one.iter().any(|(_, classes)| classes.is_empty()) {
-                            continue 'boxes;
-                        }
-                    }
-                    combined.push(one);
-                }
-            }
-            boxes = combined;
-        }
-        Some(boxes)
-    }
-
-    /// The dimension that all atoms are about, and the classes for which one of them holds.
-    fn classes(&self, atoms: &[Atom]) -> Option<(usize, Vec<u32>)> {
-        let first = atoms.first()?;
-        let numbers: Vec<u32> = atoms
-            .iter()
-            .map(|atom| same_attribute(first, atom).then(|| number(atom)))
-            .collect::<Option<_>>()?;
-        let dimensions = &self.dimensions;
-        let (coded, set) = match first {
-            Atom::Text(attribute, _) => {
-                let dimension = &dimensions.texts[&self.text_attributes[*attribute as usize]];
-                (&dimension.coded, union(&dimension.members, &numbers))
-            }
-            Atom::Address(attribute, _) => {
-                let dimension =
-                    &dimensions.addresses[&self.address_attributes[*attribute as usize]];
-                (&dimension.coded, union(&dimension.members, &numbers))
-            }
-            Atom::Port(_) => (
-                &dimensions.port.coded,
-                union(&dimensions.port.members, &numbers),
-            ),
-            _ => return None,
-        };
-        let same = |other: &Coded| (other.first, other.classes) == (coded.first, coded.classes);
-        Some((self.coded.iter().position(same)?, set))
-    }
-
-    fn rule(&mut self, rule: &AtomRule, validated: Function) -> Result<Function, TooManyNodes> {
-        let mut all = TRUE;
-        for clause in rule.iter() {
-            let mut any = FALSE;
-            for entry in clause {
-                let mut tests = TRUE;
-                for (negated, atoms) in entry {
-                    let mut matched = self.atoms(atoms, validated)?;
-                    if *negated {
-                        matched = self.diagram.not(matched)?;
-                    }
-                    tests = self.diagram.and(tests, matched)?;
-                }
-                any = self.diagram.or(any, tests)?;
-            }
-            all = self.diagram.and(all, any)?;
-        }
-        Ok(all)
-    }
-
-    /// Any of the atoms; those of one attribute are sorted next to each other and taken as one set.
-    fn atoms(&mut self, atoms: &[Atom], validated: Function) -> Result<Function, TooManyNodes> {
-        let mut any = FALSE;
-        let mut rest = atoms;
-        while let Some(first) = rest.first() {
-            let same = rest
-                .iter()
-                .take_while(|atom| same_attribute(first, atom))
-                .count();
-            let (these, others) = rest.split_at(same);
-            rest = others;
-            let numbers: Vec<u32> = these.iter().map(number).collect();
-            let function = match first {
-                Atom::Text(attribute, _) => {
-                    let attribute = self.text_attributes[*attribute as usize].clone();
-                    self.text(&attribute, &numbers)?
-                }
-                Atom::Token(attribute, _) => {
-                    let attribute = self.text_attributes[*attribute as usize].clone();
-                    let matched = match &attribute {
-                        TextAttribute::Claim(path) => self.claim(path, &numbers)?,
-                        _ => self.text(&attribute, &numbers)?,
-                    };
-                    self.diagram.and(matched, validated)?
-                }
-                Atom::RequestPrincipal(issuer, subject) => {
-                    let issuer = self.text(&TextAttribute::Issuer, &[*issuer])?;
-                    let subject = self.text(&TextAttribute::Subject, &[*subject])?;
-                    let both = self.diagram.and(issuer, subject)?;
-                    self.diagram.and(both, validated)?
-                }
-                Atom::Address(attribute, _) => {
-                    let dimension =
-                        &self.dimensions.addresses[&self.address_attributes[*attribute as usize]];
-                    let set = union(&dimension.members, &numbers);
-                    let coded = dimension.coded.clone();
-                    self.set(&coded, set)?
-                }
-                Atom::Port(_) => {
-                    let set = union(&self.dimensions.port.members, &numbers);
-                    let coded = self.dimensions.port.coded.clone();
-                    self.set(&coded, set)?
-                }
-                Atom::NoIdentity => self.no_identity()?,
-                Atom::Question(question) => self.question(*question)?,
-            };
-            any = self.diagram.or(any, function)?;
-        }
-        Ok(any)
-    }
-
-    fn question(&mut self, question: u32) -> Result<Function, TooManyNodes> {
-        let variable = self.dimensions.questions[question as usize].0;
-        self.diagram.variable(variable)
-    }
-
-    fn no_identity(&mut self) -> Result<Function, TooManyNodes> {
-        let coded = self.dimensions.texts[&TextAttribute::Identity]
-            .coded
-            .clone();
-        match coded.absent {
-            Some(class) => self.set(&coded, vec![class]),
-            None => Ok(FALSE),
-        }
-    }
-
-    fn text(
-        &mut self,
-        attribute: &TextAttribute,
-        patterns: &[u32],
-    ) -> Result<Function, TooManyNodes> {
-        let dimension = &self.dimensions.texts[attribute];
-        let set = union(&dimension.members, patterns);
-        let coded = dimension.coded.clone();
-        self.set(&coded, set)
-    }
-
-    /// Whether some value of the claim matches some of the patterns.
-    fn claim(&mut self, path: &[String], patterns: &[u32]) -> Result<Function, TooManyNodes> {
-        let dimension = &self.dimensions.claims[path];
-        let first = dimension.first;
-        let classes = union(&dimension.members, patterns);
-        let mut functions = Vec::with_capacity(classes.len());
-        for class in classes {
-            functions.push(self.diagram.variable(first + class)?);
-        }
-        self.diagram.any(functions)
-    }
-
-    /// The requests whose class is in the set (ascending). Numbers that are no class are left to
-    /// chance; the laws exclude them.
-    pub(crate) fn set(&mut self, coded: &Coded, set: Vec<u32>) -> Result<Function, TooManyNodes> {
-        let key = (coded.first, coded.classes, set);
-        if let Some(&known) = self.sets.get(&key) {
-            return Ok(known);
-        }
-        let function = between(&mut self.diagram, coded, &key.2, 0, 0)?;
-        self.sets.insert(key, function);
-        Ok(function)
     }
 
     /// The encoded dimensions.
@@ -551,62 +329,5 @@ impl<'w> Builder<'w> {
             return Ok(FALSE);
         }
         super::world::law(self)
-    }
-}
-
-/// The numbers from `start` on that share the first `depth` bits.
-fn between(
-    diagram: &mut Diagram,
-    coded: &Coded,
-    set: &[u32],
-    depth: u32,
-    start: u32,
-) -> Result<Function, TooManyNodes> {
-    let size = 1_u32 << (coded.bits - depth);
-    let classes = coded.classes.saturating_sub(start).min(size) as usize;
-    if set.is_empty() {
-        return Ok(FALSE);
-    }
-    if set.len() == classes {
-        return Ok(TRUE);
-    }
-    let middle = start + size / 2;
-    let (low, high) = set.split_at(set.partition_point(|&class| class < middle));
-    let low = between(diagram, coded, low, depth + 1, start)?;
-    let high = between(diagram, coded, high, depth + 1, middle)?;
-    diagram.choose(coded.first + depth, low, high)
-}
-
-fn union(members: &[Vec<u32>], patterns: &[u32]) -> Vec<u32> {
-    if let [one] = patterns {
-        return members[*one as usize].clone();
-    }
-    let mut set: Vec<u32> = patterns
-        .iter()
-        .flat_map(|&pattern| members[pattern as usize].iter().copied())
-        .collect();
-    set.sort_unstable();
-    set.dedup();
-    set
-}
-
-fn same_attribute(one: &Atom, other: &Atom) -> bool {
-    match (one, other) {
-        (Atom::Text(one, _), Atom::Text(other, _))
-        | (Atom::Token(one, _), Atom::Token(other, _)) => one == other,
-        (Atom::Address(one, _), Atom::Address(other, _)) => one == other,
-        (Atom::Port(_), Atom::Port(_)) => true,
-        _ => std::ptr::eq(one, other),
-    }
-}
-
-fn number(atom: &Atom) -> u32 {
-    match atom {
-        Atom::Text(_, number)
-        | Atom::Token(_, number)
-        | Atom::Address(_, number)
-        | Atom::Port(number)
-        | Atom::Question(number) => *number,
-        Atom::RequestPrincipal(..) | Atom::NoIdentity => 0,
     }
 }

@@ -37,14 +37,12 @@ enum Answer {
     Either(Atom, Atom),
 }
 
-/// Any of the atoms, or none of them.
-pub(crate) type AtomTest = (bool, Vec<Atom>);
-/// ANDed.
-pub(crate) type AtomEntry = Vec<AtomTest>;
-/// ORed.
-pub(crate) type AtomClause = Vec<AtomEntry>;
-/// ANDed; shared, since it is kept both by number and to find its number.
-pub(crate) type AtomRule = std::sync::Arc<Vec<AtomClause>>;
+/// An entry: it holds never, always, or by its number.
+enum Tested {
+    Never,
+    Always,
+    Open(u32),
+}
 
 /// A token rule over numbered patterns.
 #[derive(Clone, Debug)]
@@ -63,74 +61,91 @@ pub(crate) struct Atoms<'o, 'a> {
 }
 
 impl<'a> Atoms<'_, 'a> {
-    /// `None`: never matches.
-    pub(crate) fn rule(&mut self, rule: &EnforcedRule<'a>) -> Option<AtomRule> {
+    /// The number of a rule; `None`: never matches.
+    pub(crate) fn rule(&mut self, rule: &EnforcedRule<'a>) -> Option<u32> {
         let mut clauses = Vec::with_capacity(rule.clauses.len());
-        for clause in &rule.clauses {
+        'clauses: for clause in &rule.clauses {
             let mut entries = Vec::with_capacity(clause.entries.len());
             for entry in &clause.entries {
-                if let Some(tests) = self.entry(&entry.tests) {
-                    entries.push(tests);
+                match self.entry(&entry.tests) {
+                    Tested::Never => {}
+                    Tested::Always => continue 'clauses,
+                    Tested::Open(entry) => entries.push(entry),
                 }
-            }
-            if entries.iter().any(Vec::is_empty) {
-                continue;
             }
             if entries.is_empty() {
                 return None;
             }
-            entries.sort_unstable();
-            entries.dedup();
-            clauses.push(entries);
+            clauses.push(self.clause(entries));
         }
-        clauses.sort_unstable();
-        clauses.dedup();
-        Some(clauses.into())
+        Some(self.all_of(clauses))
     }
 
-    /// `None`: never holds.
-    fn entry(&mut self, tests: &[Test<'a>]) -> Option<AtomEntry> {
+    /// ANDed.
+    fn all_of(&mut self, mut clauses: Vec<u32>) -> u32 {
+        clauses.sort_unstable();
+        clauses.dedup();
+        self.occurring.parts.rules.number(&clauses)
+    }
+
+    /// ORed.
+    fn clause(&mut self, mut entries: Vec<u32>) -> u32 {
+        entries.sort_unstable();
+        entries.dedup();
+        self.occurring.parts.clauses.number(&entries)
+    }
+
+    /// A clause of one test.
+    fn single(&mut self, negated: bool, atoms: &mut Vec<Atom>) -> u32 {
+        let test = self.test(negated, atoms);
+        let entry = self.occurring.parts.entries.number(&[test]);
+        self.clause(vec![entry])
+    }
+
+    fn test(&mut self, negated: bool, atoms: &mut Vec<Atom>) -> u32 {
+        atoms.sort_unstable();
+        atoms.dedup();
+        2 * self.occurring.parts.tests.number(atoms) + u32::from(negated)
+    }
+
+    fn entry(&mut self, tests: &[Test<'a>]) -> Tested {
         let mut open = Vec::with_capacity(tests.len());
+        let mut atoms = Vec::new();
         'tests: for test in tests {
-            let mut atoms = Vec::with_capacity(test.values.len());
+            atoms.clear();
             for value in &test.values {
                 match self.answer(&value.predicate, value.text) {
-                    Answer::Known(true) if test.negated => return None,
+                    Answer::Known(true) if test.negated => return Tested::Never,
                     Answer::Known(true) => continue 'tests,
                     Answer::Known(false) => {}
                     Answer::Open(atom) => atoms.push(atom),
                     Answer::Either(one, other) => atoms.extend([one, other]),
                 }
             }
-            if atoms.is_empty() {
-                if test.negated {
-                    continue;
-                }
-                return None;
+            match (atoms.is_empty(), test.negated) {
+                (true, true) => {}
+                (true, false) => return Tested::Never,
+                (false, negated) => open.push(self.test(negated, &mut atoms)),
             }
-            atoms.sort_unstable();
-            atoms.dedup();
-            open.push((test.negated, atoms));
+        }
+        if open.is_empty() {
+            return Tested::Always;
         }
         open.sort_unstable();
-        Some(open)
+        open.dedup();
+        Tested::Open(self.occurring.parts.entries.number(&open))
     }
 
     fn answer(&mut self, predicate: &Predicate<'a>, text: &'a str) -> Answer {
         let seen = &self.point.seen;
         match predicate {
-            Predicate::Identity(pattern) => {
-                self.identity(|uri| pattern.matches(uri), || pattern.clone(), false)
+            Predicate::Identity(pattern) => self.identity(pattern, false),
+            // ztunnel compares an empty string where there is no identity.
+            Predicate::Namespace(pattern) => {
+                self.identity(&on_namespace(pattern), pattern.matches(""))
             }
-            Predicate::Namespace(pattern) => self.identity(
-                |uri| on_namespace(pattern).matches(uri),
-                || on_namespace(pattern),
-                // ztunnel compares an empty string where there is no identity.
-                pattern.matches(""),
-            ),
             Predicate::ServiceAccount { namespace, name } => {
-                let pattern = on_account(namespace, name);
-                self.identity(|uri| pattern.matches(uri), || pattern.clone(), false)
+                self.identity(&on_account(namespace, name), false)
             }
             Predicate::SourceIp(block) => self.address(&seen.source_ip, *block),
             Predicate::RemoteIp(block) => self.address(&seen.remote_ip, *block),
@@ -139,16 +154,16 @@ impl<'a> Atoms<'_, 'a> {
             Predicate::Sni(pattern) => match &seen.sni {
                 SniSeen::None => Answer::Known(pattern.matches("")),
                 SniSeen::Fixed(name) => Answer::Known(pattern.matches(name)),
-                SniSeen::AsSent => self.text(TextAttribute::Sni, pattern),
+                SniSeen::AsSent => self.text(&TextAttribute::Sni, pattern),
             },
-            Predicate::Method(pattern) => self.text(TextAttribute::Method, pattern),
+            Predicate::Method(pattern) => self.text(&TextAttribute::Method, pattern),
             Predicate::Host(pattern) => match self.rewritten("host", text) {
                 Some(question) => question,
-                None => self.text(TextAttribute::Host, pattern),
+                None => self.text(&TextAttribute::Host, pattern),
             },
             Predicate::Path(pattern) => match self.rewritten("path", text) {
                 Some(question) => question,
-                None => self.text(TextAttribute::Path, pattern),
+                None => self.text(&TextAttribute::Path, pattern),
             },
             Predicate::Header(name, pattern) => {
                 match self.rewritten(&format!("header {name}"), text) {
@@ -156,12 +171,12 @@ impl<'a> Atoms<'_, 'a> {
                     None if seen.headers_removed.iter().any(|removed| removed == name) => {
                         Answer::Known(false)
                     }
-                    None => self.text(TextAttribute::Header(name.to_string()), pattern),
+                    None => self.text(&TextAttribute::Header(name.to_string()), pattern),
                 }
             }
             Predicate::RequestPrincipal { issuer, subject } if self.validates() => {
-                let issuer = self.number(TextAttribute::Issuer, issuer);
-                let subject = self.number(TextAttribute::Subject, subject);
+                let (_, issuer) = self.occurring.text(&TextAttribute::Issuer, issuer);
+                let (_, subject) = self.occurring.text(&TextAttribute::Subject, subject);
                 Answer::Open(Atom::RequestPrincipal(issuer, subject))
             }
             Predicate::Claim(path, pattern) if self.validates() => {
@@ -170,8 +185,8 @@ impl<'a> Atoms<'_, 'a> {
                     [one] if one == "sub" => TextAttribute::Subject,
                     path => TextAttribute::Claim(path.to_vec()),
                 };
-                let number = self.number(attribute.clone(), pattern);
-                Answer::Open(Atom::Token(self.attribute(&attribute), number))
+                let (attribute, number) = self.occurring.text(&attribute, pattern);
+                Answer::Open(Atom::Token(attribute, number))
             }
             Predicate::RequestPrincipal { .. } | Predicate::Claim(..) => Answer::Known(false),
             Predicate::Unknown(field) => self.question(Unknown::value(field, text, self.point)),
@@ -182,20 +197,16 @@ impl<'a> Atoms<'_, 'a> {
         !self.point.token_rules.is_empty()
     }
 
-    fn identity(
-        &mut self,
-        matches: impl Fn(&str) -> bool,
-        pattern: impl Fn() -> Text<'a>,
-        without: bool,
-    ) -> Answer {
+    /// `without`: what holds where there is no identity.
+    fn identity(&mut self, pattern: &Text<'a>, without: bool) -> Answer {
         match &self.point.seen.principal {
             PrincipalSeen::None => Answer::Known(without),
             PrincipalSeen::Fixed(principal) => {
-                Answer::Known(matches(&format!("spiffe://{principal}")))
+                Answer::Known(pattern.matches(&format!("spiffe://{principal}")))
             }
             PrincipalSeen::Callers => {
-                let number = self.number(TextAttribute::Identity, &pattern());
-                let atom = Atom::Text(self.attribute(&TextAttribute::Identity), number);
+                let (attribute, number) = self.occurring.text(&TextAttribute::Identity, pattern);
+                let atom = Atom::Text(attribute, number);
                 if without {
                     Answer::Either(atom, Atom::NoIdentity)
                 } else {
@@ -205,24 +216,12 @@ impl<'a> Atoms<'_, 'a> {
         }
     }
 
-    fn text(&mut self, attribute: TextAttribute, pattern: &Text<'a>) -> Answer {
+    fn text(&mut self, attribute: &TextAttribute, pattern: &Text<'a>) -> Answer {
         if pattern.shape == Shape::There && !matches!(attribute, TextAttribute::Header(_)) {
             return Answer::Known(true);
         }
-        let id = self.attribute(&attribute);
-        Answer::Open(Atom::Text(id, self.number(attribute, pattern)))
-    }
-
-    fn attribute(&mut self, attribute: &TextAttribute) -> u32 {
-        self.occurring.text_attributes.number(attribute)
-    }
-
-    pub(crate) fn number(&mut self, attribute: TextAttribute, pattern: &Text<'a>) -> u32 {
-        self.occurring
-            .texts
-            .entry(attribute)
-            .or_default()
-            .number(pattern)
+        let (attribute, number) = self.occurring.text(attribute, pattern);
+        Answer::Open(Atom::Text(attribute, number))
     }
 
     fn address(&mut self, seen: &IpSeen, block: IpBlock) -> Answer {
@@ -237,9 +236,8 @@ impl<'a> Atoms<'_, 'a> {
                 among.clone(),
             ),
         };
-        let id = self.occurring.address_attributes.number(&attribute);
-        let blocks = self.occurring.addresses.entry(attribute).or_default();
-        Answer::Open(Atom::Address(id, blocks.number(&block)))
+        let (attribute, number) = self.occurring.address(&attribute, block);
+        Answer::Open(Atom::Address(attribute, number))
     }
 
     fn port(&mut self, range: (u16, u16)) -> Answer {
@@ -269,34 +267,31 @@ impl<'a> Atoms<'_, 'a> {
     pub(crate) fn token_rule(&mut self, rule: &'a crate::path::TokenRule) -> AtomTokenRule {
         let audience = TextAttribute::Claim(vec!["aud".to_owned()]);
         let audiences = rule.audiences.iter();
+        let mut number =
+            |attribute, text: &'a String| self.occurring.text(attribute, &Text::exact(text)).1;
         AtomTokenRule {
-            issuer: self.number(TextAttribute::Issuer, &Text::exact(rule.issuer.as_str())),
-            audiences: audiences
-                .map(|one| self.number(audience.clone(), &Text::exact(one.as_str())))
-                .collect(),
+            issuer: number(&TextAttribute::Issuer, &rule.issuer),
+            audiences: audiences.map(|one| number(&audience, one)).collect(),
             validation: self.occurring.validations.number(&rule.validation),
             forward: rule.forward,
         }
     }
 
     /// One entry of NetworkPolicies: its block, exceptions and ports as a rule; `None`: never admits.
-    pub(crate) fn network(&mut self, entry: &crate::path::NetworkEntry) -> Option<AtomRule> {
+    pub(crate) fn network(&mut self, entry: &crate::path::NetworkEntry) -> Option<u32> {
         let seen = &self.point.seen;
-        let mut rule = Vec::new();
+        let mut clauses = Vec::new();
         if let Some((block, except)) = &entry.block {
-            match self.address(&seen.source_ip, *block) {
-                Answer::Known(false) => return None,
-                Answer::Known(true) => {}
-                Answer::Open(atom) => rule.push(vec![vec![(false, vec![atom])]]),
-                Answer::Either(one, other) => rule.push(vec![vec![(false, vec![one, other])]]),
-            }
-            for block in except {
-                match self.address(&seen.source_ip, *block) {
-                    Answer::Known(true) => return None,
-                    Answer::Known(false) => {}
-                    Answer::Open(atom) => rule.push(vec![vec![(true, vec![atom])]]),
-                    Answer::Either(one, other) => rule.push(vec![vec![(true, vec![one, other])]]),
-                }
+            let blocks =
+                std::iter::once((block, false)).chain(except.iter().map(|one| (one, true)));
+            for (block, negated) in blocks {
+                let mut atoms = match self.address(&seen.source_ip, *block) {
+                    Answer::Known(inside) if inside == negated => return None,
+                    Answer::Known(_) => continue,
+                    Answer::Open(atom) => vec![atom],
+                    Answer::Either(one, other) => vec![one, other],
+                };
+                clauses.push(self.single(negated, &mut atoms));
             }
         }
         let mut atoms = Vec::new();
@@ -311,8 +306,8 @@ impl<'a> Atoms<'_, 'a> {
         match (known, atoms.is_empty()) {
             (true, _) => {}
             (false, true) => return None,
-            (false, false) => rule.push(vec![vec![(false, atoms)]]),
+            (false, false) => clauses.push(self.single(false, &mut atoms)),
         }
-        Some(rule.into())
+        Some(self.all_of(clauses))
     }
 }

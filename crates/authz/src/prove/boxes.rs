@@ -5,6 +5,8 @@
 //! needs; here the rules still in play are carried down attribute by attribute, and only nodes of the
 //! result are made. Invariant: the result is the same function as the OR of the rules.
 
+use std::rc::Rc;
+
 use rustc_hash::FxHashMap;
 
 use super::diagram::{Diagram, FALSE, Function, TRUE, TooManyNodes};
@@ -12,7 +14,7 @@ use super::dimension::Coded;
 
 /// A rule as a box: per attribute, by the index of its dimension, ascending, the classes that it admits
 /// (ascending). An attribute that is not listed is not restricted.
-pub(crate) type AttributeBox = Vec<(usize, Vec<u32>)>;
+pub(crate) type AttributeBox = Vec<(usize, Rc<[u32]>)>;
 
 /// Members of a set of boxes, one bit each.
 type Bits = Vec<u64>;
@@ -41,7 +43,7 @@ pub(crate) fn any(
             match one.iter().find(|(other, _)| *other == dimension) {
                 Some((_, classes)) => {
                     restricted[word] |= bit;
-                    for &class in classes {
+                    for &class in classes.iter() {
                         admits[class as usize][word] |= bit;
                     }
                 }

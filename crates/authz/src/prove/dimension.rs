@@ -6,10 +6,11 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::rc::Rc;
 
 use rustc_hash::FxHashMap;
 
-use super::atoms::AtomRule;
+use super::atoms::Atom;
 use super::numbers::addresses;
 use super::strings::{TooManyStates, classes};
 use super::world::World;
@@ -70,21 +71,82 @@ impl<T: Clone + Eq + std::hash::Hash> Values<T> {
     }
 }
 
+/// Lists that occur, each with its number.
+pub(crate) struct Lists<T> {
+    pub(crate) all: Vec<Rc<[T]>>,
+    numbers: FxHashMap<Rc<[T]>, u32>,
+}
+
+impl<T> Default for Lists<T> {
+    fn default() -> Self {
+        Self {
+            all: Vec::new(),
+            numbers: FxHashMap::default(),
+        }
+    }
+}
+
+impl<T: Clone + Eq + std::hash::Hash> Lists<T> {
+    pub(crate) fn number(&mut self, list: &[T]) -> u32 {
+        if let Some(&known) = self.numbers.get(list) {
+            return known;
+        }
+        let number = self.all.len() as u32;
+        let list: Rc<[T]> = list.into();
+        self.all.push(Rc::clone(&list));
+        self.numbers.insert(list, number);
+        number
+    }
+}
+
+/// What rules are made of, by number, so that equal parts are kept, and their classes looked up, once.
+#[derive(Default)]
+pub(crate) struct Parts {
+    /// Atoms, ascending: one of them must hold, or none.
+    pub(crate) tests: Lists<Atom>,
+    /// Tests, ANDed: twice the number, and one more where none of the atoms may hold.
+    pub(crate) entries: Lists<u32>,
+    /// Entries, ORed.
+    pub(crate) clauses: Lists<u32>,
+    /// Clauses, ANDed.
+    pub(crate) rules: Lists<u32>,
+}
+
 /// All that occurs in a comparison.
 #[derive(Default)]
 pub(crate) struct Occurring<'a> {
-    pub(crate) texts: BTreeMap<TextAttribute, Values<Text<'a>>>,
-    pub(crate) addresses: BTreeMap<AddressAttribute, Values<IpBlock>>,
-    /// Short names for attributes.
     pub(crate) text_attributes: Values<TextAttribute>,
+    /// Per text attribute, its patterns.
+    pub(crate) texts: Vec<Values<Text<'a>>>,
     pub(crate) address_attributes: Values<AddressAttribute>,
+    /// Per address attribute, its blocks.
+    pub(crate) addresses: Vec<Values<IpBlock>>,
     /// Ranges of ports, both ends included.
     pub(crate) ports: Values<(u16, u16)>,
     /// Fingerprints of token validations.
     pub(crate) validations: Values<String>,
     pub(crate) questions: Values<Unknown>,
-    /// Rules, so that equal ones are computed once.
-    pub(crate) rules: Values<AtomRule>,
+    pub(crate) parts: Parts,
+}
+
+impl<'a> Occurring<'a> {
+    /// The numbers of an attribute and of a pattern on it.
+    pub(crate) fn text(&mut self, attribute: &TextAttribute, pattern: &Text<'a>) -> (u32, u32) {
+        let number = self.text_attributes.number(attribute);
+        if self.texts.len() <= number as usize {
+            self.texts.push(Values::default());
+        }
+        (number, self.texts[number as usize].number(pattern))
+    }
+
+    /// The numbers of an attribute and of a block on it.
+    pub(crate) fn address(&mut self, attribute: &AddressAttribute, block: IpBlock) -> (u32, u32) {
+        let number = self.address_attributes.number(attribute);
+        if self.addresses.len() <= number as usize {
+            self.addresses.push(Values::default());
+        }
+        (number, self.addresses[number as usize].number(&block))
+    }
 }
 
 /// A set of classes, numbered in binary by some variables.
@@ -169,12 +231,15 @@ impl Dimensions {
         let mut texts = BTreeMap::new();
         let mut claims = BTreeMap::new();
         let mut late = Vec::new();
-        let empty = || Values::default();
-        let mut occurring_texts = occurring.texts;
+        let texts_occurring = occurring.text_attributes.all.into_iter();
+        let mut occurring_texts: BTreeMap<TextAttribute, Values<Text<'_>>> =
+            texts_occurring.zip(occurring.texts).collect();
         for attribute in World::ALWAYS {
-            occurring_texts.entry(attribute).or_insert_with(empty);
+            occurring_texts.entry(attribute).or_default();
         }
-        let mut occurring_addresses = occurring.addresses;
+        let addresses_occurring = occurring.address_attributes.all.into_iter();
+        let mut occurring_addresses: BTreeMap<AddressAttribute, Values<IpBlock>> =
+            addresses_occurring.zip(occurring.addresses).collect();
         for attribute in [
             AddressAttribute::Source,
             AddressAttribute::Forwarded,

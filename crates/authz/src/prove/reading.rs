@@ -5,10 +5,11 @@
 
 use std::sync::Arc;
 
-use super::atoms::{AtomRule, AtomTokenRule, Atoms};
+use super::atoms::{AtomTokenRule, Atoms};
 use super::dimension::Occurring;
-use crate::enforced::{CustomThen, Enforced, chain};
+use crate::enforced::{CustomThen, chain};
 use crate::path::{EnforcementPath, PointKind, PrincipalSeen, Protocol};
+use crate::policy::Policy;
 use crate::unknown::{Unknown, custom_question};
 
 /// Rules by number, ascending, each once: ORed.
@@ -92,11 +93,7 @@ impl<'a> Reading<'_, 'a> {
                 return Prepared::Opaque(self.occurring.questions.number(&question));
             }
             PointKind::NetworkPolicy { admits } => {
-                let rules: Vec<AtomRule> = admits
-                    .iter()
-                    .filter_map(|entry| atoms.network(entry))
-                    .collect();
-                let rules = rules.iter().map(|rule| atoms.occurring.rules.number(rule));
+                let rules = admits.iter().filter_map(|entry| atoms.network(entry));
                 return Prepared::Network(rules.collect());
             }
             PointKind::Envoy { protocol, .. } => *protocol == Protocol::Http,
@@ -106,24 +103,21 @@ impl<'a> Reading<'_, 'a> {
             return Prepared::Refuses;
         }
         let chain = chain(point, &path.settings);
-        let mut rules = |policies: &[&Enforced<'a>]| -> Rules {
+        let mut rules = |policies: &[&'a Policy]| -> Rules {
             let mut numbers = Vec::new();
-            for rule in policies.iter().flat_map(|policy| &policy.rules) {
-                if let Some(rule) = atoms.rule(rule) {
-                    numbers.push(atoms.occurring.rules.number(&rule));
-                }
+            for rule in policies.iter().flat_map(|policy| chain.rules(policy)) {
+                numbers.extend(atoms.rule(&rule));
             }
             numbers.sort_unstable();
             numbers.dedup();
             numbers
         };
-        let deny = rules(&chain.deny.iter().collect::<Vec<_>>());
-        let allow =
-            (!chain.allow.is_empty()).then(|| rules(&chain.allow.iter().collect::<Vec<_>>()));
+        let deny = rules(&chain.deny);
+        let allow = (!chain.allow.is_empty()).then(|| rules(&chain.allow));
         let custom: Vec<(Rules, &str, CustomThen)> = chain
             .custom
             .iter()
-            .map(|custom| (rules(&[&custom.enforced]), custom.provider, custom.then))
+            .map(|custom| (rules(&[custom.policy]), custom.provider, custom.then))
             .collect();
         let custom = custom.into_iter().map(|(rules, provider, then)| {
             let action = match then {
