@@ -90,7 +90,7 @@ pub struct Subject {
 }
 
 /// Something that a user can do, as data.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Remedy {
     /// A shell command to copy, with the command that takes it back, if there is one.
     Command {

@@ -309,6 +309,17 @@ impl Report {
             .is_some_and(|phase| phase.phase == Phase::RemoveSidecars)
     }
 
+    /// Whether something that only people can run, such as an installer, comes before the commands.
+    pub fn has_commands_by_hand(&self) -> bool {
+        self.phases
+            .iter()
+            .flat_map(|phase| &phase.checks)
+            .flat_map(|check| &check.findings)
+            .filter(|finding| matches!(finding.level, Level::Error | Level::Recommendation))
+            .flat_map(|finding| &finding.remedies)
+            .any(|remedy| matches!(remedy, Remedy::Command { run, .. } if !run.starts_with("kubectl ")))
+    }
+
     /// What to run next, exactly; empty when nothing is left.
     pub fn next_commands(&self) -> Vec<String> {
         let Some(folder) = &self.output_folder else {

@@ -39,7 +39,7 @@ const SUMMARY: [Other; 4] = [
         "what was read, counted and left out is said on every run",
     ),
     besides(
-        "Next, after a look at the files:",
+        "Next, after …",
         "the page leaves the next command to its text",
     ),
     besides("$ castoff migrate …", "the same command, to run again"),
@@ -203,9 +203,10 @@ fn a_cluster_without_ambient_fails_the_setup_with_six_sidecars() {
                 besides("ℹ️ What to do:", installation),
                 besides("$ istioctl install --set profile=ambient …", installation),
                 besides(
-                    "* istioctl: add the options …",
+                    "* either with istioctl, adding the options …",
                     "an install without the present options would drop them",
                 ),
+                besides("* or with Helm, in this order:", installation),
                 besides("$ helm upgrade istiod istio/istiod …", installation),
                 besides("$ helm install istio-cni istio/cni …", installation),
                 besides("$ helm install ztunnel istio/ztunnel …", installation),

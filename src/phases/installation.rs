@@ -14,12 +14,13 @@ pub fn commands(context: &Context<'_>, one: &ControlPlane) -> Vec<Remedy> {
     let values = Values::of(context, one);
     let namespace = &one.object.name.namespace;
     let mut remedies = vec![
-        Remedy::command_without_undo(values.istioctl()),
         Remedy::Advice(
-            "istioctl: add the options and the IstioOperator file (-f) of the present \
-             installation, which castoff cannot read back"
+            "either with istioctl, adding the options and the IstioOperator file (-f) of the \
+             present installation, which castoff cannot read back:"
                 .to_owned(),
         ),
+        Remedy::command_without_undo(values.istioctl()),
+        Remedy::Advice("or with Helm, in this order:".to_owned()),
     ];
     let chart = |release: String, chart: &str, install: bool| {
         let verb = if install { "install" } else { "upgrade" };

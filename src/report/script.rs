@@ -13,7 +13,8 @@ pub const FILE: &str = "commands.sh";
 
 const HEADER: &str = "#!/bin/sh
 # Commands that castoff recommends, in order. castoff ran none of them: read them first.
-# `# undo:` gives the command that takes the one beneath it back.
+# `# undo:` gives the command that takes the one beneath it back; labels act on new pods, so restart
+# after an undo as well.
 set -eu
 ";
 
@@ -86,7 +87,8 @@ mod tests {
     fn every_command_stands_beneath_its_way_back() {
         let expected = "#!/bin/sh
 # Commands that castoff recommends, in order. castoff ran none of them: read them first.
-# `# undo:` gives the command that takes the one beneath it back.
+# `# undo:` gives the command that takes the one beneath it back; labels act on new pods, so restart
+# after an undo as well.
 set -eu
 
 # phase cluster-setup

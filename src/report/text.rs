@@ -290,7 +290,7 @@ impl Page {
         }
         if !lines.is_empty() {
             self.line(Symbol::Information, "What to do:");
-            for line in lines {
+            for line in restarts_together(lines) {
                 self.push(&line);
             }
         }
@@ -410,11 +410,48 @@ impl Page {
             self.push(&line);
             return;
         }
-        self.push("Next, after a look at the files:");
+        if report.has_commands_by_hand() {
+            self.push(
+                "Next, after what is to be done by hand above, and after a look at the files:",
+            );
+        } else {
+            self.push("Next, after a look at the files:");
+        }
         for command in commands {
             self.push(&format!("    $ {command}"));
         }
     }
+}
+
+/// How many owners one printed restart names.
+const RESTARTED_AT_ONCE: usize = 8;
+
+/// Restarts of one kind in one namespace that stand one after the other, as one command: `kubectl
+/// rollout restart` takes many names.
+fn restarts_together(lines: Vec<String>) -> Vec<String> {
+    const RESTART: &str = "    $ kubectl rollout restart ";
+    let mut together: Vec<String> = Vec::with_capacity(lines.len());
+    let mut named = 0;
+    for line in lines {
+        let split = line
+            .strip_prefix(RESTART)
+            .and_then(|_| line.rsplit_once(' '));
+        if let (Some((command, name)), Some(last)) = (split, together.last_mut())
+            && named > 0
+            && named < RESTARTED_AT_ONCE
+            && last
+                .strip_prefix(command)
+                .is_some_and(|names| names.starts_with(' '))
+        {
+            last.push(' ');
+            last.push_str(name);
+            named += 1;
+            continue;
+        }
+        named = usize::from(split.is_some());
+        together.push(line);
+    }
+    together
 }
 
 fn shown(finding: &Finding, text: &str) -> bool {
@@ -472,6 +509,27 @@ Read files manifests. 4 phases: 2 recommendations, 2 errors, 1 warning, 1 could 
 Next: see what is said above, then run again: castoff migrate --from-files manifests
 "#;
         assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn restarts_of_one_kind_and_namespace_are_one_command() {
+        let restart = |what: &str| format!("    $ kubectl rollout restart {what}");
+        let mut lines: Vec<String> = (0..9)
+            .map(|number| restart(&format!("deployment -n shop web-{number}")))
+            .collect();
+        lines.push(restart("deployment -n shop-2 web"));
+        lines.push(restart("statefulset -n shop-2 db"));
+        lines.push("  * something else".to_owned());
+        assert_eq!(
+            restarts_together(lines),
+            [
+                restart("deployment -n shop web-0 web-1 web-2 web-3 web-4 web-5 web-6 web-7"),
+                restart("deployment -n shop web-8"),
+                restart("deployment -n shop-2 web"),
+                restart("statefulset -n shop-2 db"),
+                "  * something else".to_owned(),
+            ]
+        );
     }
 
     #[test]

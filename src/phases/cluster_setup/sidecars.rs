@@ -49,7 +49,10 @@ fn find(context: &Context<'_>) -> Vec<Finding> {
         .proxy_metadata
         .get("ISTIO_META_ENABLE_HBONE")
         .is_some_and(|value| value == "true");
-    context
+    // Whether new sidecars take HBONE is istiod's to say.
+    let unknown = context.mesh.control_planes.is_empty();
+    let mut undecided = Vec::new();
+    let mut found: Vec<Finding> = context
         .mesh
         .workloads
         .iter()
@@ -65,6 +68,10 @@ fn find(context: &Context<'_>) -> Vec<Finding> {
             if pods.is_empty() {
                 return None;
             }
+            if workload.predicted && unknown {
+                undecided.push(wording::workload(workload));
+                return None;
+            }
             let mut finding = Finding::new(CODE, Level::Error, message(workload, &pods));
             if let Some(kind) = wording::owner_resource(&workload.owner) {
                 finding = finding.about(kind, &workload.name, Some(&workload.origin));
@@ -78,7 +85,19 @@ fn find(context: &Context<'_>) -> Vec<Finding> {
             }
             Some(finding)
         })
-        .collect()
+        .collect();
+    if !undecided.is_empty() {
+        found.push(Finding::new(
+            CODE,
+            Level::Undecided,
+            format!(
+                "neither istiod nor the pods of {} are among the input: {}",
+                wording::count(undecided.len(), "workload"),
+                wording::first_few(&undecided, 5)
+            ),
+        ));
+    }
+    found
 }
 
 fn message(workload: &Workload, pods: &[String]) -> String {

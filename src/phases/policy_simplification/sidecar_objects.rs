@@ -45,12 +45,17 @@ fn find(context: &Context<'_>) -> Vec<Finding> {
                 && (namespace == root || workload.name.namespace == namespace)
         })
     };
+    // A namespace of which the input holds no workload may run any.
+    let workloads_known = |namespace: &str| {
+        mesh.seen_kinds.contains(&Kind::Pod) || mesh.workloads_in(namespace).next().is_some()
+    };
     mesh.traffic
         .others
         .iter()
         .filter(|object| {
             object.kind == Kind::Sidecar && context.choice().includes(&object.name.namespace)
         })
+        .filter(|object| workloads_known(&object.name.namespace))
         .filter(|object| !has_sidecars(&object.name.namespace))
         .map(|object| {
             let command = format!(

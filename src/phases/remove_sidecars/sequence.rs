@@ -170,6 +170,7 @@ fn past_waypoints(context: &Context<'_>) -> Option<Finding> {
         "`castoff plan` orders callers before servers and proves each step".to_owned(),
     ));
     finding.details = vec![
+        "a namespace's label moves all its workloads with their next restart, servers and callers alike".to_owned(),
         format!("with sidecars: {}", wording::first_few(&sidecars, 5)),
         format!("behind waypoints: {}", wording::first_few(&bound, 5)),
     ];

@@ -24,7 +24,7 @@
 use std::collections::BTreeMap;
 
 use crate::finding::{Code, Finding, Level, Phase};
-use crate::mesh::{DataPlaneMode, Distribution, Injection, Mesh, OwnerKind, Workload};
+use crate::mesh::{DataPlaneMode, Injection, Mesh, OwnerKind, Workload};
 use crate::phases::commands::{LabelChange, label, patch_template_labels, restart};
 use crate::phases::{Check, Context, ownership, wording};
 use crate::snapshot::{Kind, ObjectName};
@@ -152,12 +152,6 @@ fn namespace_labels(context: &Context<'_>, name: &str) -> Option<Finding> {
              them out",
             wording::first_few(&captured, 5)
         ));
-    }
-    if mesh.distribution == Distribution::Upstream {
-        finding = finding.detail(
-            "the label moves every workload of the namespace with its next restart; upstream sidecars elsewhere \
-             then reach its pods past the waypoint",
-        );
     }
     if let Some(line) = ownership::warning(
         &format!("namespace {name}"),
