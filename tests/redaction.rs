@@ -237,3 +237,62 @@ proptest! {
         prop_assert!(!text.contains("production"), "{text}");
     }
 }
+
+/// Exit code and, sorted, how each server stands, by the real binary.
+fn differences(before: &Recording, after: &Recording) -> (Option<i32>, Vec<String>) {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = assert_cmd::Command::new(env!("CARGO_BIN_EXE_castoff"));
+    command.args(["verify", "--ascii"]);
+    for (name, recording) in [("before", before), ("after", after)] {
+        let path = folder.path().join(format!("{name}.json.gz"));
+        recording
+            .write_bundle(std::fs::File::create(&path).unwrap())
+            .unwrap();
+        command.arg(path);
+    }
+    let output = command.output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let mut standings: Vec<String> = text
+        .lines()
+        .filter(|line| line.starts_with('['))
+        .map(|line| {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            // The second word is the server's name.
+            [words[0], words[2]].join(" ")
+        })
+        .collect();
+    standings.sort();
+    (output.status.code(), standings)
+}
+
+#[test]
+fn access_differs_between_redacted_meshes_where_it_differs_between_the_originals() {
+    let texts: Vec<String> = castoff::demo::FILES
+        .iter()
+        .map(|(_, text)| (*text).to_owned())
+        .collect();
+    // Somebody else may call, and a path is open that was not.
+    let changed: Vec<String> = texts
+        .iter()
+        .map(|text| {
+            text.replace("ns/bookshop/sa/reviews", "ns/bookshop/sa/catalog")
+                .replace("/pay*", "/*")
+        })
+        .collect();
+    assert_ne!(texts, changed);
+    let redacted = |texts: &[String]| {
+        let mut recording = recorded(texts);
+        Redactor::new("key").recording(&mut recording).unwrap();
+        recording
+    };
+    let expected = differences(&recorded(&texts), &recorded(&changed));
+    assert_eq!(expected.0, Some(3), "{expected:?}");
+    assert!(
+        expected.1.iter().any(|one| one != &expected.1[0]),
+        "{expected:?}"
+    );
+    assert_eq!(
+        differences(&redacted(&texts), &redacted(&changed)),
+        expected
+    );
+}

@@ -217,10 +217,11 @@ fn redirect_pods(cluster: &Cluster) {
             .unwrap()
             .iter()
             .any(|container| container["name"] == "istio-proxy");
-        if ambient.contains(name(&pod, "namespace"))
-            && labels["istio.io/dataplane-mode"] != "none"
-            && !has_sidecar
-        {
+        let enrolled = match labels["istio.io/dataplane-mode"].as_str() {
+            Some(mode) => mode == "ambient",
+            None => ambient.contains(name(&pod, "namespace")),
+        };
+        if enrolled && !has_sidecar {
             cluster.kubectl(&[
                 "annotate",
                 "--overwrite",

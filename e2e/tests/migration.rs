@@ -57,6 +57,77 @@ fn applying_what_was_written_ends_with_all_phases_succeeded() {
     mesh::spoil(&cluster);
 }
 
+#[test]
+fn a_plan_is_carried_out_wave_by_wave_and_taken_back_and_access_stays_the_same() {
+    let Some(cluster) = Cluster::of_environment() else {
+        return;
+    };
+    if mesh::deployed(&cluster).is_none() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let before = folder.path().join("before.json.gz");
+    let before = before.to_str().unwrap();
+    assert_eq!(cluster.castoff(&["collect", before]).code, 0);
+    let plan = folder.path().join("plan");
+    let run = cluster.castoff(&["plan", "--output-dir", plan.to_str().unwrap()]);
+    println!("===== plan ({})\n{}{}", run.code, run.stdout, run.stderr);
+    let mut waves: Vec<_> = std::fs::read_dir(&plan)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.is_dir())
+        .collect();
+    waves.sort();
+    assert!(waves.len() > 3, "{waves:?}");
+
+    let carry_out = |wave: &std::path::Path, script: &str| {
+        run_script(&cluster, &wave.join(script));
+        mesh::settle(&cluster);
+        let verified = cluster.castoff(&["verify", before, "live"]);
+        let wave = wave.file_name().unwrap();
+        println!("{wave:?} {script}: verify {}", verified.code);
+        assert_eq!(verified.code, 0, "{wave:?} {script}: {}", verified.stdout);
+    };
+    for wave in &waves {
+        carry_out(wave, "apply.sh");
+    }
+    let run = cluster.castoff(&["migrate"]);
+    assert_eq!(run.code, 0, "{}", run.stdout);
+    for wave in waves.iter().rev() {
+        carry_out(wave, "rollback.sh");
+    }
+    // Everything is as it was: the same plan again, whatever the new pods are called.
+    let again = folder.path().join("again");
+    cluster.castoff(&["plan", "--output-dir", again.to_str().unwrap()]);
+    for wave in &waves {
+        let same = again.join(wave.file_name().unwrap()).join("apply.sh");
+        assert_eq!(
+            std::fs::read_to_string(same).unwrap(),
+            std::fs::read_to_string(wave.join("apply.sh")).unwrap()
+        );
+    }
+    mesh::spoil(&cluster);
+}
+
+/// Runs a script of castoff's with the cluster's kubectl.
+fn run_script(cluster: &Cluster, script: &std::path::Path) {
+    let mut path = cluster.kubectl_folder().into_os_string();
+    path.push(":/usr/bin:/bin");
+    let output = Command::new("sh")
+        .arg(script)
+        .env("KUBECONFIG", &cluster.kubeconfig)
+        .env("PATH", path)
+        .current_dir(script.parent().unwrap().parent().unwrap())
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{}\n{}",
+        std::fs::read_to_string(script).unwrap(),
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
 /// Applies manifests and runs the commands as a user would; returns how many files there were.
 fn apply(cluster: &Cluster, folder: &std::path::Path) -> usize {
     let mut files: Vec<_> = std::fs::read_dir(folder)
@@ -72,21 +143,7 @@ fn apply(cluster: &Cluster, folder: &std::path::Path) -> usize {
     }
     let script = folder.join("commands.sh");
     if script.is_file() {
-        let mut path = cluster.kubectl_folder().into_os_string();
-        path.push(":/usr/bin:/bin");
-        let output = Command::new("sh")
-            .arg(&script)
-            .env("KUBECONFIG", &cluster.kubeconfig)
-            .env("PATH", path)
-            .current_dir(folder.parent().unwrap())
-            .output()
-            .unwrap();
-        assert!(
-            output.status.success(),
-            "{}\n{}",
-            std::fs::read_to_string(&script).unwrap(),
-            String::from_utf8_lossy(&output.stderr)
-        );
+        run_script(cluster, &script);
     }
     files.len()
 }

@@ -103,18 +103,27 @@ fn what_fails_to_the_end_is_a_gap_that_says_why() {
         ),
         (Answer::refused(404, "gone"), "`pods` is not served (404)"),
     ];
-    for (answer, expected) in table {
-        let stub =
-            Stub::start(move |request, _| is(request, "/api/v1/pods").then(|| answer.clone()));
-        let run = stub.castoff(&[&MIGRATE[..], &["--request-timeout", "3s"]].concat());
-        let gaps = gaps(&run.stdout);
-        assert_eq!(gaps.len(), 1, "{gaps:?}");
-        assert_eq!(gaps[0].0, "pods");
-        assert!(gaps[0].1.contains(expected), "{gaps:?}");
-        assert!(!run.stdout.contains("orders-1"), "half a list was used");
-        assert!(run.code == 3 || run.code == 4, "{}", run.code);
-        assert!(run.took < Duration::from_secs(15), "{:?}", run.took);
-    }
+    // Each of them waits for retries: side by side.
+    std::thread::scope(|scope| {
+        for (answer, expected) in table {
+            scope.spawn(move || fails_to_the_end(&answer, expected));
+        }
+    });
+}
+
+fn fails_to_the_end(answer: &Answer, expected: &str) {
+    let stub = Stub::start({
+        let answer = answer.clone();
+        move |request, _| is(request, "/api/v1/pods").then(|| answer.clone())
+    });
+    let run = stub.castoff(&[&MIGRATE[..], &["--request-timeout", "3s"]].concat());
+    let gaps = gaps(&run.stdout);
+    assert_eq!(gaps.len(), 1, "{gaps:?}");
+    assert_eq!(gaps[0].0, "pods");
+    assert!(gaps[0].1.contains(expected), "{gaps:?}");
+    assert!(!run.stdout.contains("orders-1"), "half a list was used");
+    assert!(run.code == 3 || run.code == 4, "{}", run.code);
+    assert!(run.took < Duration::from_secs(15), "{:?}", run.took);
 }
 
 #[test]

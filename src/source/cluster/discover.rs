@@ -4,8 +4,10 @@
 //! then harms nobody but itself.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use serde::Deserialize;
+use tokio::task::JoinSet;
 
 use super::request::{Connection, Failure};
 use crate::snapshot::Kind;
@@ -61,7 +63,7 @@ struct GroupResources {
 }
 
 /// Asks the server. Kinds of the core group are not asked about: they are always there.
-pub(super) async fn discover(connection: &Connection) -> BTreeMap<Kind, Served> {
+pub(super) async fn discover(connection: &Arc<Connection>) -> BTreeMap<Kind, Served> {
     let groups = match get::<Groups>(connection, "/apis").await {
         Ok(groups) => groups.groups,
         Err(failure) => {
@@ -78,11 +80,28 @@ pub(super) async fn discover(connection: &Connection) -> BTreeMap<Kind, Served> 
                 .collect();
         }
     };
+    let mut tasks = JoinSet::new();
     let mut resources: BTreeMap<String, GroupResources> = BTreeMap::new();
     for group in groups {
         if KINDS.iter().any(|row| row.group == group.name) {
-            let found = of_group(connection, &group).await;
-            resources.insert(group.name, found);
+            // What stays of it if its task ends without an answer: a failure, not an absence.
+            resources.insert(
+                group.name.clone(),
+                GroupResources {
+                    failure: Some("asking for it was given up".to_owned()),
+                    ..GroupResources::default()
+                },
+            );
+            let connection = Arc::clone(connection);
+            tasks.spawn(async move {
+                let found = of_group(&connection, &group).await;
+                (group.name, found)
+            });
+        }
+    }
+    while let Some(answer) = tasks.join_next().await {
+        if let Ok((group, found)) = answer {
+            resources.insert(group, found);
         }
     }
     KINDS
