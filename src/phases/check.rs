@@ -6,7 +6,7 @@ use std::cell::OnceCell;
 
 use crate::convert::{self, Conversion};
 use crate::finding::{CheckOutcome, CheckResult, Code, Finding, Level, Phase};
-use crate::mesh::Mesh;
+use crate::mesh::{DataPlaneMode, Mesh};
 use crate::needs::{self, Choice, WaypointNeeds};
 use crate::phases::MigrateOptions;
 use crate::snapshot::{Kind, Snapshot};
@@ -44,6 +44,14 @@ impl<'a> Context<'a> {
             namespaces: &self.options.namespaces,
             enterprise: self.options.enterprise,
         }
+    }
+
+    /// Whether any application still has a sidecar: what only sidecars honour is lost with the last.
+    pub fn has_sidecars(&self) -> bool {
+        self.mesh
+            .workloads
+            .iter()
+            .any(|one| one.is_mesh_application() && one.has_mode(DataPlaneMode::Sidecar))
     }
 
     /// Which Services need a waypoint.

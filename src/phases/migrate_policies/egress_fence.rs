@@ -16,7 +16,6 @@
 //! passed through); istio issue 54281.
 
 use crate::finding::{Code, Finding, Level, Phase, Remedy};
-use crate::mesh::DataPlaneMode;
 use crate::phases::{Check, Context};
 use crate::snapshot::{Kind, ObjectName};
 
@@ -32,11 +31,7 @@ pub(super) const CHECK: Check = Check {
 
 fn find(context: &Context<'_>) -> Vec<Finding> {
     let mesh = context.mesh;
-    let sidecars = mesh
-        .workloads
-        .iter()
-        .any(|one| one.is_mesh_application() && one.has_mode(DataPlaneMode::Sidecar));
-    if !mesh.settings.registry_only || !sidecars {
+    if !mesh.settings.registry_only || !context.has_sidecars() {
         return Vec::new();
     }
     let finding = Finding::new(

@@ -12,8 +12,10 @@
 //!
 //! ## How to fix it
 //! Move the object into the Service's namespace, where it holds for all callers. For hosts outside,
-//! give the ServiceEntry a waypoint (label `istio.io/use-waypoint`) and keep its routing beside it.
-//! Or leave the callers with their sidecars.
+//! give the ServiceEntry a waypoint (label `istio.io/use-waypoint`) and keep its routing beside it; one
+//! that no Service uses, because policies for a Gateway or a namespace's Services would apply to egress
+//! too. Or leave the callers with their sidecars, and say so in a waiver: where TLS or an egress
+//! gateway would be lost, the phase does not succeed before.
 //!
 //! ## Since and source
 //! All releases. istio pilot/pkg/networking/core/listener_waypoint.go (`getVirtualServiceForWaypoint`),
@@ -44,6 +46,9 @@ pub(super) const CHECK: Check = Check {
 };
 
 fn find(context: &Context<'_>) -> Vec<Finding> {
+    if !context.has_sidecars() {
+        return Vec::new();
+    }
     unread(context.mesh)
         .iter()
         .filter(|one| context.choice().includes(&one.object.name.namespace))
@@ -53,9 +58,15 @@ fn find(context: &Context<'_>) -> Vec<Finding> {
 
 fn finding(one: &Unread) -> Finding {
     let object = &one.object;
+    // What leaves in plaintext, or past the gateway that watches it, is no mere loss of comfort.
+    let opens = one.originates_tls.is_some() || !one.led_through.is_empty();
     let mut finding = Finding::new(
         CHECK.code,
-        Level::Warning,
+        if opens {
+            Level::Recommendation
+        } else {
+            Level::Warning
+        },
         format!(
             "{}/{} is honoured by the callers' sidecars only, and ends with them:",
             object.kind.row().name,
@@ -108,12 +119,22 @@ fn finding(one: &Unread) -> Finding {
             "move routing into the namespace of the Service that it is for; there it holds for all callers".to_owned(),
         ));
     }
-    if outside {
+    if outside && !opens {
         finding = finding.remedy(Remedy::Advice(
-            "give ServiceEntries that need routing or TLS a waypoint: label istio.io/use-waypoint, and the routing in \
-             the same namespace"
+            "give ServiceEntries that need routing a waypoint: label istio.io/use-waypoint, and the routing in the same \
+             namespace"
                 .to_owned(),
         ));
+    }
+    for (_, because) in &one.hosts {
+        if let (true, Because::NoWaypoint(entry)) = (opens, because) {
+            finding = finding.remedy(Remedy::Advice(format!(
+                "before sidecars of namespace {} go: deploy a waypoint of its own for egress, then kubectl label \
+                 serviceentry -n {} {} istio.io/use-waypoint=WAYPOINT; policies for the waypoint of Services do not \
+                 apply there",
+                entry.namespace, entry.namespace, entry.name
+            )));
+        }
     }
     finding
 }
@@ -230,6 +251,22 @@ metadata: {name: waypoint, namespace: shop}
 spec: {gatewayClassName: istio-waypoint, listeners: [{name: mesh, port: 15008, protocol: HBONE}]}
 ";
         assert_eq!(said(&format!("{objects}{waypoint}")), []);
+    }
+
+    #[test]
+    fn what_sidecars_honoured_is_past_when_there_is_none() {
+        let (mut mesh, _) = read(&format!(
+            "{MESH}
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {{name: tls, namespace: shop}}
+spec: {{host: api.example.com, trafficPolicy: {{tls: {{mode: SIMPLE}}}}}}
+"
+        ));
+        let result = run(&CHECK, &mesh);
+        assert_eq!(result.findings[0].level, Level::Recommendation);
+        mesh.workloads.clear();
+        assert_eq!(run(&CHECK, &mesh).findings, []);
     }
 
     #[test]

@@ -19,7 +19,6 @@
 //! issues 55163, 60870 and 54540.
 
 use crate::finding::{Code, Finding, Level, Phase, Remedy, Subject};
-use crate::mesh::DataPlaneMode;
 use crate::mesh::traffic::ServiceEntry;
 use crate::needs::is_mesh_service;
 use crate::phases::{Check, Context, wording};
@@ -39,11 +38,7 @@ const EXPORT_TO: &str = "networking.istio.io/exportTo";
 
 fn find(context: &Context<'_>) -> Vec<Finding> {
     let mesh = context.mesh;
-    let sidecars = mesh
-        .workloads
-        .iter()
-        .any(|one| one.is_mesh_application() && one.has_mode(DataPlaneMode::Sidecar));
-    if !sidecars {
+    if !context.has_sidecars() {
         return Vec::new();
     }
     let entries = |wanted: fn(&ServiceEntry) -> bool| -> Vec<&ServiceEntry> {
