@@ -9,6 +9,7 @@ mod build;
 pub mod control_plane;
 pub mod ingress;
 mod injection;
+mod injector;
 pub mod mtls;
 pub mod namespace;
 pub mod network_policy;

@@ -278,6 +278,52 @@ fn new_pods_are_injected_as_the_webhooks_and_the_injector_decide() {
     }
 }
 
+/// istio pkg/kube/inject/inject.go, `injectRequired`: the pod's own word, then the selectors of the
+/// injector's configuration, then its policy.
+#[test]
+fn the_injector_has_its_own_selectors_and_policy() {
+    use DataPlaneMode::{None, Sidecar};
+    const NEVER: &str = "neverInjectSelector: [{matchLabels: {kind: build}}]";
+    const ALWAYS: &str = "policy: disabled, alwaysInjectSelector: [{matchLabels: {kind: build}}]";
+    let build = "labels: {kind: build}";
+    let wants = "labels: {kind: build, sidecar.istio.io/inject: 'true'}";
+    let yes = "labels: {sidecar.istio.io/inject: 'Yes'}";
+    let table = [
+        ("policy: enabled", "", Sidecar),
+        ("policy: disabled", "", None),
+        ("policy: disabled", yes, Sidecar),
+        (
+            "policy: enabled",
+            "labels: {sidecar.istio.io/inject: 'no'}",
+            None,
+        ),
+        (NEVER, build, None),
+        (NEVER, wants, Sidecar),
+        (NEVER, "labels: {kind: web}", Sidecar),
+        (ALWAYS, build, Sidecar),
+        (ALWAYS, "", None),
+        // Never wins over always, and an empty selector selects nothing.
+        (
+            "neverInjectSelector: [{matchLabels: {kind: build}}], alwaysInjectSelector: [{matchLabels: {kind: build}}]",
+            build,
+            None,
+        ),
+        ("neverInjectSelector: [{}]", build, Sidecar),
+    ];
+    for (configuration, pod, expected) in table {
+        let injector = format!(
+            "{WEBHOOKS}---\napiVersion: v1\nkind: ConfigMap\nmetadata: {{name: istio-sidecar-injector, namespace: \
+             istio-system}}\ndata: {{config: '{{{}}}'}}\n",
+            configuration.replace('\'', "''")
+        );
+        assert_eq!(
+            next(&injector, "shop", "istio-injection: enabled", pod, ""),
+            expected,
+            "{configuration}, pod {{{pod}}}"
+        );
+    }
+}
+
 /// How a Service is bound, in one line.
 fn bound(of_namespace: &str, of_service: &str, gateway: &str) -> String {
     let mesh = mesh(&format!(

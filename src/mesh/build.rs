@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use smol_str::SmolStr;
 
 use super::injection::{NEVER_INJECTED, Rules, injectors};
+use super::injector;
 use super::namespace::{Injection, Namespace};
 use super::workload::{DataPlaneMode, Role, Workload};
 use super::{
@@ -41,6 +42,7 @@ impl Mesh {
             namespaces: &namespaces,
             injectors: injectors(snapshot),
             injects_by_default: settings.injects_by_default,
+            configurations: injector::read(snapshot, &mut gaps),
             // Where Istio itself is not among the input, its absence shows nothing.
             ambient_installed: control_planes.is_empty() || has_ztunnel(snapshot),
             injects_hbone: settings

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 
 use smol_str::SmolStr;
 
+use super::injector::InjectorConfiguration;
 use super::namespace::{Injection, Namespace};
 use super::workload::{DataPlaneMode, Role};
 use crate::api::cluster::Webhook;
@@ -29,6 +30,8 @@ pub(super) struct Rules<'a> {
     /// The injectors' webhooks, when any was given: what they select is injected and nothing else.
     pub(super) injectors: Vec<Injector<'a>>,
     pub(super) injects_by_default: bool,
+    /// The injectors' own configuration, by revision.
+    pub(super) configurations: BTreeMap<SmolStr, InjectorConfiguration>,
     /// Whether there is a ztunnel, without which a label captures nothing.
     pub(super) ambient_installed: bool,
     /// Whether new sidecars accept HBONE.
@@ -96,20 +99,13 @@ impl Rules<'_> {
         if NEVER_INJECTED.contains(&namespace) || spec.host_network {
             return None;
         }
-        let pod_label = metadata.labels.get("sidecar.istio.io/inject");
-        let opted_out = match pod_label {
-            Some(value) => value == "false",
-            None => metadata
-                .annotations
-                .get("sidecar.istio.io/inject")
-                .is_some_and(|value| value == "false"),
-        };
-        if opted_out {
-            return None;
-        }
         let by_label = self.by_label(namespace, &metadata.labels);
+        let injects = |revision: &str| match self.configurations.get(revision) {
+            Some(configuration) => configuration.injects(metadata),
+            None => InjectorConfiguration::default().injects(metadata),
+        };
         if self.injectors.is_empty() {
-            return by_label;
+            return by_label.filter(|(revision, _)| injects(revision));
         }
         let mut labels = self
             .namespaces
@@ -121,6 +117,9 @@ impl Rules<'_> {
             one.webhook.namespace_selector.matches(&labels)
                 && one.webhook.object_selector.matches(&metadata.labels)
         })?;
+        if !injects(injector.revision) {
+            return None;
+        }
         let reason = by_label.map_or_else(
             || format!("the webhook {} selects its pods", injector.webhook.name),
             |(_, reason)| reason,
