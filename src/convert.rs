@@ -89,8 +89,6 @@ pub enum Trap {
     HeadlessService,
     /// No Service stands in front of the pods.
     PodsWithoutService,
-    /// The Service is served by no waypoint although others behind the same policy are.
-    ServiceWithoutWaypoint,
     /// `ipBlocks` see no client address behind a waypoint's inner listener.
     SourceAddress,
     /// `destination.ip` is the Service's address at a waypoint.
@@ -116,12 +114,8 @@ pub enum Trap {
     TokenStripped,
     /// An EnvoyFilter, or a part of one, that waypoints do not take.
     EnvoyFilter,
-    /// An extension for requests that the pods send.
-    OutboundExtension,
     /// A field that castoff does not understand.
     NotUnderstood,
-    /// Not all waypoints are of the class that a mesh-wide copy reaches.
-    OtherWaypointClass,
 }
 
 impl Trap {
@@ -131,7 +125,6 @@ impl Trap {
             Self::SubsetOfPods => "subset-of-pods",
             Self::HeadlessService => "headless-service",
             Self::PodsWithoutService => "pods-without-service",
-            Self::ServiceWithoutWaypoint => "service-without-waypoint",
             Self::SourceAddress => "source-address",
             Self::DestinationAddress => "destination-address",
             Self::ServerName => "server-name",
@@ -144,9 +137,7 @@ impl Trap {
             Self::GuardOverPods => "guard-over-pods",
             Self::TokenStripped => "token-stripped",
             Self::EnvoyFilter => "envoy-filter",
-            Self::OutboundExtension => "outbound-extension",
             Self::NotUnderstood => "not-understood",
-            Self::OtherWaypointClass => "other-waypoint-class",
         }
     }
 }

@@ -2,8 +2,10 @@
 
 mod copies;
 mod destination_rule_tls;
+mod dry_run;
 mod egress_fence;
 mod envoy_filter;
+mod metrics;
 mod network_policies;
 mod outbound_extensions;
 mod peer_authentication;
@@ -36,7 +38,9 @@ pub const CHECKS: &[Check] = &[
     destination_rule_tls::CHECK,
     visibility::CHECK,
     egress_fence::CHECK,
+    dry_run::CHECK,
     pod_annotations::CHECK,
+    metrics::CHECK,
     proxy_config::CHECK,
     refusals::CHECK,
     copies::CHECK,

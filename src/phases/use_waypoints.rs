@@ -1,6 +1,7 @@
 //! Checks of the phase `use-waypoints`, in the order they are printed: is every waypoint in use,
 //! and by all that need it?
 
+mod annotated;
 pub mod enable;
 mod gateways;
 pub mod refused;
@@ -11,6 +12,7 @@ use super::Check;
 /// The checks.
 pub const CHECKS: &[Check] = &[
     unused::CHECK,
+    annotated::CHECK,
     refused::CHECK,
     enable::CHECK,
     gateways::CHECK,
