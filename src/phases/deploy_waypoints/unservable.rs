@@ -21,7 +21,7 @@
 use super::reason_words;
 use crate::finding::{Code, Finding, Level, Phase, Remedy, Subject};
 use crate::needs::{Unservable, UnservableSubject};
-use crate::phases::{Check, Context};
+use crate::phases::{Check, Context, wording};
 use crate::snapshot::Kind;
 
 pub(super) const CHECK: Check = Check {
@@ -67,7 +67,8 @@ fn finding(context: &Context<'_>, unservable: &Unservable) -> Finding {
         }
         UnservableSubject::NoService(id) => {
             let workload = mesh.workload(id);
-            finding.about(Kind::Pod, &workload.name, Some(&workload.origin))
+            let kind = wording::owner_resource(&workload.owner).unwrap_or(Kind::Pod);
+            finding.about(kind, &workload.name, Some(&workload.origin))
         }
     };
     for reason in &unservable.reasons {

@@ -28,7 +28,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::callers::{Callers, Directory};
-use super::waiting::unbound;
+use super::waiting::blocked;
 use crate::finding::{Code, Finding, Level, Phase, Remedy};
 use crate::mesh::Distribution;
 use crate::needs::{Placement, Reason, placement};
@@ -70,11 +70,11 @@ fn callers_of_unmigrated(context: &Context<'_>) -> Vec<Finding> {
     if servers.is_empty() {
         return Vec::new();
     }
-    let stay = unbound(context);
+    let stay = blocked(context);
     let mut found = Vec::new();
     for (namespace, clients) in directory.clients() {
         // Where sidecars must stay, nothing is lost yet.
-        if stay.contains_key(namespace.as_str()) || !context.choice().includes(namespace) {
+        if stay.contains(namespace.as_str()) || !context.choice().includes(namespace) {
             continue;
         }
         let mut groups: BTreeMap<Vec<&ObjectName>, Vec<String>> = BTreeMap::new();

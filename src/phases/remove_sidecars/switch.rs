@@ -29,7 +29,7 @@ use crate::phases::commands::{LabelChange, label, patch_template_labels, restart
 use crate::phases::{Check, Context, ownership, wording};
 use crate::snapshot::{Kind, ObjectName};
 
-use super::waiting::unbound;
+use super::waiting::blocked;
 
 /// The check.
 pub const CHECK: Check = Check {
@@ -47,14 +47,14 @@ const DATAPLANE_MODE: &str = "istio.io/dataplane-mode";
 
 fn find(context: &Context<'_>) -> Vec<Finding> {
     let mesh = context.mesh;
-    let blocked = unbound(context);
+    let blocked = blocked(context);
     let mut by_namespace: BTreeMap<&str, Vec<&Workload>> = BTreeMap::new();
     for workload in &mesh.workloads {
         let mine = workload.is_mesh_application()
             && (workload.has_mode(DataPlaneMode::Sidecar)
                 || workload.next_mode == DataPlaneMode::Sidecar)
             && context.choice().includes(&workload.name.namespace)
-            && !blocked.contains_key(workload.name.namespace.as_str());
+            && !blocked.contains(workload.name.namespace.as_str());
         if mine {
             by_namespace
                 .entry(&workload.name.namespace)
