@@ -580,3 +580,27 @@ fn ztunnel_is_told_the_effective_mode_of_every_port() {
         assert_eq!(mtls(policies), expected, "{policies:?}");
     }
 }
+
+/// istio pilot/pkg/serviceregistry/serviceentry/controller.go: pods of the entry's own namespace.
+#[test]
+fn a_service_entry_selects_pods_of_its_own_namespace() {
+    let pod = |namespace: &str, name: &str, app: &str| {
+        format!(
+            "---\napiVersion: v1\nkind: Pod\nmetadata: {{name: {name}, namespace: {namespace}, labels: {{app: \
+             {app}}}}}\nspec: {{containers: [{{name: x, image: x}}]}}\n"
+        )
+    };
+    let mesh = mesh(&format!(
+        "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {{name: db, namespace: shop}}\nspec: {{hosts: \
+         [db.internal], location: MESH_INTERNAL, workloadSelector: {{labels: {{app: db}}}}}}\n{}{}{}",
+        pod("shop", "db", "db"),
+        pod("shop", "web", "web"),
+        pod("other", "db", "db")
+    ));
+    let selected: Vec<String> = mesh.traffic.service_entries[0]
+        .workloads
+        .iter()
+        .map(|id| mesh.workload(*id).name.to_string())
+        .collect();
+    assert_eq!(selected, ["shop/db"]);
+}

@@ -95,6 +95,8 @@ impl Mesh {
             &mesh_nodes,
         );
         let policies = policies::read(snapshot, &mut gaps);
+        let mut traffic = routing::read(snapshot);
+        routing::select_workloads(&mut traffic, &workloads, &workloads_by_namespace);
         let mut peers_by_namespace: BTreeMap<SmolStr, Vec<usize>> = BTreeMap::new();
         for (index, one) in policies.peer_authentication.iter().enumerate() {
             peers_by_namespace
@@ -113,7 +115,7 @@ impl Mesh {
             request_authentications: policies.request_authentication,
             peer_authentications: policies.peer_authentication,
             extension_policies: policies.extensions,
-            traffic: routing::read(snapshot),
+            traffic,
             gaps,
             seen_kinds: snapshot.seen_kinds.clone(),
             index: Index {

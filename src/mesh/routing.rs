@@ -4,6 +4,7 @@
 //! [`Traffic`]. Invariant: hosts are full names; what a waypoint reads otherwise than a sidecar is
 //! listed with its field path.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -13,6 +14,7 @@ use super::policies::labels;
 use super::traffic::{
     DestinationRule, NetworkPolicy, PlainObject, Route, ServiceEntry, Traffic, VirtualService,
 };
+use super::{Workload, WorkloadId};
 use crate::snapshot::{Kind, Object, ObjectName, Snapshot};
 
 pub(super) fn read(snapshot: &Snapshot) -> Traffic {
@@ -275,7 +277,35 @@ fn service_entry(object: &Object<Value>) -> ServiceEntry {
         internal: spec["location"] == "MESH_INTERNAL",
         resolution: spec["resolution"].as_str().unwrap_or("NONE").into(),
         workload_selector: spec["workloadSelector"]["labels"].as_object().map(labels),
+        workloads: Vec::new(),
         raw: Arc::new(object.body.clone()),
+    }
+}
+
+/// Fills in which workloads ServiceEntries select, in their own namespaces
+/// (istio pilot/pkg/serviceregistry/serviceentry/controller.go).
+pub(super) fn select_workloads(
+    traffic: &mut Traffic,
+    workloads: &[Workload],
+    by_namespace: &BTreeMap<SmolStr, Vec<WorkloadId>>,
+) {
+    for entry in &mut traffic.service_entries {
+        let Some(selector) = &entry.workload_selector else {
+            continue;
+        };
+        let own = by_namespace
+            .get(&entry.name.namespace)
+            .into_iter()
+            .flatten();
+        entry.workloads = own
+            .filter(|id| {
+                let generations = &workloads[id.0].generations;
+                generations
+                    .iter()
+                    .any(|one| one.labels.selected_by(selector))
+            })
+            .copied()
+            .collect();
     }
 }
 

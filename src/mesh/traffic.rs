@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde_json::Value;
 use smol_str::SmolStr;
 
+use super::WorkloadId;
 use crate::api;
 use crate::snapshot::{Kind, Labels, ObjectName, Origin};
 
@@ -114,6 +115,8 @@ pub struct ServiceEntry {
     pub resolution: SmolStr,
     /// Pods it selects.
     pub workload_selector: Option<Labels>,
+    /// Workloads of its namespace with such pods, by id.
+    pub workloads: Vec<WorkloadId>,
     /// The object as read.
     pub raw: Arc<Value>,
 }

@@ -82,6 +82,16 @@ fn finding(context: &Context<'_>, unservable: &Unservable) -> Finding {
                 origin: Some(object.origin.clone()),
             }));
     }
+    if let UnservableSubject::NoService(id) = unservable.subject {
+        // A waypoint for a ServiceEntry would serve its hosts; castoff copies no policies there.
+        let entries = mesh.traffic.service_entries.iter();
+        for entry in entries.filter(|entry| entry.workloads.contains(&id)) {
+            finding.details.push(format!(
+                "ServiceEntry \"{}\" selects its pods, and policies are not copied for ServiceEntries",
+                entry.name
+            ));
+        }
+    }
     finding.remedy(Remedy::Advice(
         "put a Service with an address in front of these pods, or leave them with their sidecars"
             .to_owned(),
