@@ -6,11 +6,15 @@
 
 use std::path::{Path, PathBuf};
 
-use castoff::mesh::{Distribution, MeshOverrides};
-use castoff::plan::{Plan, PlanEnding, PlanOptions, plan};
+use castoff::mesh::{Distribution, Mesh, MeshOverrides};
+use castoff::plan::both::with_ambient_generations;
+use castoff::plan::{Plan, PlanEnding, PlanOptions, plan, proof};
+use castoff::prove::rows::RowVerdict;
 use castoff::report::plan::{PlanReport, folder};
 use castoff::simulate::{execute, parse_script, settle};
-use castoff::snapshot::Snapshot;
+use castoff::snapshot::{Kind, ObjectName, Snapshot};
+use castoff::source::{Collector, Place};
+use castoff_authz::verdict::Limits;
 
 fn planned(snapshot: &Snapshot, distribution: Option<Distribution>) -> Plan {
     let overrides = MeshOverrides {
@@ -134,4 +138,132 @@ fn real_meshes_are_planned_on_upstream_and_on_solo() {
         }
     }
     assert!(problems.is_empty(), "{problems:?}");
+}
+
+/// A mesh of `tests/fixtures/plan`, in the cluster of the demo.
+fn fixture(name: &str) -> Snapshot {
+    let mut collector = Collector::new();
+    for (file, text) in &castoff::demo::FILES[..2] {
+        collector.add_text(&Place::Demo(file), text);
+    }
+    let path = format!("tests/fixtures/plan/{name}.yaml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let place = Place::File(path.as_str().into());
+    collector.add_text(&place, &text);
+    collector.finish()
+}
+
+fn moved_in(plan: &Plan) -> Vec<Vec<String>> {
+    plan.waves
+        .iter()
+        .filter(|wave| wave.slug.starts_with("move-"))
+        .map(|wave| wave.affected.iter().map(ToString::to_string).collect())
+        .collect()
+}
+
+#[test]
+fn one_request_policy_a_workload_is_the_same_in_every_state() {
+    let snapshot = fixture("bookinfo");
+    let plan = planned(&snapshot, None);
+    let mut problems = Vec::new();
+    compare("bookinfo", &transcript(&plan), &mut problems);
+    assert!(problems.is_empty(), "{problems:?}");
+    assert_eq!(plan.ending, PlanEnding::Done);
+    for state in plan.waves.iter().flat_map(|wave| &wave.states) {
+        assert!(state.differing.is_empty(), "{}", state.when);
+    }
+    assert_eq!(
+        moved_in(&plan),
+        [
+            vec!["bookinfo/productpage"],
+            vec!["bookinfo/details", "bookinfo/reviews"],
+            vec!["bookinfo/ratings"]
+        ]
+    );
+}
+
+#[test]
+fn namespaces_that_call_one_another_are_split_into_workloads() {
+    let snapshot = fixture("three-namespaces");
+    let plan = planned(&snapshot, None);
+    assert_eq!(plan.ending, PlanEnding::Done);
+    assert_eq!(plan.gaps, []);
+    assert_eq!(plan.undecided(), 0);
+    assert_eq!(
+        moved_in(&plan),
+        [
+            vec!["desk/web"],
+            vec!["shop/orders"],
+            vec!["store/prices", "store/stock"],
+            vec!["shop/rates"]
+        ]
+    );
+    let end = carried_out(&snapshot, &plan, "apply.sh").unwrap();
+    assert!(planned(&end, None).waves.is_empty());
+}
+
+/// The order in which originals go before sidecars do, and namespaces go one after the other.
+#[test]
+fn originals_deleted_before_sidecars_and_servers_before_callers_are_shown_to_differ() {
+    let snapshot = fixture("three-namespaces");
+    let overrides = MeshOverrides::default();
+    let baseline = Mesh::build(&snapshot, &overrides);
+    let plan = planned(&snapshot, None);
+    let bound = carried_out_until(&snapshot, &plan, "move-");
+    let mut without_originals = bound.clone();
+    for policy in ["orders", "rates"] {
+        let name = ObjectName::new("shop", &format!("{policy}-callers"));
+        assert!(without_originals.remove(Kind::AuthorizationPolicy, &name));
+    }
+    let verdicts = |present: &Mesh| -> Vec<(String, RowVerdict)> {
+        let state = proof::state(&baseline, present, "", Limits::default());
+        let rows = state.differing.iter();
+        rows.map(|row| (row.server.to_string(), row.verdict()))
+            .collect()
+    };
+    let page = Mesh::build(&without_originals, &overrides);
+    assert_eq!(
+        verdicts(&page),
+        [
+            ("shop/orders".to_owned(), RowVerdict::Breaks),
+            ("shop/rates".to_owned(), RowVerdict::Breaks)
+        ],
+        "the guard alone is left, and no sidecar comes through the waypoint"
+    );
+    let store_first = with_ambient_generations(&Mesh::build(&bound, &overrides), |name| {
+        name.namespace == "store"
+    });
+    assert_eq!(
+        verdicts(&store_first),
+        [
+            ("store/prices".to_owned(), RowVerdict::Breaks),
+            ("store/stock".to_owned(), RowVerdict::Breaks)
+        ]
+    );
+}
+
+/// The snapshot before the first wave whose name begins so.
+fn carried_out_until(snapshot: &Snapshot, plan: &Plan, slug: &str) -> Snapshot {
+    let mut first = plan.clone();
+    let end = first.waves.iter().position(|wave| wave.slug.starts_with(slug));
+    first.waves.truncate(end.unwrap());
+    carried_out(snapshot, &first, "apply.sh").unwrap()
+}
+
+#[test]
+fn a_circle_of_stateful_sets_has_no_order_and_says_whom_it_would_break() {
+    let snapshot = fixture("circle");
+    let plan = planned(&snapshot, None);
+    let mut problems = Vec::new();
+    compare("circle", &transcript(&plan), &mut problems);
+    assert!(problems.is_empty(), "{problems:?}");
+    assert_eq!(plan.ending, PlanEnding::Partial);
+    let held: Vec<String> = plan
+        .held
+        .iter()
+        .map(|held| held.workload.to_string())
+        .collect();
+    assert_eq!(held, ["ring/left", "ring/right"]);
+    assert!(plan.held.iter().all(|held| !held.lines.is_empty()));
+    assert_eq!(plan.gaps, [], "nothing is done that opens or breaks");
 }

@@ -237,6 +237,44 @@ fn pod(shape: MeshShape, service: usize, index: usize) -> Value {
     })
 }
 
+/// The Deployments and ReplicaSets of [`objects`]' pods, which a plan needs to change templates.
+pub(crate) fn owners(shape: MeshShape) -> impl Iterator<Item = Value> {
+    (0..shape.services).flat_map(move |service| {
+        let name = service_name(service);
+        let namespace = namespace_of(shape, service);
+        let replica_set = format!(
+            "{name}-{:08x}",
+            Random::new(service as u64).next_number() >> 36
+        );
+        let template = json!({
+            "metadata": {"labels": {"app": name, "version": "v1"}},
+            "spec": {
+                "serviceAccountName": name,
+                "containers": [{
+                    "image": format!("registry.example.com/shop/{name}:1.4.2"), "name": "app",
+                    "ports": [{"containerPort": 8080, "protocol": "TCP"},
+                              {"containerPort": 9090, "name": "grpc", "protocol": "TCP"}]
+                }]
+            }
+        });
+        [
+            json!({
+                "apiVersion": "apps/v1", "kind": "Deployment",
+                "metadata": {"name": name, "namespace": namespace},
+                "spec": {"replicas": shape.pods.div_ceil(shape.services.max(1)),
+                         "selector": {"matchLabels": {"app": name}}, "template": template}
+            }),
+            json!({
+                "apiVersion": "apps/v1", "kind": "ReplicaSet",
+                "metadata": {"name": replica_set, "namespace": namespace,
+                             "ownerReferences": [{"apiVersion": "apps/v1", "controller": true,
+                                                  "kind": "Deployment", "name": name}]},
+                "spec": {"selector": {"matchLabels": {"app": name}}, "template": template}
+            }),
+        ]
+    })
+}
+
 /// An AuthorizationPolicy on one service: ALLOW or DENY, on identity alone or with methods and
 /// paths, by the seed.
 pub(crate) fn policy(shape: MeshShape, index: usize) -> Value {
