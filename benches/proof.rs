@@ -115,7 +115,13 @@ fn peak_megabytes() -> f64 {
         .unwrap_or_default()
         .lines()
         .find_map(|line| line.strip_prefix("VmHWM:"))
-        .and_then(|line| line.trim().trim_end_matches(" kB").trim().parse::<f64>().ok())
+        .and_then(|line| {
+            line.trim()
+                .trim_end_matches(" kB")
+                .trim()
+                .parse::<f64>()
+                .ok()
+        })
         .unwrap_or_default()
         / 1e3
 }

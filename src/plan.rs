@@ -19,7 +19,7 @@ mod saved;
 pub mod traffic;
 pub mod wave;
 
-pub use edges::{Edge, edges};
+pub use edges::{Edges, edges};
 pub use forward::{OnGap, PlanOptions, plan};
 pub use order::{Order, order};
 pub use wave::{Plan, PlanEnding, Wave};

@@ -10,12 +10,15 @@ pub mod ask;
 pub mod attach;
 pub mod caller;
 pub mod callers;
+mod identities;
 pub mod legs;
 pub mod network;
 pub mod reading;
+pub mod relevant;
 mod rewrites;
 pub mod rows;
 mod seen;
+mod side;
 pub mod tell;
 pub mod wire;
 

@@ -245,7 +245,10 @@ fn originals_deleted_before_sidecars_and_servers_before_callers_are_shown_to_dif
 /// The snapshot before the first wave whose name begins so.
 fn carried_out_until(snapshot: &Snapshot, plan: &Plan, slug: &str) -> Snapshot {
     let mut first = plan.clone();
-    let end = first.waves.iter().position(|wave| wave.slug.starts_with(slug));
+    let end = first
+        .waves
+        .iter()
+        .position(|wave| wave.slug.starts_with(slug));
     first.waves.truncate(end.unwrap());
     carried_out(snapshot, &first, "apply.sh").unwrap()
 }

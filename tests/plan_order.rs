@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use castoff::mesh::{Mesh, MeshOverrides};
-use castoff::plan::edges::{edges, pairs};
+use castoff::plan::edges;
 use castoff::plan::order;
 use castoff::snapshot::ObjectName;
 use castoff_authz::verdict::Limits;
@@ -29,8 +29,8 @@ fn callers_of_a_server_with_request_rules_move_before_it() {
     let (Some(baseline), Some(bound)) = (mesh("01-sidecars"), mesh("03-bound")) else {
         return;
     };
-    let edges = edges(&baseline, &bound, Limits::default());
-    let pairs = pairs(&edges);
+    let edges = edges(&baseline, &bound, &|_, _| true, Limits::default());
+    let pairs = &edges.pairs;
     let edge = |caller: (&str, &str), server: (&str, &str)| {
         pairs.contains(&(
             ObjectName::new(caller.0, caller.1),
@@ -48,7 +48,7 @@ fn callers_of_a_server_with_request_rules_move_before_it() {
         .filter(|one| one.is_mesh_application())
         .map(|one| one.name.clone())
         .collect();
-    let waves: Vec<(Vec<String>, bool)> = order(&workloads, &pairs)
+    let waves: Vec<(Vec<String>, bool)> = order(&workloads, &edges)
         .waves
         .into_iter()
         .map(|wave| {

@@ -6,49 +6,68 @@
 
 use std::collections::BTreeSet;
 
-use castoff_authz::verdict::Limits;
+use castoff_authz::verdict::{Finding, Limits};
 
 use super::both::with_ambient_generations;
 use crate::mesh::Mesh;
 use crate::prove::CallerMode;
-use crate::prove::rows::{PortAnswer, States, caller_differences};
+use crate::prove::relevant::{Relevant, relevant};
+use crate::prove::rows::States;
 use crate::snapshot::ObjectName;
 
-/// A caller that must move before a server.
-#[derive(Debug, Clone)]
-pub struct Edge {
-    /// The caller.
-    pub caller: ObjectName,
-    /// The server.
-    pub server: ObjectName,
-    /// What would differ; with a witness or the reason why it is not decided.
-    pub because: Vec<PortAnswer>,
+/// A server with more relevant callers than this waits for everybody, so that a mesh in which
+/// everyone matters to everyone costs no more than its size.
+const MANY: usize = 256;
+
+/// Who must move before whom.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Edges {
+    /// Caller and server.
+    pub pairs: BTreeSet<(ObjectName, ObjectName)>,
+    /// Servers before which everybody else must move.
+    pub after_everybody: BTreeSet<ObjectName>,
 }
 
-/// All edges, sorted by server, then caller.
-pub fn edges(baseline: &Mesh, bound: &Mesh, limits: Limits) -> Vec<Edge> {
+/// All edges. `matters` leaves out callers for whom a loss does not count, since nobody saw them
+/// call; a gain always counts.
+pub fn edges(
+    baseline: &Mesh,
+    bound: &Mesh,
+    matters: &dyn Fn(&ObjectName, &ObjectName) -> bool,
+    limits: Limits,
+) -> Edges {
     let both = with_ambient_generations(bound, |_| true);
     let states = States {
         baseline,
         present: &both,
     };
-    let mut edges: Vec<Edge> = caller_differences(&states, CallerMode::Sidecar, limits)
-        .into_iter()
-        .filter(|(caller, server, _)| caller != server)
-        .map(|(caller, server, because)| Edge {
-            caller,
-            server,
-            because,
-        })
-        .collect();
-    edges.sort_by(|left, right| (&left.server, &left.caller).cmp(&(&right.server, &right.caller)));
+    let mut edges = Edges::default();
+    let mut counts: std::collections::BTreeMap<ObjectName, usize> =
+        std::collections::BTreeMap::new();
+    for one in relevant(&states, CallerMode::Sidecar, limits) {
+        let gains = gains(&one);
+        let callers: Vec<ObjectName> = one
+            .callers
+            .into_iter()
+            .filter(|caller| gains || matters(caller, &one.server))
+            .collect();
+        let count = counts.entry(one.server.clone()).or_default();
+        *count += callers.len();
+        if *count > MANY {
+            edges.after_everybody.insert(one.server);
+        } else {
+            let server = &one.server;
+            edges
+                .pairs
+                .extend(callers.into_iter().map(|caller| (caller, server.clone())));
+        }
+    }
     edges
 }
 
-/// The pairs alone.
-pub fn pairs(edges: &[Edge]) -> BTreeSet<(ObjectName, ObjectName)> {
-    edges
+/// Whether somebody gains, or that is not decided.
+fn gains(one: &Relevant) -> bool {
+    one.because
         .iter()
-        .map(|edge| (edge.caller.clone(), edge.server.clone()))
-        .collect()
+        .any(|answer| answer.verdict.opens != Finding::Never)
 }

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use castoff_authz::verdict::Limits;
 
-use super::edges::{edges, pairs};
+use super::edges::edges;
 use super::field::{Field, way_back};
 use super::traffic::CallGraph;
 use super::wave::{Files, Gap, Held, Plan, PlanEnding, Wave, WayBack};
@@ -161,11 +161,12 @@ impl Player<'_> {
         };
         let (mut movable, held) = moves::movable(&mesh, includes);
         self.plan.held.extend(held);
-        let mut found = edges(self.field.baseline, &mesh, self.field.limits);
-        if let Some(calls) = &self.options.calls {
-            found.retain(|edge| calls.matters(edge));
-        }
-        let order = order(&movable, &pairs(&found));
+        let seen = |caller: &ObjectName, server: &ObjectName| {
+            let calls = self.options.calls.as_ref();
+            calls.is_none_or(|calls| calls.saw(caller, server))
+        };
+        let found = edges(self.field.baseline, &mesh, &seen, self.field.limits);
+        let order = order(&movable, &found);
         for wave in order.waves {
             let moving: BTreeSet<ObjectName> = wave
                 .workloads

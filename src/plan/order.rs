@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::edges::Edges;
 use crate::snapshot::ObjectName;
 
 /// Waves in the order in which they can move.
@@ -25,10 +26,7 @@ pub struct Wave {
 
 /// Orders all workloads: a wave holds everything whose callers have moved; a circle is a wave of
 /// its own.
-pub fn order(
-    workloads: &BTreeSet<ObjectName>,
-    edges: &BTreeSet<(ObjectName, ObjectName)>,
-) -> Order {
+pub fn order(workloads: &BTreeSet<ObjectName>, edges: &Edges) -> Order {
     let components = components(workloads, edges);
     let component_of: BTreeMap<&ObjectName, usize> = components
         .iter()
@@ -36,13 +34,24 @@ pub fn order(
         .flat_map(|(index, members)| members.iter().map(move |member| (member, index)))
         .collect();
     let mut waits_for: Vec<BTreeSet<usize>> = vec![BTreeSet::new(); components.len()];
-    for (caller, server) in edges {
+    for (caller, server) in &edges.pairs {
         let (Some(from), Some(to)) = (component_of.get(caller), component_of.get(server)) else {
             continue;
         };
         if from != to {
             waits_for[*to].insert(*from);
         }
+    }
+    // After everybody: those servers are one component, or one alone, and it comes last.
+    let last: BTreeSet<usize> = edges
+        .after_everybody
+        .iter()
+        .filter_map(|server| component_of.get(server).copied())
+        .collect();
+    for component in &last {
+        waits_for[*component] = (0..components.len())
+            .filter(|other| !last.contains(other))
+            .collect();
     }
     let mut moved: BTreeSet<usize> = BTreeSet::new();
     let mut waves = Vec::new();
@@ -75,26 +84,40 @@ pub fn order(
 }
 
 /// Strongly connected components, each sorted, by the least member.
-fn components(
-    workloads: &BTreeSet<ObjectName>,
-    edges: &BTreeSet<(ObjectName, ObjectName)>,
-) -> Vec<Vec<ObjectName>> {
+fn components(workloads: &BTreeSet<ObjectName>, edges: &Edges) -> Vec<Vec<ObjectName>> {
     let names: Vec<&ObjectName> = workloads.iter().collect();
     let index: BTreeMap<&ObjectName, usize> = names
         .iter()
         .enumerate()
         .map(|(at, name)| (*name, at))
         .collect();
-    let mut forward = vec![Vec::new(); names.len()];
-    let mut backward = vec![Vec::new(); names.len()];
-    for (caller, server) in edges {
+    // One node more stands for everybody: all lead to it, and it leads to who waits for all.
+    let everybody = names.len();
+    let nodes = names.len() + usize::from(!edges.after_everybody.is_empty());
+    let mut forward = vec![Vec::new(); nodes];
+    let mut backward = vec![Vec::new(); nodes];
+    for (caller, server) in &edges.pairs {
         if let (Some(from), Some(to)) = (index.get(caller), index.get(server)) {
             forward[*from].push(*to);
             backward[*to].push(*from);
         }
     }
+    for server in edges
+        .after_everybody
+        .iter()
+        .filter_map(|one| index.get(one))
+    {
+        forward[everybody].push(*server);
+        backward[*server].push(everybody);
+    }
+    if nodes > names.len() {
+        for node in 0..names.len() {
+            forward[node].push(everybody);
+            backward[everybody].push(node);
+        }
+    }
     let finished = finishing_order(&forward);
-    let mut taken = vec![false; names.len()];
+    let mut taken = vec![false; nodes];
     let mut components = Vec::new();
     for start in finished.into_iter().rev() {
         if taken[start] {
@@ -104,7 +127,7 @@ fn components(
         let mut stack = vec![start];
         taken[start] = true;
         while let Some(node) = stack.pop() {
-            members.push(names[node].clone());
+            members.extend(names.get(node).map(|name| (*name).clone()));
             for next in &backward[node] {
                 if !std::mem::replace(&mut taken[*next], true) {
                     stack.push(*next);
@@ -112,7 +135,9 @@ fn components(
             }
         }
         members.sort();
-        components.push(members);
+        if !members.is_empty() {
+            components.push(members);
+        }
     }
     components.sort();
     components
@@ -150,12 +175,19 @@ mod tests {
         ObjectName::new("ns", text)
     }
 
-    fn ordered(workloads: &[&str], edges: &[(&str, &str)]) -> Vec<(Vec<String>, bool)> {
+    fn ordered(
+        workloads: &[&str],
+        edges: &[(&str, &str)],
+        after_everybody: &[&str],
+    ) -> Vec<(Vec<String>, bool)> {
         let workloads = workloads.iter().map(|one| name(one)).collect();
-        let edges = edges
-            .iter()
-            .map(|(caller, server)| (name(caller), name(server)))
-            .collect();
+        let edges = Edges {
+            pairs: edges
+                .iter()
+                .map(|(caller, server)| (name(caller), name(server)))
+                .collect(),
+            after_everybody: after_everybody.iter().map(|one| name(one)).collect(),
+        };
         order(&workloads, &edges)
             .waves
             .into_iter()
@@ -180,7 +212,8 @@ mod tests {
         assert_eq!(
             ordered(
                 &["db", "api", "web", "batch"],
-                &[("web", "api"), ("api", "db"), ("batch", "db")]
+                &[("web", "api"), ("api", "db"), ("batch", "db")],
+                &[],
             ),
             [wave(&["batch", "web"]), wave(&["api"]), wave(&["db"])]
         );
@@ -189,7 +222,11 @@ mod tests {
     #[test]
     fn a_circle_is_a_wave_of_its_own_that_says_so() {
         assert_eq!(
-            ordered(&["a", "b", "c", "d"], &[("a", "b"), ("b", "a"), ("b", "c")]),
+            ordered(
+                &["a", "b", "c", "d"],
+                &[("a", "b"), ("b", "a"), ("b", "c")],
+                &[],
+            ),
             [
                 (vec!["a".to_owned(), "b".to_owned()], true),
                 wave(&["d"]),
@@ -200,6 +237,18 @@ mod tests {
 
     #[test]
     fn without_edges_everything_moves_at_once() {
-        assert_eq!(ordered(&["a", "b"], &[]), [wave(&["a", "b"])]);
+        assert_eq!(ordered(&["a", "b"], &[], &[]), [wave(&["a", "b"])]);
+    }
+
+    #[test]
+    fn who_waits_for_everybody_comes_last_and_several_of_them_are_a_circle() {
+        assert_eq!(
+            ordered(&["a", "b", "c"], &[("b", "a")], &["c"]),
+            [wave(&["b"]), wave(&["a"]), wave(&["c"])]
+        );
+        assert_eq!(
+            ordered(&["a", "b", "c"], &[], &["b", "c"]),
+            [wave(&["a"]), (vec!["b".to_owned(), "c".to_owned()], true)]
+        );
     }
 }

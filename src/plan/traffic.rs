@@ -6,10 +6,8 @@
 
 use std::collections::BTreeSet;
 
-use castoff_authz::verdict::Finding;
 use serde_json::Value;
 
-use super::edges::Edge;
 use crate::snapshot::ObjectName;
 
 /// Pairs of caller and server that telemetry saw.
@@ -119,15 +117,9 @@ impl CallGraph {
         }
     }
 
-    /// Whether an edge orders anything: the caller was seen, or it would gain access, or nobody knows.
-    pub fn matters(&self, edge: &Edge) -> bool {
-        let seen = self
-            .pairs
-            .contains(&(edge.caller.clone(), edge.server.clone()));
-        seen || edge
-            .because
-            .iter()
-            .any(|answer| answer.verdict.opens != Finding::Never)
+    /// Whether this caller was seen at this server.
+    pub fn saw(&self, caller: &ObjectName, server: &ObjectName) -> bool {
+        self.pairs.contains(&(caller.clone(), server.clone()))
     }
 }
 

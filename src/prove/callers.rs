@@ -86,19 +86,15 @@ impl CallerClass {
         })
     }
 
-    /// The same class for each of its workloads alone.
-    pub fn one_by_one(&self) -> impl Iterator<Item = (WorkloadId, Self)> {
-        self.members.iter().filter_map(|member| match member {
-            Member::Workload { principal, now, .. } => Some((
-                now.0,
-                Self {
-                    identities: Identities::Only(vec![principal.clone()]),
-                    members: vec![member.clone()],
-                    ..self.clone()
-                },
-            )),
-            _ => None,
-        })
+    /// The same class without anybody in it.
+    pub fn clone_without_members(&self) -> Self {
+        Self {
+            before: self.before,
+            now: self.now,
+            identities: Identities::Nobody,
+            members: Vec::new(),
+            words: self.words,
+        }
     }
 }
 

@@ -5,22 +5,19 @@
 //! port that a Service or a container names; a comparison that is left out was equal point by
 //! point.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
-use castoff_authz::path::{
-    Address, AddressKind, EnforcementPath, NetworkEntry, PointKind, Protocol, Proxy,
-};
-use castoff_authz::settings::Settings;
+use castoff_authz::path::{Address, AddressKind, EnforcementPath, PointKind, Protocol, Proxy};
 use castoff_authz::verdict::{self, Comparison, Finding, Limits, Verdict};
 
 use super::addresses::{self, DialledAddress};
 use super::callers::{self, CallerClass, Member};
-use super::network::{NetworkPolicies, Party, Pods};
-use super::wire;
-use super::{Attachments, Caller, CallerMode, Content, Server, hops};
-use crate::mesh::ingress::{self, Routed};
-use crate::mesh::{DataPlaneMode, Mesh, OwnerKind, Role, Workload, WorkloadId};
+use super::identities::Mentions;
+use super::network::Party;
+use super::side::{Admitted, Side};
+use super::{CallerMode, Content, Server};
+use crate::mesh::{DataPlaneMode, Mesh, OwnerKind, Role, WorkloadId};
 use crate::snapshot::ObjectName;
 
 /// Two states of one mesh.
@@ -83,6 +80,18 @@ pub enum RowVerdict {
 }
 
 impl ServerRow {
+    /// A row without any comparison yet.
+    pub(super) fn of(server: &ObjectName) -> Self {
+        Self {
+            server: server.clone(),
+            differences: Vec::new(),
+            compared: 0,
+            newly_trusted: Vec::new(),
+            shares_trust: Vec::new(),
+            notes: BTreeSet::new(),
+        }
+    }
+
     /// The row in one word; a bug of the prover counts as undecided, never as same.
     pub fn verdict(&self) -> RowVerdict {
         let any = |pick: fn(&Verdict) -> &Finding, wanted: fn(&Finding) -> bool| {
@@ -125,188 +134,19 @@ pub fn rows(states: &States<'_>, limits: Limits) -> Vec<ServerRow> {
         .collect()
 }
 
-/// What NetworkPolicies admit at every pod that a connection may reach; `None`: everything.
-type Admitted = Vec<Option<Vec<NetworkEntry>>>;
-
-/// For every server's ambient pods: the callers that arrive by `mode` before and now, and for whom
-/// something differs. Asked for all at once first, one by one only where they differ.
-pub fn caller_differences(
-    states: &States<'_>,
-    mode: CallerMode,
-    limits: Limits,
-) -> Vec<(ObjectName, ObjectName, Vec<PortAnswer>)> {
-    let comparer = Comparer::new(states, limits);
-    let together: Vec<CallerClass> = comparer
-        .classes
-        .iter()
-        .filter(|class| {
-            class.before == mode && class.now == mode && class.words == callers::WORKLOADS
-        })
-        .cloned()
-        .collect();
-    let mut found = Vec::new();
-    for (index, present) in states.present.workloads.iter().enumerate() {
-        let Some((baseline_id, _)) = comparer.baseline.workload(&present.name) else {
-            continue;
-        };
-        let ids = (baseline_id, WorkloadId(index));
-        for (generation, one) in present.generations.iter().enumerate() {
-            if one.mode != DataPlaneMode::Ambient || !present.is_mesh_application() {
-                continue;
-            }
-            let ask = |classes: &[CallerClass]| {
-                let mut row = ServerRow {
-                    server: present.name.clone(),
-                    differences: Vec::new(),
-                    compared: 0,
-                    newly_trusted: Vec::new(),
-                    shares_trust: Vec::new(),
-                    notes: BTreeSet::new(),
-                };
-                comparer.compare_generation(&mut row, ids, generation, classes);
-                row.differences
-            };
-            if ask(&together).is_empty() {
-                continue;
-            }
-            for class in &together {
-                for single in class.one_by_one() {
-                    let differences = ask(std::slice::from_ref(&single.1));
-                    if !differences.is_empty() {
-                        let caller = states.present.workload(single.0).name.clone();
-                        found.push((caller, present.name.clone(), differences));
-                    }
-                }
-            }
-        }
-    }
-    found
-}
-
-struct Comparer<'a> {
-    baseline: Side<'a>,
+/// Two states with what is looked up again and again.
+pub(super) struct Comparer<'a> {
+    pub(super) baseline: Side<'a>,
     present: Side<'a>,
-    classes: Vec<CallerClass>,
+    pub(super) classes: Vec<CallerClass>,
     /// Whether some caller is ambient now. An identity that no workload has is then taken to arrive
     /// as they do, as far as losing goes: nobody is there to lose by another way.
     some_are_ambient: bool,
     limits: Limits,
 }
 
-/// One mesh with what is looked up again and again.
-struct Side<'a> {
-    mesh: &'a Mesh,
-    attachments: Attachments<'a>,
-    network: NetworkPolicies<'a>,
-    routed: Routed,
-    settings: Arc<Settings>,
-    by_name: BTreeMap<&'a ObjectName, WorkloadId>,
-}
-
-impl<'a> Side<'a> {
-    fn of(mesh: &'a Mesh) -> Self {
-        Self {
-            mesh,
-            attachments: Attachments::of(mesh),
-            network: NetworkPolicies::of(mesh),
-            routed: ingress::routed(mesh),
-            settings: Arc::new(super::reading::authorization_settings(mesh)),
-            by_name: mesh
-                .workloads
-                .iter()
-                .enumerate()
-                .map(|(index, workload)| (&workload.name, WorkloadId(index)))
-                .collect(),
-        }
-    }
-
-    fn workload(&self, name: &ObjectName) -> Option<(WorkloadId, &'a Workload)> {
-        self.by_name
-            .get(name)
-            .map(|id| (*id, &self.mesh.workloads[id.0]))
-    }
-
-    /// The paths by which callers of a mode reach a server.
-    fn paths(
-        &self,
-        mode: CallerMode,
-        sender: Party<'_>,
-        server: Server,
-        addresses: &[DialledAddress],
-        content: Content,
-    ) -> Vec<EnforcementPath> {
-        let caller = Caller {
-            workload: None,
-            mode,
-            principal: (mode != CallerMode::Plain).then(String::new),
-        };
-        addresses
-            .iter()
-            .map(|dialled| {
-                let hops = hops(
-                    self.mesh,
-                    &self.attachments,
-                    &caller,
-                    dialled.dial,
-                    server,
-                    content,
-                );
-                EnforcementPath {
-                    address: dialled.address.clone(),
-                    in_use: dialled.in_use,
-                    settings: Arc::clone(&self.settings),
-                    points: wire::points(self.mesh, &self.network, sender, hops, server),
-                }
-            })
-            .collect()
-    }
-
-    /// What NetworkPolicies admit from a caller: into the server, into every waypoint on the way,
-    /// and out of the caller. Equal answers mean equal NetworkPolicy points.
-    fn admitted(&self, sender: Party<'_>, server: Server) -> Admitted {
-        let workload = self.mesh.workload(server.workload);
-        let server_pods = Pods {
-            namespace: &workload.name.namespace,
-            labels: &workload.generations[server.generation].labels,
-            ports: &workload.ports,
-        };
-        let waypoints = wire::waypoint_labels(self.mesh, server);
-        let receivers =
-            std::iter::once(server_pods).chain(waypoints.iter().map(|(namespace, labels)| Pods {
-                namespace,
-                labels,
-                ports: &[],
-            }));
-        receivers
-            .flat_map(|receiver| {
-                let outgoing = match sender {
-                    Party::Pods(pods) => self.network.egress(pods, receiver),
-                    Party::Outside | Party::Anybody => None,
-                };
-                [self.network.ingress(receiver, sender), outgoing]
-            })
-            .collect()
-    }
-
-    /// The pods of a caller, as NetworkPolicies see them.
-    fn party(&self, member: &Member, at: Option<(WorkloadId, usize)>) -> Party<'a> {
-        match (member, at) {
-            (Member::Outsiders, _) => Party::Outside,
-            (Member::Workload { .. }, Some((id, generation))) => {
-                let workload = &self.mesh.workloads[id.0];
-                Party::Pods(Pods {
-                    namespace: &workload.name.namespace,
-                    labels: &workload.generations[generation].labels,
-                    ports: &workload.ports,
-                })
-            }
-            _ => Party::Anybody,
-        }
-    }
-}
-
 impl<'a> Comparer<'a> {
-    fn new(states: &States<'a>, limits: Limits) -> Self {
+    pub(super) fn new(states: &States<'a>, limits: Limits) -> Self {
         let classes = callers::classes(states);
         Self {
             baseline: Side::of(states.baseline),
@@ -320,14 +160,7 @@ impl<'a> Comparer<'a> {
     fn row(&self, name: &ObjectName) -> Option<ServerRow> {
         let (present_id, present) = self.present.workload(name)?;
         let (baseline_id, _) = self.baseline.workload(name)?;
-        let mut row = ServerRow {
-            server: name.clone(),
-            differences: Vec::new(),
-            compared: 0,
-            newly_trusted: Vec::new(),
-            shares_trust: Vec::new(),
-            notes: BTreeSet::new(),
-        };
+        let mut row = ServerRow::of(name);
         self.trust(&mut row, baseline_id, present_id);
         for generation in 0..present.generations.len() {
             self.compare_generation(
@@ -341,7 +174,7 @@ impl<'a> Comparer<'a> {
     }
 
     /// Compares one generation of a server, at all its ports, for the callers given.
-    fn compare_generation(
+    pub(super) fn compare_generation(
         &self,
         row: &mut ServerRow,
         (baseline_id, present_id): (WorkloadId, WorkloadId),
@@ -369,6 +202,35 @@ impl<'a> Comparer<'a> {
                 }
             }
         }
+    }
+
+    /// Whether NetworkPolicies tell callers of one identity apart.
+    pub(super) fn has_network_policies(&self) -> bool {
+        !self.baseline.network.is_empty() || !self.present.network.is_empty()
+    }
+
+    /// What the policies on all paths to a server mention of identities, before and now.
+    pub(super) fn mentions(&self, (before, now): (WorkloadId, WorkloadId)) -> Mentions {
+        let mut mentions = Mentions::default();
+        for (side, id) in [(&self.baseline, before), (&self.present, now)] {
+            for generation in 0..side.mesh.workload(id).generations.len() {
+                for port in addresses::ports(side.mesh, id) {
+                    let server = Server {
+                        workload: id,
+                        generation,
+                        port,
+                    };
+                    let dialled = addresses::of(side.mesh, &side.routed, server);
+                    for content in [Content::Http, Content::Bytes] {
+                        for mode in [CallerMode::Sidecar, CallerMode::Ambient] {
+                            let paths = side.paths(mode, Party::Anybody, server, &dialled, content);
+                            mentions.extend(Mentions::of(&paths));
+                        }
+                    }
+                }
+            }
+        }
+        mentions
     }
 
     /// Names the waypoints that stand before the server now and did not in the baseline.
@@ -449,7 +311,7 @@ impl<'a> Comparer<'a> {
                 }
                 let comparison = Comparison {
                     caller: verdict::Caller {
-                        identity: identities,
+                        identity: representatives(&identities, &baseline, &present),
                         addresses: Vec::new(),
                     },
                     http: content == Content::Http,
@@ -500,7 +362,8 @@ impl<'a> Comparer<'a> {
             let own = workload.principal(&self.present.mesh.settings.trust_domain);
             if let Some(identity) = class.identities_without(server.workload, &own) {
                 let mut others = comparison.clone();
-                others.caller.identity = identity;
+                others.caller.identity =
+                    representatives(&identity, &others.baseline, &others.present);
                 let breaks = verdict::compare(&others, self.limits).breaks;
                 if breaks == Finding::Never {
                     row.notes.insert(
@@ -521,19 +384,17 @@ impl<'a> Comparer<'a> {
         class: &'c CallerClass,
         before: Server,
         now: Server,
-    ) -> Vec<(&'c Member, verdict::Identities)> {
+    ) -> Vec<(&'c Member, Cow<'c, verdict::Identities>)> {
         let Some(first) = class.members.first() else {
             return Vec::new();
         };
-        let no_network_policies =
-            self.baseline.network.is_empty() && self.present.network.is_empty();
-        if no_network_policies {
-            return vec![(first, class.identities.clone())];
+        if !self.has_network_policies() {
+            return vec![(first, Cow::Borrowed(&class.identities))];
         }
         let mut groups: BTreeMap<[Admitted; 2], (&Member, Vec<String>)> = BTreeMap::new();
         for member in &class.members {
             let Member::Workload { principal, .. } = member else {
-                return vec![(member, class.identities.clone())];
+                return vec![(member, Cow::Borrowed(&class.identities))];
             };
             let (then, since) = member.places();
             let signature = [
@@ -550,14 +411,34 @@ impl<'a> Comparer<'a> {
         }
         groups
             .into_values()
-            .map(|(member, principals)| {
+            .map(|(member, mut principals)| {
+                principals.sort_unstable();
+                principals.dedup();
                 let identities = match &class.identities {
-                    verdict::Identities::Only(_) => verdict::Identities::Only(principals),
-                    other => other.clone(),
+                    verdict::Identities::Only(_) => {
+                        Cow::Owned(verdict::Identities::Only(principals))
+                    }
+                    other => Cow::Borrowed(other),
                 };
                 (member, identities)
             })
             .collect()
+    }
+}
+
+/// One identity for all that no policy on the way tells apart.
+fn representatives(
+    identities: &verdict::Identities,
+    baseline: &[EnforcementPath],
+    present: &[EnforcementPath],
+) -> verdict::Identities {
+    match identities {
+        verdict::Identities::Only(all) if all.len() > 1 => {
+            let groups = Mentions::of(baseline.iter().chain(present)).groups(all);
+            let first = groups.iter().map(|group| all[group[0]].clone());
+            verdict::Identities::Only(first.collect())
+        }
+        other => other.clone(),
     }
 }
 

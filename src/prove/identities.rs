@@ -1,0 +1,299 @@
+//! Identities that no policy on a path tells apart: thousands of callers, a handful of kinds.
+//!
+//! In: identities, sorted, and the policies of the paths compared. Out: groups whose members every
+//! matcher of these policies treats alike. Invariant: a matcher that cannot be read as a range of the
+//! sorted list is tried on every identity, so that two in one group never differ.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use castoff_authz::path::EnforcementPath;
+use castoff_authz::policy::{Condition, Key, Policy, Rule, Source};
+
+/// Texts of policies that tell identities apart.
+#[derive(Debug, Default)]
+pub(super) struct Mentions {
+    principals: BTreeSet<String>,
+    namespaces: BTreeSet<String>,
+    trust_domains: BTreeSet<String>,
+}
+
+impl Mentions {
+    /// What the policies of these paths mention.
+    pub(super) fn of<'a>(paths: impl IntoIterator<Item = &'a EnforcementPath>) -> Self {
+        let mut mentions = Self::default();
+        let mut seen: BTreeSet<*const Policy> = BTreeSet::new();
+        for policy in paths
+            .into_iter()
+            .flat_map(|path| &path.points)
+            .flat_map(|point| &point.policies)
+        {
+            if seen.insert(std::sync::Arc::as_ptr(policy)) {
+                for rule in &policy.rules {
+                    mentions.add(rule, &policy.name.namespace);
+                }
+            }
+        }
+        mentions
+    }
+
+    /// Adds those of others.
+    pub(super) fn extend(&mut self, other: Self) {
+        self.principals.extend(other.principals);
+        self.namespaces.extend(other.namespaces);
+        self.trust_domains.extend(other.trust_domains);
+    }
+
+    fn add(&mut self, rule: &Rule, namespace: &str) {
+        for source in &rule.from {
+            self.add_source(source, namespace);
+        }
+        for condition in &rule.when {
+            self.add_condition(condition, namespace);
+        }
+    }
+
+    fn add_source(&mut self, source: &Source, namespace: &str) {
+        let principals = source.principals.iter().chain(&source.not_principals);
+        self.principals.extend(principals.cloned());
+        let namespaces = source.namespaces.iter().chain(&source.not_namespaces);
+        self.namespaces.extend(namespaces.cloned());
+        let accounts = source
+            .service_accounts
+            .iter()
+            .chain(&source.not_service_accounts);
+        self.principals
+            .extend(accounts.map(|account| of_account(account, namespace)));
+        let domains = source.trust_domains.iter().chain(&source.not_trust_domains);
+        self.trust_domains.extend(domains.cloned());
+    }
+
+    fn add_condition(&mut self, condition: &Condition, namespace: &str) {
+        let values = condition.values.iter().chain(&condition.not_values);
+        match condition.key {
+            Key::SourcePrincipal => self.principals.extend(values.cloned()),
+            Key::SourceNamespace => self.namespaces.extend(values.cloned()),
+            Key::SourceServiceAccount => self
+                .principals
+                .extend(values.map(|account| of_account(account, namespace))),
+            Key::SourceTrustDomain => self.trust_domains.extend(values.cloned()),
+            _ => {}
+        }
+    }
+
+    /// Groups of indexes into `identities`, which are sorted, the group of the first member first.
+    pub(super) fn groups(&self, identities: &[String]) -> Vec<Vec<usize>> {
+        let mut domains: Vec<&str> = identities
+            .iter()
+            .filter_map(|one| Some(one.split_once("/ns/")?.0))
+            .collect();
+        domains.dedup();
+        // Ranges of the sorted list, one a matcher and trust domain; and lists of single matches.
+        let mut ranges: Vec<(usize, usize)> = Vec::new();
+        let mut scattered: Vec<Vec<usize>> = Vec::new();
+        let range = |start: &str, exact: bool| {
+            let from = identities.partition_point(|one| one.as_str() < start);
+            let until = if exact {
+                from + usize::from(identities.get(from).is_some_and(|one| one == start))
+            } else {
+                from + identities[from..].partition_point(|one| one.starts_with(start))
+            };
+            (from, until)
+        };
+        let scan = |matches: &dyn Fn(&str) -> bool| -> Vec<usize> {
+            (0..identities.len())
+                .filter(|index| matches(&identities[*index]))
+                .collect()
+        };
+        for text in &self.principals {
+            // The trust domain may be written as an alias: what follows it counts.
+            let tail = text.split_once("/ns/").map(|(_, tail)| tail);
+            match (tail, text.strip_suffix('*')) {
+                _ if text == "*" => {}
+                _ if text.starts_with('*') => {
+                    let end = text.trim_start_matches('*').to_owned();
+                    scattered.push(scan(&|one| one.ends_with(&end)));
+                }
+                (Some(tail), prefix) => {
+                    for domain in &domains {
+                        let whole = format!("{domain}/ns/{}", tail.trim_end_matches('*'));
+                        ranges.push(range(&whole, prefix.is_none()));
+                    }
+                }
+                (None, Some(prefix)) => ranges.push(range(prefix, false)),
+                (None, None) => ranges.push(range(text, true)),
+            }
+        }
+        for text in &self.namespaces {
+            let plain = text.strip_suffix('*').unwrap_or(text);
+            if plain.contains('*') {
+                // In the middle or in front: only a look at each namespace tells.
+                scattered.push(scan(&|one| namespace_matches(text, one)));
+                continue;
+            }
+            for domain in &domains {
+                let end = if plain == text { "/" } else { "" };
+                ranges.push(range(&format!("{domain}/ns/{plain}{end}"), false));
+            }
+        }
+        if !self.trust_domains.is_empty() {
+            for domain in &domains {
+                ranges.push(range(&format!("{domain}/ns/"), false));
+            }
+        }
+        grouped(identities.len(), &ranges, &scattered)
+    }
+}
+
+/// Members of the same ranges and lists, by sweeping over the cuts.
+fn grouped(length: usize, ranges: &[(usize, usize)], scattered: &[Vec<usize>]) -> Vec<Vec<usize>> {
+    let mut cuts: BTreeSet<usize> = [0, length].into();
+    for (from, until) in ranges {
+        cuts.extend([*from, *until]);
+    }
+    for index in scattered.iter().flatten() {
+        cuts.extend([*index, *index + 1]);
+    }
+    let scattered: Vec<BTreeSet<usize>> = scattered
+        .iter()
+        .map(|list| list.iter().copied().collect())
+        .collect();
+    let mut groups: BTreeMap<Vec<bool>, usize> = BTreeMap::new();
+    let mut found: Vec<Vec<usize>> = Vec::new();
+    let cuts: Vec<usize> = cuts.into_iter().collect();
+    for pair in cuts.windows(2) {
+        let (from, until) = (pair[0], pair[1]);
+        let signature: Vec<bool> = ranges
+            .iter()
+            .map(|range| range.0 <= from && from < range.1)
+            .chain(scattered.iter().map(|list| list.contains(&from)))
+            .collect();
+        let group = *groups.entry(signature).or_insert_with(|| {
+            found.push(Vec::new());
+            found.len() - 1
+        });
+        found[group].extend(from..until);
+    }
+    found
+}
+
+/// `namespace/account`, or `account` of the policy's own namespace, as a principal of any domain.
+fn of_account(account: &str, namespace: &str) -> String {
+    let (namespace, account) = account.split_once('/').unwrap_or((namespace, account));
+    format!("any/ns/{namespace}/sa/{account}")
+}
+
+/// Whether the namespace of an identity may match a pattern with `*` anywhere: all pieces in order.
+fn namespace_matches(pattern: &str, identity: &str) -> bool {
+    let Some(namespace) = identity
+        .split_once("/ns/")
+        .and_then(|(_, rest)| rest.split_once('/'))
+        .map(|(namespace, _)| namespace)
+    else {
+        return false;
+    };
+    let mut pieces = pattern.split('*');
+    let first = pieces.next().unwrap_or_default();
+    let Some(mut rest) = namespace.strip_prefix(first) else {
+        return false;
+    };
+    let pieces: Vec<&str> = pieces.collect();
+    for (index, piece) in pieces.iter().enumerate() {
+        if index + 1 == pieces.len() {
+            return rest.ends_with(piece);
+        }
+        match rest.find(piece) {
+            Some(at) => rest = &rest[at + piece.len()..],
+            None => return false,
+        }
+    }
+    rest.is_empty()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn identities() -> Vec<String> {
+        let mut all: Vec<String> = ["a/x", "a/y", "ab/x", "b/x", "b/y", "prod-a/x", "prod-b/x"]
+            .iter()
+            .map(|one| {
+                let (namespace, account) = one.split_once('/').unwrap_or_default();
+                format!("cluster.local/ns/{namespace}/sa/{account}")
+            })
+            .collect();
+        all.sort();
+        all
+    }
+
+    fn words(mentions: &Mentions) -> Vec<String> {
+        let all = identities();
+        let short = |index: &usize| {
+            all[*index]
+                .replace("cluster.local/ns/", "")
+                .replace("/sa/", "/")
+        };
+        mentions
+            .groups(&all)
+            .iter()
+            .map(|group| group.iter().map(short).collect::<Vec<_>>().join(" "))
+            .collect()
+    }
+
+    fn source(source: Source) -> Mentions {
+        let mut mentions = Mentions::default();
+        mentions.add_source(&source, "own");
+        mentions
+    }
+
+    #[test]
+    fn nothing_mentioned_is_one_group() {
+        assert_eq!(
+            words(&Mentions::default()),
+            ["a/x a/y ab/x b/x b/y prod-a/x prod-b/x"]
+        );
+    }
+
+    #[test]
+    fn who_is_named_stands_alone_under_any_alias_of_the_trust_domain() {
+        let named = source(Source {
+            principals: vec!["old.domain/ns/b/sa/x".to_owned()],
+            ..Source::default()
+        });
+        assert_eq!(words(&named), ["a/x a/y ab/x b/y prod-a/x prod-b/x", "b/x"]);
+    }
+
+    #[test]
+    fn a_namespace_is_not_a_prefix_of_another() {
+        let named = source(Source {
+            namespaces: vec!["a".to_owned()],
+            ..Source::default()
+        });
+        assert_eq!(words(&named), ["a/x a/y", "ab/x b/x b/y prod-a/x prod-b/x"]);
+    }
+
+    #[test]
+    fn prefixes_suffixes_and_pieces_make_groups() {
+        let named = source(Source {
+            namespaces: vec!["prod*".to_owned(), "*-b".to_owned()],
+            ..Source::default()
+        });
+        assert_eq!(
+            words(&named),
+            ["a/x a/y ab/x b/x b/y", "prod-a/x", "prod-b/x"]
+        );
+        let named = source(Source {
+            principals: vec!["*/y".to_owned()],
+            ..Source::default()
+        });
+        assert_eq!(words(&named), ["a/x ab/x b/x prod-a/x prod-b/x", "a/y b/y"]);
+    }
+
+    #[test]
+    fn an_account_without_namespace_is_of_the_policys_own() {
+        let named = source(Source {
+            service_accounts: vec!["x".to_owned(), "b/y".to_owned()],
+            ..Source::default()
+        });
+        assert_eq!(words(&named), ["a/x a/y ab/x b/x prod-a/x prod-b/x", "b/y"]);
+    }
+}

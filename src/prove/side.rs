@@ -1,0 +1,134 @@
+//! One of the two states that are compared, with its indexes, and the paths in it.
+//!
+//! In: a mesh. Out: the [`EnforcementPath`]s by which callers reach a server, and what NetworkPolicies
+//! admit on the way. Invariant: indexes are built once for a mesh.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use castoff_authz::path::{EnforcementPath, NetworkEntry};
+use castoff_authz::settings::Settings;
+
+use super::addresses::DialledAddress;
+use super::callers::Member;
+use super::network::{NetworkPolicies, Party, Pods};
+use super::wire;
+use super::{Attachments, Caller, CallerMode, Content, Server, hops};
+use crate::mesh::ingress::{self, Routed};
+use crate::mesh::{Mesh, Workload, WorkloadId};
+use crate::snapshot::ObjectName;
+
+/// What NetworkPolicies admit at every pod that a connection may reach; `None`: everything.
+pub(super) type Admitted = Vec<Option<Vec<NetworkEntry>>>;
+
+/// One mesh with its indexes.
+pub(super) struct Side<'a> {
+    pub(super) mesh: &'a Mesh,
+    attachments: Attachments<'a>,
+    pub(super) network: NetworkPolicies<'a>,
+    pub(super) routed: Routed,
+    settings: Arc<Settings>,
+    by_name: BTreeMap<&'a ObjectName, WorkloadId>,
+}
+
+impl<'a> Side<'a> {
+    pub(super) fn of(mesh: &'a Mesh) -> Self {
+        Self {
+            mesh,
+            attachments: Attachments::of(mesh),
+            network: NetworkPolicies::of(mesh),
+            routed: ingress::routed(mesh),
+            settings: Arc::new(super::reading::authorization_settings(mesh)),
+            by_name: mesh
+                .workloads
+                .iter()
+                .enumerate()
+                .map(|(index, workload)| (&workload.name, WorkloadId(index)))
+                .collect(),
+        }
+    }
+
+    pub(super) fn workload(&self, name: &ObjectName) -> Option<(WorkloadId, &'a Workload)> {
+        self.by_name
+            .get(name)
+            .map(|id| (*id, &self.mesh.workloads[id.0]))
+    }
+
+    /// The paths by which callers of a mode reach a server.
+    pub(super) fn paths(
+        &self,
+        mode: CallerMode,
+        sender: Party<'_>,
+        server: Server,
+        addresses: &[DialledAddress],
+        content: Content,
+    ) -> Vec<EnforcementPath> {
+        let caller = Caller {
+            workload: None,
+            mode,
+            principal: (mode != CallerMode::Plain).then(String::new),
+        };
+        addresses
+            .iter()
+            .map(|dialled| {
+                let hops = hops(
+                    self.mesh,
+                    &self.attachments,
+                    &caller,
+                    dialled.dial,
+                    server,
+                    content,
+                );
+                EnforcementPath {
+                    address: dialled.address.clone(),
+                    in_use: dialled.in_use,
+                    settings: Arc::clone(&self.settings),
+                    points: wire::points(self.mesh, &self.network, sender, hops, server),
+                }
+            })
+            .collect()
+    }
+
+    /// What NetworkPolicies admit from a caller: into the server, into every waypoint on the way,
+    /// and out of the caller. Equal answers mean equal NetworkPolicy points.
+    pub(super) fn admitted(&self, sender: Party<'_>, server: Server) -> Admitted {
+        let workload = self.mesh.workload(server.workload);
+        let server_pods = Pods {
+            namespace: &workload.name.namespace,
+            labels: &workload.generations[server.generation].labels,
+            ports: &workload.ports,
+        };
+        let waypoints = wire::waypoint_labels(self.mesh, server);
+        let receivers =
+            std::iter::once(server_pods).chain(waypoints.iter().map(|(namespace, labels)| Pods {
+                namespace,
+                labels,
+                ports: &[],
+            }));
+        receivers
+            .flat_map(|receiver| {
+                let outgoing = match sender {
+                    Party::Pods(pods) => self.network.egress(pods, receiver),
+                    Party::Outside | Party::Anybody => None,
+                };
+                [self.network.ingress(receiver, sender), outgoing]
+            })
+            .collect()
+    }
+
+    /// The pods of a caller, as NetworkPolicies see them.
+    pub(super) fn party(&self, member: &Member, at: Option<(WorkloadId, usize)>) -> Party<'a> {
+        match (member, at) {
+            (Member::Outsiders, _) => Party::Outside,
+            (Member::Workload { .. }, Some((id, generation))) => {
+                let workload = &self.mesh.workloads[id.0];
+                Party::Pods(Pods {
+                    namespace: &workload.name.namespace,
+                    labels: &workload.generations[generation].labels,
+                    ports: &workload.ports,
+                })
+            }
+            _ => Party::Anybody,
+        }
+    }
+}
