@@ -15,6 +15,7 @@ pub mod recording;
 #[cfg(feature = "cluster")]
 pub mod redact;
 pub mod role;
+pub mod saved;
 mod split;
 pub mod yaml;
 

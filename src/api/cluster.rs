@@ -2,18 +2,18 @@
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
 
 use super::pod::Condition;
 use crate::snapshot::Labels;
 
 /// A kind of which only metadata is used.
-#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 pub struct Empty {}
 
 /// `v1/Node` without metadata.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Node {
     /// Status.
@@ -23,7 +23,7 @@ pub struct Node {
 }
 
 /// `NodeSpec` as far as it is used.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct NodeSpec {
     /// `gce://…`, `aws://…`: tells the platform.
@@ -32,7 +32,7 @@ pub struct NodeSpec {
 }
 
 /// `NodeStatus` as far as it is used.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct NodeStatus {
     /// Versions.
@@ -40,7 +40,7 @@ pub struct NodeStatus {
 }
 
 /// `status.nodeInfo`.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct NodeInfo {
     /// `v1.34.4`.
@@ -50,7 +50,7 @@ pub struct NodeInfo {
 }
 
 /// `v1/ConfigMap` without metadata.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ConfigMap {
     /// Text by key.
@@ -58,7 +58,7 @@ pub struct ConfigMap {
 }
 
 /// `MutatingWebhookConfiguration` without metadata.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct MutatingWebhookConfiguration {
     /// Webhooks.
@@ -66,7 +66,7 @@ pub struct MutatingWebhookConfiguration {
 }
 
 /// One webhook.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Webhook {
     /// Name.
@@ -78,7 +78,7 @@ pub struct Webhook {
 }
 
 /// A Kubernetes label selector.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct LabelSelector {
     /// Pairs that must be there.
@@ -88,7 +88,7 @@ pub struct LabelSelector {
 }
 
 /// One requirement of a selector.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct SelectorRequirement {
     /// The label.
@@ -119,7 +119,7 @@ impl LabelSelector {
 }
 
 /// `CustomResourceDefinition` without metadata and schemas.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct CustomResourceDefinition {
     /// Specification.
@@ -129,7 +129,7 @@ pub struct CustomResourceDefinition {
 }
 
 /// `spec` of a CRD.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct CustomResourceDefinitionSpec {
     /// API group.
@@ -139,7 +139,7 @@ pub struct CustomResourceDefinitionSpec {
 }
 
 /// One version of a CRD.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct CustomResourceDefinitionVersion {
     /// `v1`.
@@ -149,7 +149,7 @@ pub struct CustomResourceDefinitionVersion {
 }
 
 /// `status` of a CRD.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct CustomResourceDefinitionStatus {
     /// `Established` is used.

@@ -1,13 +1,13 @@
 //! `networking.k8s.io/v1/NetworkPolicy`.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use smol_str::SmolStr;
 
 use super::cluster::LabelSelector;
 
 /// A NetworkPolicy without metadata.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct NetworkPolicy {
     /// Specification.
@@ -15,7 +15,7 @@ pub struct NetworkPolicy {
 }
 
 /// `spec`.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct NetworkPolicySpec {
     /// Which pods of its namespace.
@@ -29,7 +29,7 @@ pub struct NetworkPolicySpec {
 }
 
 /// One ingress rule; empty lists mean "any".
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct IngressRule {
     /// Peers.
@@ -39,7 +39,7 @@ pub struct IngressRule {
 }
 
 /// One egress rule; empty lists mean "any".
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct EgressRule {
     /// Peers.
@@ -49,7 +49,7 @@ pub struct EgressRule {
 }
 
 /// One peer: selectors or an address block.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Peer {
     /// Pods; with no namespace selector, of the policy's own namespace.
@@ -61,7 +61,7 @@ pub struct Peer {
 }
 
 /// An address block with exceptions.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct AddressBlock {
     /// CIDR.
@@ -71,7 +71,7 @@ pub struct AddressBlock {
 }
 
 /// One port; absent number means every port.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct PolicyPort {
     /// Number or name.

@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
 
 use crate::snapshot::shared::Recent;
 use crate::snapshot::{Labels, Metadata};
 
 /// `v1/Pod` without metadata.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Pod {
     /// Specification.
@@ -19,7 +19,7 @@ pub struct Pod {
 }
 
 /// `PodSpec` as far as it is used.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct PodSpec {
     /// Service account; empty means `default`.
@@ -90,8 +90,14 @@ impl<'de> Deserialize<'de> for Containers {
     }
 }
 
+impl Serialize for Containers {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.iter())
+    }
+}
+
 /// One container.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Container {
     /// Name; the sidecar is `istio-proxy`.
@@ -111,7 +117,7 @@ pub struct Container {
 }
 
 /// One environment variable; `value` is absent when it comes from elsewhere.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(default)]
 pub struct EnvironmentVariable {
     /// Name.
@@ -121,7 +127,7 @@ pub struct EnvironmentVariable {
 }
 
 /// One declared port.
-#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ContainerPort {
     /// Name, which a Service may use as targetPort.
@@ -133,7 +139,7 @@ pub struct ContainerPort {
 }
 
 /// Requests and limits, as quantities in text (`100m`, `128Mi`).
-#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Resources {
     /// What is reserved.
@@ -143,7 +149,7 @@ pub struct Resources {
 }
 
 /// `PodStatus` as far as it is used.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct PodStatus {
     /// `Running`, `Pending`, `Succeeded`, `Failed`.
@@ -159,7 +165,7 @@ pub struct PodStatus {
 }
 
 /// One entry of `status.podIPs`.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct PodAddress {
     /// The address.
@@ -167,7 +173,7 @@ pub struct PodAddress {
 }
 
 /// A status condition.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Condition {
     /// Type.
@@ -182,7 +188,7 @@ pub struct Condition {
 }
 
 /// Deployment, ReplicaSet, StatefulSet, DaemonSet, Job, CronJob or Argo Rollout.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct PodOwner {
     /// Specification.
@@ -192,7 +198,7 @@ pub struct PodOwner {
 }
 
 /// Specification of an owner of pods.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct PodOwnerSpec {
     /// Desired pods; absent means 1 (or, for a DaemonSet, one a node).
@@ -206,7 +212,7 @@ pub struct PodOwnerSpec {
 }
 
 /// `CronJob.spec.jobTemplate`.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct JobTemplate {
     /// The Job's specification.
@@ -214,7 +220,7 @@ pub struct JobTemplate {
 }
 
 /// A pod template.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct PodTemplate {
     /// Labels and annotations that pods will carry before injection.
@@ -224,7 +230,7 @@ pub struct PodTemplate {
 }
 
 /// Status counters of an owner.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct PodOwnerStatus {
     /// Deployments, ReplicaSets, StatefulSets.

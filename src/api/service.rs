@@ -1,6 +1,6 @@
 //! Services and EndpointSlices.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use smol_str::SmolStr;
 
@@ -8,7 +8,7 @@ use super::pod::Condition;
 use crate::snapshot::Labels;
 
 /// `v1/Service` without metadata.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Service {
     /// Specification.
@@ -18,7 +18,7 @@ pub struct Service {
 }
 
 /// `ServiceSpec` as far as it is used.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ServiceSpec {
     /// `ClusterIP` when empty.
@@ -44,7 +44,7 @@ pub struct ServiceSpec {
 }
 
 /// One port of a Service.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ServicePort {
     /// Name; its prefix declares the protocol.
@@ -62,7 +62,7 @@ pub struct ServicePort {
 }
 
 /// Status of a Service.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ServiceStatus {
     /// Conditions.
@@ -71,7 +71,7 @@ pub struct ServiceStatus {
 
 /// `discovery.k8s.io/v1/EndpointSlice` without metadata; its Service is named by the label
 /// `kubernetes.io/service-name`.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct EndpointSlice {
     /// Endpoints.
@@ -81,7 +81,7 @@ pub struct EndpointSlice {
 }
 
 /// One endpoint.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Endpoint {
     /// Addresses.
@@ -91,7 +91,7 @@ pub struct Endpoint {
 }
 
 /// `endpoint.targetRef`.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct TargetReference {
     /// `Pod`.
@@ -103,7 +103,7 @@ pub struct TargetReference {
 }
 
 /// One port of an EndpointSlice.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct EndpointPort {
     /// Name of the Service port.

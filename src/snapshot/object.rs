@@ -36,7 +36,7 @@ impl std::fmt::Display for ObjectName {
 }
 
 /// `metadata` as far as castoff uses it.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Metadata {
     /// Name.
@@ -58,7 +58,7 @@ pub struct Metadata {
 }
 
 /// An entry of `metadata.ownerReferences`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct OwnerReference {
     /// `apps/v1` …
