@@ -3,6 +3,7 @@
 //! In: the words of the command line. Out: what a command printed, and an [`Exit`]. Invariant:
 //! only here is anything read from the environment, printed or timed.
 
+mod baseline;
 #[cfg(feature = "cluster")]
 pub mod collect;
 pub mod explain;

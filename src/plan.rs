@@ -15,6 +15,7 @@ mod moves;
 pub mod order;
 mod prepare;
 pub mod proof;
+pub mod recommended;
 mod saved;
 pub mod traffic;
 pub mod wave;

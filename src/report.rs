@@ -10,6 +10,7 @@ pub mod folder;
 pub mod junit;
 pub mod markdown;
 pub mod plan;
+pub mod proof;
 pub mod sarif;
 pub mod script;
 pub mod text;
@@ -25,6 +26,7 @@ use crate::finding::{
 use crate::snapshot::{Gap, Kind, Problem, ProblemLevel};
 use crate::source::{self, Place};
 use crate::waiver::{Day, Waiver, Waivers};
+use proof::AccessBlock;
 
 /// Everything a run of `migrate` has to say.
 #[derive(Debug, Clone)]
@@ -53,6 +55,8 @@ pub struct Report {
     pub invocation: String,
     /// Whether the input is a mesh that nobody can apply anything to.
     pub demo: bool,
+    /// Who may call whom, compared with the baseline; `None` when nothing was compared.
+    pub access: Option<AccessBlock>,
     /// Counts over all phases that ran.
     pub counts: Counts,
     /// How the run ended, for every format alike.
@@ -229,6 +233,8 @@ pub struct Parts {
     pub invocation: String,
     /// See [`Report::demo`].
     pub demo: bool,
+    /// See [`Report::access`].
+    pub access: Option<AccessBlock>,
 }
 
 impl Report {
@@ -258,7 +264,11 @@ impl Report {
                 }
             }
         }
-        let exit = exit(&parts, counts);
+        let proved = parts
+            .access
+            .as_ref()
+            .map_or(Exit::Nothing, AccessBlock::exit);
+        let exit = exit(&parts, counts).or(proved);
         let mut report = Self {
             input: parts.input,
             phases: parts.phases,
@@ -272,6 +282,7 @@ impl Report {
             put_aside: Vec::new(),
             invocation: parts.invocation,
             demo: parts.demo,
+            access: parts.access,
             counts,
             exit,
         };

@@ -8,13 +8,15 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::{ArgAction, Args, ValueEnum};
 
-use super::CliError;
 use super::input::InputArguments;
+use super::{CliError, baseline};
 use crate::exit::Exit;
 use crate::finding::Phase;
 use crate::mesh::MeshOverrides;
 use crate::mesh::{Distribution, Mesh, Version};
 use crate::phases::{self, Context, MigrateOptions};
+use crate::plan::recommended;
+use crate::report::proof::AccessBlock;
 use crate::report::text::Style;
 use crate::report::{
     Parts, Report, WaiverReview, folder, junit, markdown, sarif, script, text, wire, yaml,
@@ -42,6 +44,10 @@ pub struct MigrateArguments {
         env = "CASTOFF_OUTPUT_DIR"
     )]
     pub output_dir: PathBuf,
+    /// The state before the migration, which access is compared with; otherwise the one that an
+    /// earlier run saved in the output folder, or else the state read now, which is saved there
+    #[arg(long, value_name = "PATH", env = "CASTOFF_BASELINE")]
+    pub baseline: Option<PathBuf>,
     /// Take multicluster, virtual machines and SPIRE for warnings; translate EnvoyFilters
     #[arg(long, env = "CASTOFF_ENTERPRISE", value_parser = clap::builder::FalseyValueParser::new())]
     pub enterprise: bool,
@@ -226,14 +232,27 @@ pub(super) fn report_of(
     };
     let context = Context::new(&mesh, snapshot, &options);
     let mut review = WaiverReview::new(&waivers, &today);
-    let results = phases::run_reviewed(&context, &mut |result| review.review(result));
+    let mut results = phases::run_reviewed(&context, &mut |result| review.review(result));
     let (waived, mut unmatched_waivers) = review.finish();
     if !options.namespaces.is_empty() {
         // What was left out cannot be told from what is gone.
         unmatched_waivers.clear();
     }
+    let baseline = baseline::of_run(arguments.baseline.as_deref(), snapshot, &input, output_dir)?;
+    let before = baseline
+        .snapshot
+        .as_ref()
+        .map(|snapshot| Mesh::build(snapshot, &overrides));
+    let access = recommended::prove(
+        before.as_ref().unwrap_or(&mesh),
+        snapshot,
+        &overrides,
+        &options,
+        &mut results,
+    );
     let mut report = Report::new(Parts {
         input,
+        access: Some(AccessBlock::new(&access, baseline.words)),
         phases: results,
         waived,
         expired_waivers: waivers.expired(&today),

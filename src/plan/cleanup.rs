@@ -12,7 +12,7 @@ use super::saved;
 use super::wave::{Files, State, Step, Wave, WayBack};
 use crate::finding::{Level, Phase, Remedy};
 use crate::manifest;
-use crate::mesh::{Attachment, Mesh, WorkloadId};
+use crate::mesh::{Attachment, DataPlaneMode, Distribution, Mesh, WorkloadId};
 use crate::needs::{Placement, placement};
 use crate::phases::{self, Context};
 use crate::snapshot::{Kind, Labels, ObjectName};
@@ -26,7 +26,15 @@ const COLOURS: usize = 4;
 /// The wave that deletes what nothing needs any more, and the originals that stay with the reason.
 pub(super) fn wave(field: &Field<'_>) -> (Option<Wave>, Vec<(Policy, String)>) {
     let mesh = field.mesh();
-    let candidates = candidates(field, &mesh);
+    let mut candidates = candidates(field, &mesh);
+    if mesh.distribution == Distribution::Upstream {
+        // Sidecars never use a waypoint: at servers that keep them, originals decide.
+        candidates.retain(|policy| {
+            reached(&mesh, policy)
+                .iter()
+                .all(|id| !mesh.workload(*id).has_mode(DataPlaneMode::Sidecar))
+        });
+    }
     let (colours, states, stays) = proved(field, &mesh, candidates);
     let sidecar_objects = sidecar_objects(field, &mesh);
     let mut steps = Vec::new();
@@ -215,6 +223,16 @@ fn coloured(reach: &BTreeMap<&Policy, BTreeSet<WorkloadId>>) -> Vec<Vec<Policy>>
         colours[index].1.push((*policy).clone());
     }
     colours.into_iter().map(|(_, policies)| policies).collect()
+}
+
+/// The states of these policies' deletion, in any order of arrival.
+pub(super) fn states_of(field: &Field<'_>, policies: &BTreeSet<Policy>) -> Vec<State> {
+    let mesh = field.mesh();
+    let reach = policies
+        .iter()
+        .map(|policy| (policy, reached(&mesh, policy)))
+        .collect();
+    states(field, &coloured(&reach))
 }
 
 fn states(field: &Field<'_>, colours: &[Vec<Policy>]) -> Vec<State> {

@@ -11,7 +11,7 @@ use castoff_authz::verdict::Limits;
 use super::edges::edges;
 use super::field::{Field, way_back};
 use super::traffic::CallGraph;
-use super::wave::{Files, Gap, Held, Plan, PlanEnding, Wave, WayBack};
+use super::wave::{Files, Gap, Held, Plan, PlanEnding, Step, Wave, WayBack};
 use super::{cleanup, edits, moves, order, prepare, proof};
 use crate::finding::PhaseOutcome;
 use crate::mesh::{DataPlaneMode, Distribution, Mesh, MeshOverrides};
@@ -52,28 +52,7 @@ pub fn plan(
     options: &PlanOptions,
 ) -> Plan {
     let baseline = Mesh::build(baseline, overrides);
-    let mut player = Player {
-        field: Field {
-            snapshot: found,
-            baseline: &baseline,
-            overrides,
-            options: &options.migrate,
-            limits: Limits::default(),
-        },
-        options,
-        plan: Plan {
-            waves: Vec::new(),
-            ending: PlanEnding::Done,
-            held: Vec::new(),
-            gaps: Vec::new(),
-            assumptions: Vec::new(),
-            servers: baseline
-                .workloads
-                .iter()
-                .filter(|workload| workload.is_mesh_application())
-                .count(),
-        },
-    };
+    let mut player = Player::new(&baseline, found, overrides, options);
     if let Err(ending) = player.play() {
         player.plan.ending = ending;
     }
@@ -82,13 +61,77 @@ pub fn plan(
     plan
 }
 
+/// The next moves that are proved, from a state with waypoints in use, and what cannot move at all.
+pub(super) fn next_moves(
+    baseline: &Mesh,
+    found: &Snapshot,
+    overrides: &MeshOverrides,
+    options: &PlanOptions,
+) -> NextMoves {
+    let mut player = Player::new(baseline, found.clone(), overrides, options);
+    player.stops_after_one = true;
+    match player.move_workloads() {
+        Ok(()) => NextMoves {
+            steps: player
+                .plan
+                .waves
+                .into_iter()
+                .flat_map(|wave| wave.steps)
+                .collect(),
+            held: player.plan.held,
+        },
+        // What cannot be played cannot be proved: nothing moves.
+        Err(_) => NextMoves::default(),
+    }
+}
+
+/// See [`next_moves`].
+#[derive(Debug, Default)]
+pub(super) struct NextMoves {
+    pub(super) steps: Vec<Step>,
+    pub(super) held: Vec<Held>,
+}
+
 struct Player<'a> {
     field: Field<'a>,
     options: &'a PlanOptions,
     plan: Plan,
+    /// Whether to stop when a wave has moved.
+    stops_after_one: bool,
 }
 
-impl Player<'_> {
+impl<'a> Player<'a> {
+    fn new(
+        baseline: &'a Mesh,
+        found: Snapshot,
+        overrides: &'a MeshOverrides,
+        options: &'a PlanOptions,
+    ) -> Self {
+        Self {
+            field: Field {
+                snapshot: found,
+                baseline,
+                overrides,
+                options: &options.migrate,
+                limits: Limits::default(),
+            },
+            options,
+            plan: Plan {
+                waves: Vec::new(),
+                ending: PlanEnding::Done,
+                held: Vec::new(),
+                gaps: Vec::new(),
+                assumptions: Vec::new(),
+                servers: baseline
+                    .workloads
+                    .iter()
+                    .filter(|workload| workload.is_mesh_application())
+                    .count(),
+            },
+            stops_after_one: false,
+        }
+    }
+
     fn play(&mut self) -> Result<(), PlanEnding> {
         let mesh = self.field.mesh();
         self.assume(&mesh);
@@ -174,6 +217,9 @@ impl Player<'_> {
                 .filter(|name| movable.contains(name))
                 .collect();
             let moved = self.move_together(moving, wave.circle)?;
+            if self.stops_after_one && !moved.is_empty() {
+                break;
+            }
             movable.retain(|name| !moved.contains(name));
         }
         Ok(())

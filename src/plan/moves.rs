@@ -152,6 +152,10 @@ fn started(namespace: &str, workloads: &[&Workload]) -> Step {
             "all pods of namespace {namespace} are Ready, and `istioctl ztunnel-config workloads` lists the node's \
              ztunnel"
         )],
+        moves: workloads
+            .iter()
+            .map(|workload| workload.name.to_string())
+            .collect(),
         ..Step::default()
     }
 }

@@ -95,6 +95,8 @@ pub struct Step {
     pub settled: Vec<String>,
     /// What only people can do.
     pub by_hand: Vec<String>,
+    /// Workloads that it moves, by name.
+    pub moves: Vec<String>,
 }
 
 /// A change of labels of one object, and where the object was read.

@@ -11,10 +11,11 @@ pub mod scripts;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::access::{self, ServerAccess, Verdict};
+use super::access::{self, Verdict};
+use super::proof::{StateReport, state, worst};
 use crate::exit::Exit;
 use crate::finding::PhaseOutcome;
-use crate::plan::wave::{State, WayBack};
+use crate::plan::wave::WayBack;
 use crate::plan::{Plan, PlanEnding, Wave};
 
 /// A plan, complete.
@@ -92,33 +93,6 @@ pub struct StepReport {
     pub settled: Vec<String>,
     /// What only people can do.
     pub by_hand: Vec<String>,
-}
-
-/// One state.
-#[derive(Debug, Clone, Serialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct StateReport {
-    /// When.
-    pub when: String,
-    /// The worst verdict of its servers.
-    pub verdict: Verdict,
-    /// Comparisons made.
-    pub compared: usize,
-    /// Servers that are not the same; all others are.
-    pub differing: Vec<ServerAccess>,
-    /// Waypoints whose identity reaches pods that it did not reach in the baseline.
-    pub newly_trusted: Vec<Trusted>,
-    /// Other workloads that run under such an identity.
-    pub shares_trust: Vec<String>,
-}
-
-/// A newly trusted waypoint.
-#[derive(Debug, Clone, Serialize, JsonSchema)]
-pub struct Trusted {
-    /// `namespace/name` of the Gateway.
-    pub waypoint: String,
-    /// Workloads whose pods it reaches.
-    pub servers: Vec<String>,
 }
 
 /// A workload that keeps its sidecar.
@@ -396,41 +370,6 @@ fn wave(wave: &Wave, folder: &str) -> WaveReport {
             WayBack::NotPlayed(why) => format!("could not be played: {why}"),
         },
     }
-}
-
-fn state(state: &State) -> StateReport {
-    let differing: Vec<ServerAccess> = state
-        .differing
-        .iter()
-        .map(|row| access::server(row, false))
-        .collect();
-    StateReport {
-        when: state.when.clone(),
-        verdict: worst(differing.iter().map(|server| server.verdict)),
-        compared: state.compared,
-        differing,
-        newly_trusted: state
-            .newly_trusted
-            .iter()
-            .map(|(waypoint, servers)| Trusted {
-                waypoint: waypoint.clone(),
-                servers: servers.iter().map(ToString::to_string).collect(),
-            })
-            .collect(),
-        shares_trust: state.shares_trust.clone(),
-    }
-}
-
-/// The gravest verdict; none is the same.
-fn worst(verdicts: impl Iterator<Item = Verdict>) -> Verdict {
-    let rank = |verdict: &Verdict| match verdict {
-        Verdict::Same => 0,
-        Verdict::Undecided => 1,
-        Verdict::Breaks => 2,
-        Verdict::Opens => 3,
-        Verdict::OpensAndBreaks => 4,
-    };
-    verdicts.max_by_key(rank).unwrap_or(Verdict::Same)
 }
 
 fn count(number: usize, noun: &str) -> String {

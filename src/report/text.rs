@@ -4,6 +4,8 @@
 //! style changes symbols, colour and how many names are listed, never what is said. `--quiet`
 //! keeps what needs somebody: failures, recommendations, what could not be checked, the summary.
 
+mod access;
+
 use std::fmt::Write as _;
 
 use anstyle::{AnsiColor, Style as Ansi};
@@ -81,6 +83,9 @@ pub fn render(report: &Report, style: Style) -> String {
     };
     for phase in &report.phases {
         page.phase(report, phase);
+    }
+    if let Some(access) = &report.access {
+        page.access(access);
     }
     page.summary(report);
     page.text

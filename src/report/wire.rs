@@ -10,6 +10,8 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 
+use super::access::Verdict;
+use super::proof::AccessBlock;
 use super::{Report, subject_path};
 use crate::finding::{CheckOutcome, CheckResult, Finding, Level, PhaseOutcome, Remedy, Subject};
 use crate::snapshot::{Origin, ProblemLevel};
@@ -48,6 +50,8 @@ pub struct WireReport {
     pub files: Vec<String>,
     /// Commands to run next, in order.
     pub next: Vec<String>,
+    /// Who may call whom now and after what is recommended; `null` when nothing was compared.
+    pub access: Option<AccessBlock>,
 }
 
 /// Counts over all phases that ran.
@@ -76,6 +80,9 @@ pub struct WirePhase {
     pub name: String,
     /// How it ended.
     pub outcome: WirePhaseOutcome,
+    /// The worst verdict of the states that its recommendations lead through, for each of them;
+    /// `null` when it recommends nothing or nothing was compared.
+    pub verdict: Option<Verdict>,
     /// Its checks.
     pub checks: Vec<WireCheck>,
 }
@@ -307,6 +314,10 @@ impl From<&Report> for WireReport {
                         PhaseOutcome::Failed => WirePhaseOutcome::Failed,
                         PhaseOutcome::CouldNotCheck => WirePhaseOutcome::CouldNotCheck,
                     },
+                    verdict: report
+                        .access
+                        .as_ref()
+                        .and_then(|access| access.verdict_of(phase.phase)),
                     checks: phase.checks.iter().map(check).collect(),
                 })
                 .collect(),
@@ -349,6 +360,7 @@ impl From<&Report> for WireReport {
                 .map(|file| format!("{folder}/{file}"))
                 .collect(),
             next: report.next_commands(),
+            access: report.access.clone(),
         }
     }
 }

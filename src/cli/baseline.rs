@@ -1,0 +1,88 @@
+//! The state before the migration, which every verdict is compared with.
+//!
+//! In: what the user named, or what an earlier run saved in the output folder. Out: a snapshot and
+//! words for it. Invariant: the first run saves the state it read; a saved state is never overwritten,
+//! and one of another input is never compared with.
+
+use std::io::{BufWriter, Write as _};
+use std::path::Path;
+
+use super::{CliError, input};
+use crate::snapshot::Snapshot;
+use crate::source::{recording, saved};
+
+/// Name of the file in the output folder.
+const FILE: &str = "baseline.json.gz";
+
+/// The baseline of a run.
+pub(super) struct Baseline {
+    /// The state; `None` for the one read now.
+    pub(super) snapshot: Option<Snapshot>,
+    /// What reports call it.
+    pub(super) words: String,
+}
+
+/// The baseline that was given, or the saved one, or the state read now, which is saved.
+///
+/// # Errors
+/// The one given cannot be read, or the state cannot be saved.
+pub(super) fn of_run(
+    given: Option<&Path>,
+    present: &Snapshot,
+    input_words: &str,
+    output_dir: &Path,
+) -> Result<Baseline, CliError> {
+    if let Some(path) = given {
+        return read(path);
+    }
+    let path = output_dir.join(FILE);
+    if path.is_file() {
+        return match recording::bundle_name(&path) {
+            Some(name) if name == input_words => read(&path),
+            other => Ok(Baseline {
+                snapshot: None,
+                words: format!(
+                    "the state read now (the baseline {} is of {}; give it with `--baseline`, or another \
+                     `--output-dir`)",
+                    path.display(),
+                    other.as_deref().unwrap_or("no bundle"),
+                ),
+            }),
+        };
+    }
+    save(present, input_words, &path)?;
+    Ok(Baseline {
+        snapshot: None,
+        words: format!("the state read now, saved as {}", path.display()),
+    })
+}
+
+fn read(path: &Path) -> Result<Baseline, CliError> {
+    let (snapshot, _) = input::read_files(std::slice::from_ref(&path.to_owned()))?;
+    Ok(Baseline {
+        snapshot: Some(snapshot),
+        words: format!("the baseline {}", path.display()),
+    })
+}
+
+/// Saves a state, whole or not at all, readable by its owner only.
+fn save(snapshot: &Snapshot, name: &str, path: &Path) -> Result<(), CliError> {
+    let failed = |error: std::io::Error| {
+        CliError::CouldNotRun(format!(
+            "cannot save the baseline `{}`: {error}; choose another folder with `--output-dir`",
+            path.display()
+        ))
+    };
+    let folder = path.parent().unwrap_or(Path::new("."));
+    std::fs::create_dir_all(folder).map_err(failed)?;
+    let mut file = tempfile::Builder::new()
+        .prefix(".castoff-")
+        .tempfile_in(folder)
+        .map_err(failed)?;
+    saved::record(snapshot, name)
+        .write_bundle(BufWriter::new(&mut file))
+        .and_then(|()| file.flush())
+        .map_err(failed)?;
+    file.persist(path).map_err(|error| failed(error.error))?;
+    Ok(())
+}

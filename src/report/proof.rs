@@ -1,0 +1,151 @@
+//! Proved states as data, and what a run of `migrate` shows of them.
+//!
+//! In: [`State`]s and [`Access`]. Out: [`StateReport`]s, [`AccessBlock`]. Invariant: a state is never
+//! shown better than the worst of its servers, and what could not be played is never left out.
+
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::access::{self, ServerAccess, Verdict};
+use crate::exit::Exit;
+use crate::finding::Phase;
+use crate::plan::recommended::Access;
+use crate::plan::wave::State;
+
+/// One state.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct StateReport {
+    /// When.
+    pub when: String,
+    /// The worst verdict of its servers.
+    pub verdict: Verdict,
+    /// Comparisons made.
+    pub compared: usize,
+    /// Servers that are not the same; all others are.
+    pub differing: Vec<ServerAccess>,
+    /// Waypoints whose identity reaches pods that it did not reach in the baseline.
+    pub newly_trusted: Vec<Trusted>,
+    /// Other workloads that run under such an identity.
+    pub shares_trust: Vec<String>,
+}
+
+/// A newly trusted waypoint.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct Trusted {
+    /// `namespace/name` of the Gateway.
+    pub waypoint: String,
+    /// Workloads whose pods it reaches.
+    pub servers: Vec<String>,
+}
+
+/// Who may call whom now and after what is recommended, compared with a baseline.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AccessBlock {
+    /// What it is compared with.
+    pub baseline: String,
+    /// Servers compared.
+    pub servers: usize,
+    /// The state that was read.
+    pub now: StateReport,
+    /// What each phase with recommendations leads through.
+    pub phases: Vec<PhaseStates>,
+    /// Recommended commands that could not be played, with the reason: what they change is not
+    /// proved.
+    pub not_played: Vec<String>,
+}
+
+/// The states of one phase's recommendations.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct PhaseStates {
+    /// `use-waypoints` …
+    pub phase: String,
+    /// The worst verdict of its states.
+    pub verdict: Verdict,
+    /// The states in order.
+    pub states: Vec<StateReport>,
+}
+
+impl AccessBlock {
+    /// The block of what was proved.
+    pub fn new(access: &Access, baseline: String) -> Self {
+        Self {
+            baseline,
+            servers: access.servers,
+            now: state(&access.now),
+            phases: access
+                .phases
+                .iter()
+                .map(|(phase, states)| {
+                    let states: Vec<StateReport> = states.iter().map(state).collect();
+                    PhaseStates {
+                        phase: phase.name().to_owned(),
+                        verdict: worst(states.iter().map(|state| state.verdict)),
+                        states,
+                    }
+                })
+                .collect(),
+            not_played: access.not_played.clone(),
+        }
+    }
+
+    /// All states in order.
+    pub fn states(&self) -> impl Iterator<Item = &StateReport> {
+        std::iter::once(&self.now).chain(self.phases.iter().flat_map(|phase| &phase.states))
+    }
+
+    /// The verdict of a phase's recommendations.
+    pub fn verdict_of(&self, phase: Phase) -> Option<Verdict> {
+        self.phases
+            .iter()
+            .find(|one| one.phase == phase.name())
+            .map(|one| one.verdict)
+    }
+
+    /// What the proof means for the exit code.
+    pub fn exit(&self) -> Exit {
+        match worst(self.states().map(|state| state.verdict)) {
+            Verdict::Opens | Verdict::Breaks | Verdict::OpensAndBreaks => Exit::Failed,
+            Verdict::Undecided => Exit::Undecided,
+            Verdict::Same if self.not_played.is_empty() => Exit::Nothing,
+            Verdict::Same => Exit::Undecided,
+        }
+    }
+}
+
+/// One state as data.
+pub fn state(state: &State) -> StateReport {
+    let differing: Vec<ServerAccess> = state
+        .differing
+        .iter()
+        .map(|row| access::server(row, false))
+        .collect();
+    StateReport {
+        when: state.when.clone(),
+        verdict: worst(differing.iter().map(|server| server.verdict)),
+        compared: state.compared,
+        differing,
+        newly_trusted: state
+            .newly_trusted
+            .iter()
+            .map(|(waypoint, servers)| Trusted {
+                waypoint: waypoint.clone(),
+                servers: servers.iter().map(ToString::to_string).collect(),
+            })
+            .collect(),
+        shares_trust: state.shares_trust.clone(),
+    }
+}
+
+/// The gravest verdict; none is the same.
+pub fn worst(verdicts: impl Iterator<Item = Verdict>) -> Verdict {
+    let rank = |verdict: &Verdict| match verdict {
+        Verdict::Same => 0,
+        Verdict::Undecided => 1,
+        Verdict::Breaks => 2,
+        Verdict::Opens => 3,
+        Verdict::OpensAndBreaks => 4,
+    };
+    verdicts.max_by_key(rank).unwrap_or(Verdict::Same)
+}

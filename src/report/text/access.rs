@@ -1,0 +1,109 @@
+//! What the proof says, beneath the phases.
+//!
+//! In: an [`AccessBlock`]. Out: lines of the page. Invariant: every server that differs is shown with
+//! a witness or the reason why it is not decided.
+
+use std::collections::BTreeSet;
+
+use super::{Page, Symbol, count};
+use crate::exit::Exit;
+use crate::report::access::{self, ServerAccess, Verdict};
+use crate::report::proof::AccessBlock;
+
+impl Page {
+    /// Who may call whom: a line a state, and every server that differs with its witness.
+    pub(super) fn access(&mut self, access: &AccessBlock) {
+        let quiet = self.style.quiet && access.exit() == Exit::Nothing;
+        if quiet || access.servers == 0 {
+            return;
+        }
+        self.push("");
+        self.line(
+            Symbol::Start,
+            &format!("Access compared with {}", access.baseline),
+        );
+        for state in access.states() {
+            let same = access.servers.saturating_sub(state.differing.len());
+            if !(self.style.quiet && state.differing.is_empty()) {
+                let symbol = if state.differing.is_empty() {
+                    Symbol::Passed
+                } else {
+                    Symbol::Information
+                };
+                self.line(
+                    symbol,
+                    &format!("{}: {} the same", state.when, count(same, "server")),
+                );
+            }
+            for server in &state.differing {
+                self.differing(server);
+            }
+            for trusted in &state.newly_trusted {
+                if self.style.verbose {
+                    self.star(&format!(
+                        "newly trusted: {} by {}",
+                        trusted.waypoint,
+                        trusted.servers.join(", ")
+                    ));
+                }
+            }
+        }
+        let trusted: BTreeSet<&str> = access
+            .states()
+            .flat_map(|state| &state.newly_trusted)
+            .map(|trusted| trusted.waypoint.as_str())
+            .collect();
+        if !trusted.is_empty() {
+            let trusted: Vec<&str> = trusted.into_iter().collect();
+            self.line(
+                Symbol::Information,
+                &format!(
+                    "newly trusted by the pods behind them: {}",
+                    trusted.join(", ")
+                ),
+            );
+        }
+        let shares: BTreeSet<&String> = access
+            .states()
+            .flat_map(|state| &state.shares_trust)
+            .collect();
+        for one in shares {
+            self.line(
+                Symbol::Warning,
+                &format!("{one} runs under the identity of a waypoint and shares its trust"),
+            );
+        }
+        for reason in &access.not_played {
+            self.line(Symbol::Unknown, &format!("not proved: {reason}"));
+        }
+    }
+
+    fn differing(&mut self, server: &ServerAccess) {
+        let symbol = match server.verdict {
+            Verdict::Same => Symbol::Passed,
+            Verdict::Undecided => Symbol::Unknown,
+            Verdict::Breaks => Symbol::Warning,
+            Verdict::Opens | Verdict::OpensAndBreaks => Symbol::Failed,
+        };
+        self.line(
+            symbol,
+            &format!("{} {}", server.server, access::words(server.verdict)),
+        );
+        let most = if self.style.verbose { usize::MAX } else { 1 };
+        for difference in server.differences.iter().take(most) {
+            self.star(&format!(
+                "{} for {} at port {}:",
+                difference.direction, difference.callers, difference.port
+            ));
+            for line in &difference.lines {
+                self.push(&format!("    {line}"));
+            }
+        }
+        if server.differences.len() > most {
+            self.star(&format!(
+                "and {} more (-v)",
+                server.differences.len() - most
+            ));
+        }
+    }
+}
