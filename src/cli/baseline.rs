@@ -2,14 +2,15 @@
 //!
 //! In: what the user named, or what an earlier run saved in the output folder. Out: a snapshot and
 //! words for it. Invariant: the first run saves the state it read; a saved state is never overwritten,
-//! and one of another input is never compared with.
+//! and one of another mesh is never compared with.
 
+use std::collections::BTreeSet;
 use std::io::{BufWriter, Write as _};
 use std::path::Path;
 
 use super::{CliError, input};
-use crate::snapshot::Snapshot;
-use crate::source::{recording, saved};
+use crate::snapshot::{Object, ObjectName, Snapshot};
+use crate::source::saved;
 
 /// Name of the file in the output folder.
 const FILE: &str = "baseline.json.gz";
@@ -37,23 +38,28 @@ pub(super) fn of_run(
     }
     let path = output_dir.join(FILE);
     if path.is_file() {
-        return match recording::bundle_name(&path) {
-            Some(name) if name == input_words => read(&path),
-            other => Ok(Baseline {
-                snapshot: None,
-                words: format!(
-                    "the state read now (the baseline {} is of {}; give it with `--baseline`, or another \
-                     `--output-dir`)",
-                    path.display(),
-                    other.as_deref().unwrap_or("no bundle"),
-                ),
-            }),
-        };
+        let found = read(&path)?;
+        if found
+            .snapshot
+            .as_ref()
+            .is_some_and(|one| of_one_mesh(one, present))
+        {
+            return Ok(found);
+        }
+        return Ok(Baseline {
+            snapshot: None,
+            words: format!(
+                "the state read now (the baseline {} is of another mesh; give one with `--baseline`, or another \
+                 `--output-dir`)",
+                path.display()
+            ),
+        });
     }
     save(present, input_words, &path)?;
     Ok(Baseline {
         snapshot: None,
-        words: format!("the state read now, saved as {}", path.display()),
+        // The same words as in later runs: equal input gives equal output.
+        words: format!("the baseline {}", path.display()),
     })
 }
 
@@ -63,6 +69,18 @@ fn read(path: &Path) -> Result<Baseline, CliError> {
         snapshot: Some(snapshot),
         words: format!("the baseline {}", path.display()),
     })
+}
+
+/// Whether two snapshots show one mesh at two times: half of the fewer owners of pods are in both.
+fn of_one_mesh(one: &Snapshot, other: &Snapshot) -> bool {
+    let owners = |snapshot: &Snapshot| -> BTreeSet<ObjectName> {
+        let services = snapshot.services.iter().map(Object::object_name);
+        let owners = snapshot.owners.iter().map(Object::object_name);
+        owners.chain(services).collect()
+    };
+    let (one, other) = (owners(one), owners(other));
+    let common = one.intersection(&other).count();
+    2 * common >= one.len().min(other.len())
 }
 
 /// Saves a state, whole or not at all, readable by its owner only.

@@ -5,7 +5,7 @@
 //! from the bundle differ in nothing but origins.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead as _, BufReader, Read as _, Write};
+use std::io::Write;
 use std::sync::Arc;
 
 use flate2::Compression;
@@ -63,16 +63,6 @@ struct HeaderGap {
 /// Whether a document is the first one of a bundle, of whatever version.
 pub(crate) fn is_bundle_header(api_version: &str, kind: &str) -> bool {
     kind == BUNDLE_KIND && api_version.starts_with("castoff/")
-}
-
-/// What the bundle in a file is of; `None` when the file is no bundle.
-pub fn bundle_name(path: &std::path::Path) -> Option<String> {
-    let file = std::fs::File::open(path).ok()?;
-    let mut line = String::new();
-    let mut reader = BufReader::new(flate2::read::MultiGzDecoder::new(file)).take(1 << 20);
-    reader.read_line(&mut line).ok()?;
-    let header: Header = serde_json::from_str(&line).ok()?;
-    (header.kind == BUNDLE_KIND).then_some(header.metadata.name)
 }
 
 /// What the bundle says is missing in it.
