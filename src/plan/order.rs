@@ -111,10 +111,10 @@ fn components(workloads: &BTreeSet<ObjectName>, edges: &Edges) -> Vec<Vec<Object
         backward[*server].push(everybody);
     }
     if nodes > names.len() {
-        for node in 0..names.len() {
-            forward[node].push(everybody);
-            backward[everybody].push(node);
+        for callers in &mut forward[..names.len()] {
+            callers.push(everybody);
         }
+        backward[everybody].extend(0..names.len());
     }
     let finished = finishing_order(&forward);
     let mut taken = vec![false; nodes];
