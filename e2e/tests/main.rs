@@ -6,6 +6,7 @@ mod cluster;
 mod connections;
 mod control_plane;
 mod injector;
+mod manifests;
 mod mesh;
 mod migration;
 #[path = "../../tests/support/origins.rs"]

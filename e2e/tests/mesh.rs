@@ -95,7 +95,7 @@ fn rewire(object: &mut Value, injector: &Injector) {
 /// Waits for controllers, and does what istiod and the CNI agent would: every waypoint gets its
 /// Deployment and its status, every pod of an ambient namespace without a sidecar is redirected.
 pub(crate) fn settle(cluster: &Cluster) {
-    program_waypoints(cluster);
+    reconcile(cluster);
     wait_for_pods(cluster);
     redirect_pods(cluster);
 }
@@ -110,9 +110,81 @@ fn name<'a>(object: &'a Value, field: &str) -> &'a str {
     object["metadata"][field].as_str().unwrap_or_default()
 }
 
+/// What istiod does once it sees what was applied.
+pub(crate) fn reconcile(cluster: &Cluster) {
+    program_waypoints(cluster);
+    accept_policies(cluster);
+    bind_services(cluster);
+}
+
+fn condition(kind: &str, object: &Value) -> Value {
+    json!({
+        "type": kind, "status": "True", "reason": "Accepted", "message": "",
+        "lastTransitionTime": "2026-01-01T00:00:00Z",
+        "observedGeneration": object["metadata"]["generation"],
+    })
+}
+
+fn has_condition(object: &Value, kind: &str) -> bool {
+    object["status"]["conditions"]
+        .as_array()
+        .is_some_and(|conditions| conditions.iter().any(|one| one["type"] == kind))
+}
+
+/// Sets the status; that the object is gone by now is nobody's mistake.
+fn set_status(cluster: &Cluster, resource: &str, object: &Value, status: &Value) {
+    cluster.try_kubectl(
+        &[
+            "patch",
+            resource,
+            name(object, "name"),
+            "--namespace",
+            name(object, "namespace"),
+            "--subresource=status",
+            "--type=merge",
+            "--patch",
+            &json!({"status": status}).to_string(),
+        ],
+        None,
+    );
+}
+
+fn accept_policies(cluster: &Cluster) {
+    let kind = "authorizationpolicies.security.istio.io";
+    for policy in items(cluster, kind) {
+        let targets = policy["spec"]["targetRefs"].is_array();
+        if targets && !has_condition(&policy, "WaypointAccepted") {
+            let status = json!({"conditions": [condition("WaypointAccepted", &policy)]});
+            set_status(cluster, kind, &policy, &status);
+        }
+    }
+}
+
+fn bind_services(cluster: &Cluster) {
+    let bound = "istio.io/WaypointBound";
+    for service in items(cluster, "services") {
+        let uses = service["metadata"]["labels"]["istio.io/use-waypoint"].is_string();
+        if uses != has_condition(&service, bound) {
+            let conditions = match uses {
+                true => vec![condition(bound, &service)],
+                false => Vec::new(),
+            };
+            set_status(
+                cluster,
+                "services",
+                &service,
+                &json!({"conditions": conditions}),
+            );
+        }
+    }
+}
+
 fn program_waypoints(cluster: &Cluster) {
     for gateway in items(cluster, "gateways.gateway.networking.k8s.io") {
-        if gateway["spec"]["gatewayClassName"] != "istio-waypoint" {
+        let is_waypoint = gateway["spec"]["gatewayClassName"] == "istio-waypoint";
+        let is_done = gateway["status"]["addresses"].is_array();
+        let is_going = gateway["metadata"]["deletionTimestamp"].is_string();
+        if !is_waypoint || is_done || is_going {
             continue;
         }
         let (namespace, gateway_name) = (name(&gateway, "namespace"), name(&gateway, "name"));
@@ -150,31 +222,19 @@ fn program_waypoints(cluster: &Cluster) {
             }},
         ]);
         cluster.apply(&json!({"apiVersion": "v1", "kind": "List", "items": objects}).to_string());
-        let condition = |kind: &str| {
-            json!({
-                "type": kind, "status": "True", "reason": kind, "message": "",
-                "lastTransitionTime": "2026-01-01T00:00:00Z",
-                "observedGeneration": gateway["metadata"]["generation"],
-            })
-        };
-        let status = json!({"status": {
+        let status = json!({
             "addresses": [{
                 "type": "Hostname",
                 "value": format!("{gateway_name}.{namespace}.svc.cluster.local"),
             }],
-            "conditions": [condition("Accepted"), condition("Programmed")],
-        }});
-        cluster.kubectl(&[
-            "patch",
+            "conditions": [condition("Accepted", &gateway), condition("Programmed", &gateway)],
+        });
+        set_status(
+            cluster,
             "gateways.gateway.networking.k8s.io",
-            gateway_name,
-            "--namespace",
-            namespace,
-            "--subresource=status",
-            "--type=merge",
-            "--patch",
-            &status.to_string(),
-        ]);
+            &gateway,
+            &status,
+        );
     }
 }
 

@@ -1,6 +1,7 @@
 //! The whole migration through the API: read, apply what was written, replace pods, read again.
 
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use crate::cluster::Cluster;
 use crate::mesh;
@@ -113,18 +114,26 @@ fn a_plan_is_carried_out_wave_by_wave_and_taken_back_and_access_stays_the_same()
 fn run_script(cluster: &Cluster, script: &std::path::Path) {
     let mut path = cluster.kubectl_folder().into_os_string();
     path.push(":/usr/bin:/bin");
-    let output = Command::new("sh")
+    let mut child = Command::new("sh")
         .arg(script)
         .env("KUBECONFIG", &cluster.kubeconfig)
         .env("PATH", path)
         .current_dir(script.parent().unwrap().parent().unwrap())
-        .output()
+        .stdout(Stdio::null())
+        .spawn()
         .unwrap();
+    // The script waits for what istiod makes of its commands.
+    let status = loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            break status;
+        }
+        mesh::reconcile(cluster);
+        std::thread::sleep(Duration::from_millis(300));
+    };
     assert!(
-        output.status.success(),
-        "{}\n{}",
-        std::fs::read_to_string(script).unwrap(),
-        String::from_utf8_lossy(&output.stderr)
+        status.success(),
+        "{}",
+        std::fs::read_to_string(script).unwrap()
     );
 }
 
