@@ -64,9 +64,10 @@ fn find(context: &Context<'_>) -> Vec<Finding> {
     }
     let mut found = Vec::new();
     for (namespace, workloads) in by_namespace {
-        let running: Vec<&&Workload> = workloads
+        let running: Vec<&Workload> = workloads
             .iter()
             .filter(|one| one.has_mode(DataPlaneMode::Sidecar))
+            .copied()
             .collect();
         let mut labels = namespace_labels(context, namespace);
         if let Some(labels) = &mut labels {
@@ -82,7 +83,10 @@ fn find(context: &Context<'_>) -> Vec<Finding> {
                 .iter()
                 .filter_map(|workload| template_labels(workload)),
         );
-        found.extend(running.iter().map(|one| pods(one, labelled)));
+        let (predicted, seen): (Vec<&Workload>, Vec<&Workload>) =
+            running.iter().copied().partition(|one| one.predicted);
+        found.extend(predictions(namespace, &predicted));
+        found.extend(seen.into_iter().map(|one| pods(one, labelled)));
     }
     found
 }
@@ -207,6 +211,26 @@ fn template_labels(workload: &Workload) -> Option<Finding> {
     Some(about(finding, workload))
 }
 
+/// Workloads of which no pods were given: one line a namespace, because nothing was seen.
+fn predictions(namespace: &str, workloads: &[&Workload]) -> Option<Finding> {
+    if workloads.is_empty() {
+        return None;
+    }
+    let names: Vec<String> = workloads.iter().map(|one| wording::workload(one)).collect();
+    let mut finding = Finding::new(
+        CODE,
+        Level::Note,
+        format!(
+            "sidecars predicted for {} of namespace {namespace} (no pods were given): {}",
+            wording::count(names.len(), "workload"),
+            wording::first_few(&names, 5)
+        ),
+    )
+    .about(Kind::Namespace, &ObjectName::new("", namespace), None);
+    finding.names = names;
+    Some(finding)
+}
+
 /// Pods that still run a sidecar: one by name, many as a count. Where nothing else is left to
 /// change, their restart is the recommendation.
 fn pods(workload: &Workload, labelled: bool) -> Finding {
@@ -218,12 +242,6 @@ fn pods(workload: &Workload, labelled: bool) -> Finding {
         .map(|pod| format!("{}/{}", workload.name.namespace, pod.name))
         .collect();
     let message = match names.as_slice() {
-        _ if workload.predicted => {
-            format!(
-                "sidecar predicted for {} (no pods were given)",
-                wording::workload(workload)
-            )
-        }
         [only] => format!("sidecar found for Pod {only}"),
         many => format!(
             "sidecars found for {} of {}",
@@ -231,17 +249,15 @@ fn pods(workload: &Workload, labelled: bool) -> Finding {
             wording::workload(workload)
         ),
     };
-    let level = match (workload.predicted, labelled) {
-        (true, _) => Level::Note,
-        (false, true) => Level::Warning,
-        (false, false) => Level::Recommendation,
+    let level = if labelled {
+        Level::Warning
+    } else {
+        Level::Recommendation
     };
     let mut finding = about(Finding::new(CODE, level, message), workload);
-    if !workload.predicted {
-        finding.names = names;
-        if !labelled {
-            finding = finding.remedy(restart(workload));
-        }
+    finding.names = names;
+    if !labelled {
+        finding = finding.remedy(restart(workload));
     }
     finding
 }
@@ -250,5 +266,62 @@ fn about(finding: Finding, workload: &Workload) -> Finding {
     match (&workload.owner, wording::owner_resource(&workload.owner)) {
         (OwnerKind::Other(_), _) | (_, None) => finding,
         (_, Some(kind)) => finding.about(kind, &workload.name, Some(&workload.origin)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::phases::testing::{lines, mesh_with, run, workload};
+
+    #[test]
+    fn labels_come_with_their_way_back_and_the_restarts_beneath() {
+        let mesh = mesh_with(vec![workload(OwnerKind::StatefulSet, "shop", "db")]);
+        let result = run(&CHECK, &mesh);
+        assert_eq!(
+            lines(&result),
+            [
+                (
+                    Level::Recommendation,
+                    "namespace shop can disable its sidecars: kubectl label ns shop istio-injection- \
+                     istio.io/dataplane-mode=ambient"
+                ),
+                (Level::Warning, "sidecar found for Pod shop/db-1")
+            ]
+        );
+        assert_eq!(
+            result.findings[0].remedies,
+            [
+                crate::finding::Remedy::command(
+                    "kubectl label ns shop istio-injection- istio.io/dataplane-mode=ambient",
+                    "kubectl label ns shop istio-injection=enabled istio.io/dataplane-mode-"
+                ),
+                crate::finding::Remedy::command_without_undo(
+                    "kubectl rollout restart statefulset -n shop db"
+                )
+            ]
+        );
+    }
+
+    #[test]
+    fn predictions_are_one_line_a_namespace() {
+        let predicted = |name: &str| {
+            let mut one = workload(OwnerKind::Deployment, "shop", name);
+            one.predicted = true;
+            one
+        };
+        let result = run(
+            &CHECK,
+            &mesh_with(vec![predicted("web"), predicted("cart")]),
+        );
+        assert_eq!(
+            lines(&result)[1],
+            (
+                Level::Note,
+                "sidecars predicted for 2 workloads of namespace shop (no pods were given): Deployment shop/cart, \
+                 Deployment shop/web"
+            )
+        );
+        assert_eq!(result.findings.len(), 2);
     }
 }
