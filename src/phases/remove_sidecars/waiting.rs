@@ -168,9 +168,9 @@ fn waiting(context: &Context<'_>) -> Vec<Finding> {
                 ),
             )
             .about(Kind::Namespace, &ObjectName::new("", &namespace), None)
-            .remedy(Remedy::Advice(format!(
-                "finish phase use-waypoints for namespace {namespace}"
-            )));
+            .remedy(Remedy::Advice(
+                "finish phase use-waypoints for the namespaces named".to_owned(),
+            ));
             finding.names = services;
             finding
         })
