@@ -1,7 +1,7 @@
 //! Which callers must have moved before a server may: those for whom the server's ambient pods,
 //! reached past the waypoint, decide otherwise than the baseline did.
 //!
-//! In: the baseline, and the mesh with waypoints bound and copies applied. Out: [`Edge`]s.
+//! In: the baseline, and the mesh with waypoints bound and copies applied. Out: [`Edges`].
 //! Invariant: undecided counts as an edge.
 
 use std::collections::BTreeSet;
