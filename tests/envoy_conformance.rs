@@ -104,9 +104,13 @@ fn every_decision_is_the_one_of_envoy_with_the_filters_of_istiod() {
         let Tally {
             compared,
             allowed,
+            tokens_refused,
+            tokens_stripped,
             disagreements,
             ..
         } = run.tally;
+        total.tokens_refused += tokens_refused;
+        total.tokens_stripped += tokens_stripped;
         if !generated {
             eprintln!("{}: {compared} compared, {allowed} allowed", case.name);
             total.of_goldens += compared;
@@ -116,11 +120,13 @@ fn every_decision_is_the_one_of_envoy_with_the_filters_of_istiod() {
         total.disagreements.extend(disagreements);
     }
     eprintln!(
-        "{} requests compared with Envoy in {:.0?} ({} allowed): {} to {all} goldens ({} left out), \
+        "{} requests compared with Envoy in {:.0?} ({} allowed, {} tokens refused, {} stripped): {} to {all} goldens ({} left out), \
          {} to {GENERATED_CASES} generated cases; {} disagree",
         total.compared,
         began.elapsed(),
         total.allowed,
+        total.tokens_refused,
+        total.tokens_stripped,
         total.of_goldens,
         LEFT_OUT.len(),
         total.compared - total.of_goldens,
@@ -137,6 +143,7 @@ fn every_decision_is_the_one_of_envoy_with_the_filters_of_istiod() {
     assert_eq!(total.disagreements.len(), 0, "by case: {shown:?}");
     let goldens = total.of_goldens;
     assert!(goldens >= 100_000 * scale, "{goldens} are too few");
+    assert!(total.tokens_refused > 1_000 && total.tokens_stripped > 1_000);
 }
 
 /// The generated cases stand on filters of our own making: they must be istiod's where that is known.
@@ -167,6 +174,8 @@ struct Tally {
     compared: usize,
     of_goldens: usize,
     allowed: usize,
+    tokens_refused: usize,
+    tokens_stripped: usize,
     disagreements: Vec<(String, String)>,
 }
 
@@ -196,11 +205,17 @@ impl Run<'_> {
                 .collect();
             let heads: Vec<String> = contents.iter().map(|content| self.head(content)).collect();
             let tls = tls(authority, &wire);
-            let statuses = client::statuses(&wire, self.port, tls, &heads)
+            let answers = client::answers(&wire, self.port, tls, &heads)
                 .unwrap_or_else(|error| panic!("{}: {error}: {wire:?} {heads:#?}", self.case.name));
-            for (content, status) in contents.iter().zip(statuses) {
-                assert!(matches!(status, 200 | 403), "{status} for {content:?}");
-                self.compare(&wire, Some(content), status == 200);
+            for (content, answer) in contents.iter().zip(answers) {
+                let known = matches!(answer.status, 200 | 403)
+                    || (answer.status == 401 && !self.case.token_rules.is_empty());
+                assert!(known, "{answer:?} for {content:?}");
+                self.compare(&wire, Some(content), answer.status == 200);
+                self.tally.tokens_refused += usize::from(answer.status == 401);
+                if answer.status == 200 && content.token.is_some() {
+                    self.compare_token(&wire, content, answer.token);
+                }
             }
         }
     }
@@ -234,6 +249,19 @@ impl Run<'_> {
             }
         }
         head + "\r\n"
+    }
+
+    /// Whether a token that got through is still there behind the filters.
+    fn compare_token(&mut self, wire: &Wire, content: &Content, there: bool) {
+        self.tally.tokens_stripped += usize::from(!there);
+        let passed_on =
+            content.is_preflight() || judge::token_passed_on(self.case, &self.atoms, wire, content);
+        if passed_on != there {
+            let text = format!("Envoy passes the token on: {there}; {wire:?} {content:?}");
+            self.tally
+                .disagreements
+                .push((self.case.name.clone(), text));
+        }
     }
 
     fn compare(&mut self, wire: &Wire, content: Option<&Content>, allowed: bool) {

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use castoff::mesh::authorization::translate;
 use castoff::snapshot::Kind;
 use castoff::source::read_files;
+use castoff_authz::path::TokenRule;
 use castoff_authz::policy::{Key, Policy};
 use castoff_authz::settings::{Authorizer, Release, Settings};
 use serde_json::Value;
@@ -24,6 +25,9 @@ pub(crate) struct Case {
     pub(crate) policies: Vec<Arc<Policy>>,
     pub(crate) settings: Arc<Settings>,
     pub(crate) filters: Vec<Value>,
+    /// The rules of RequestAuthentications, `validation` being the name of a key; none: every token
+    /// with a good signature is accepted, whatever its issuer.
+    pub(crate) token_rules: Vec<TokenRule>,
 }
 
 /// Where each /16 of a direct peer went.
@@ -149,6 +153,7 @@ pub(crate) fn read(folder: &Path) -> Vec<Case> {
             policies,
             settings: Arc::new(settings),
             filters: filters.collect(),
+            token_rules: Vec::new(),
         });
     }
     cases

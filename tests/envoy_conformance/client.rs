@@ -9,6 +9,8 @@ use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use socket2::{Domain, Socket, Type};
 
+use crate::envoy::TOKEN_HEADER;
+
 /// What the connection shows.
 #[derive(Debug, Clone)]
 pub(crate) struct Wire {
@@ -77,36 +79,44 @@ pub(crate) fn bytes_pass(wire: &Wire, port: u16, tls: Option<Arc<ClientConfig>>)
     }
 }
 
-/// Status codes of requests (their heads, whole), sent one after the other. Where Envoy ends the
+/// What came back.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    /// Whether the request still carried a token behind the filters.
+    pub(crate) token: bool,
+    closes: bool,
+}
+
+/// Answers to requests (their heads, whole), sent one after the other. Where Envoy ends the
 /// connection after a response, the next request goes over a like one.
-pub(crate) fn statuses(
+pub(crate) fn answers(
     wire: &Wire,
     port: u16,
     tls: Option<Arc<ClientConfig>>,
     requests: &[String],
-) -> std::io::Result<Vec<u16>> {
+) -> std::io::Result<Vec<Answer>> {
     let open = || BufReader::new(connect(wire, port, tls.clone()));
     let mut stream = open();
-    let mut statuses = Vec::new();
+    let mut answers = Vec::new();
     for request in requests {
         stream.get_mut().write_all(request.as_bytes())?;
         stream.get_mut().flush()?;
-        let (status, closes) = response(&mut stream)?;
-        statuses.push(status);
-        if closes {
+        let answer = response(&mut stream)?;
+        answers.push(answer);
+        if answer.closes {
             stream = open();
         }
     }
-    Ok(statuses)
+    Ok(answers)
 }
 
-/// The status of one response, and whether the connection ends with it.
-fn response(stream: &mut BufReader<Box<dyn Stream>>) -> std::io::Result<(u16, bool)> {
+fn response(stream: &mut BufReader<Box<dyn Stream>>) -> std::io::Result<Answer> {
     let mut line = String::new();
     stream.read_line(&mut line)?;
     let status = line.split(' ').nth(1).and_then(|code| code.parse().ok());
     let status = status.ok_or_else(|| std::io::Error::other(format!("no status: {line:?}")))?;
-    let (mut length, mut closes) = (0, false);
+    let (mut length, mut closes, mut token) = (0, false, false);
     loop {
         line.clear();
         stream.read_line(&mut line)?;
@@ -116,9 +126,14 @@ fn response(stream: &mut BufReader<Box<dyn Stream>>) -> std::io::Result<(u16, bo
         match name {
             "content-length" => length = value.parse().map_err(std::io::Error::other)?,
             "connection" => closes = value == "close",
+            TOKEN_HEADER => token = value.starts_with("Bearer "),
             _ => {}
         }
     }
     stream.read_exact(&mut vec![0; length])?;
-    Ok((status, closes))
+    Ok(Answer {
+        status,
+        token,
+        closes,
+    })
 }

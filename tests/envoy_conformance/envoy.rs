@@ -13,11 +13,12 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use castoff_authz::path::TokenRule;
 use castoff_authz::policy::Key;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::cases::Case;
-use crate::identity::Authority;
+use crate::identity::{Authority, TOKEN_KEYS};
 
 /// The process, ended when dropped.
 pub(crate) struct Envoy {
@@ -201,25 +202,7 @@ fn listener(case: &Case, authority: &Authority) -> Value {
 /// (`pilot/pkg/networking/core/listener_inbound.go`); `normalize_path` as by default
 /// (`listener_builder.go`).
 fn connection_manager(case: &Case, authority: &Authority) -> Value {
-    let provider = json!({
-        "payload_in_metadata": "payload",
-        "normalize_payload_in_metadata": {"space_delimited_claims": ["permission", "scope"]},
-        "forward": true,
-        "local_jwks": {"inline_string": authority.jwks()},
-    });
-    let requires = json!([{"provider_name": "test"}, {"allow_missing": {}}]);
-    let tokens = extension(
-        "envoy.filters.http.jwt_authn",
-        "filters.http.jwt_authn.v3.JwtAuthentication",
-        json!({
-            "providers": {"test": provider},
-            "rules": [{
-                "match": {"prefix": "/"},
-                "requires": {"requires_any": {"requirements": requires}},
-            }],
-            "bypass_cors_preflight": true,
-        }),
-    );
+    let tokens = token_filter(case, authority);
     let custom = case.settings.authorizers.iter().len() > 0;
     let mut filters = vec![tokens, metadata(case)];
     // CUSTOM stands before the token validation (`listener_builder.go:buildHTTPConnectionManager`).
@@ -230,7 +213,13 @@ fn connection_manager(case: &Case, authority: &Authority) -> Value {
         "filters.http.router.v3.Router",
         json!({}),
     ));
-    let route = json!({"match": {"prefix": "/"}, "direct_response": {"status": 200}});
+    // Tells what the request still carries behind the filters.
+    let token = json!({"header": {"key": TOKEN_HEADER, "value": "%REQ(authorization)%"}});
+    let route = json!({
+        "match": {"prefix": "/"},
+        "direct_response": {"status": 200},
+        "response_headers_to_add": [token],
+    });
     extension(
         "http",
         "filters.network.http_connection_manager.v3.HttpConnectionManager",
@@ -247,6 +236,59 @@ fn connection_manager(case: &Case, authority: &Authority) -> Value {
         }),
     )
 }
+
+/// `pilot/pkg/security/authn/policy_applier.go:convertToEnvoyJwtConfig`: rules sorted by issuer, any of
+/// them, or, for each, it or no token.
+fn token_filter(case: &Case, authority: &Authority) -> Value {
+    let any = |list: Vec<Value>| json!({"requires_any": {"requirements": list}});
+    let provider = |key: &str, forward: bool| {
+        json!({
+            "payload_in_metadata": "payload",
+            "normalize_payload_in_metadata": {"space_delimited_claims": ["permission", "scope"]},
+            "forward": forward,
+            "local_jwks": {"inline_string": authority.jwks(key)},
+        })
+    };
+    let mut rules: Vec<&TokenRule> = case.token_rules.iter().collect();
+    rules.sort_by_key(|rule| &rule.issuer);
+    let mut providers = Map::new();
+    for (index, rule) in rules.into_iter().enumerate() {
+        let mut provider = provider(&rule.validation, rule.forward);
+        provider["issuer"] = rule.issuer.as_str().into();
+        provider["audiences"] = rule.audiences.clone().into();
+        providers.insert(format!("origins-{index}"), provider);
+    }
+    if providers.is_empty() {
+        providers.insert("any-issuer".to_owned(), provider(TOKEN_KEYS[0], true));
+    }
+    let mut each: Vec<Value> = Vec::new();
+    let mut valid_or_missing: Vec<Value> = Vec::new();
+    for name in providers.keys() {
+        each.push(json!({"provider_name": name}));
+        valid_or_missing.push(any(vec![
+            json!({"provider_name": name}),
+            json!({"allow_missing": {}}),
+        ]));
+    }
+    let requires = if valid_or_missing.len() == 1 {
+        valid_or_missing.remove(0)
+    } else {
+        each.push(json!({"requires_all": {"requirements": valid_or_missing}}));
+        any(each)
+    };
+    extension(
+        "envoy.filters.http.jwt_authn",
+        "filters.http.jwt_authn.v3.JwtAuthentication",
+        json!({
+            "providers": providers,
+            "rules": [{"match": {"prefix": "/"}, "requires": requires}],
+            "bypass_cors_preflight": true,
+        }),
+    )
+}
+
+/// The header of a response that tells which `authorization` came through the filters.
+pub(crate) const TOKEN_HEADER: &str = "x-test-token";
 
 /// The header that carries the metadata of `experimental.envoy.filters.FILTER[KEY]`.
 pub(crate) const METADATA_HEADER: &str = "x-test-metadata";

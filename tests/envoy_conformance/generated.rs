@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
+use castoff_authz::path::TokenRule;
 use castoff_authz::policy::{Action, Condition, Key, Operation, Policy, Rule, Source};
 use castoff_authz::settings::{Release, Settings};
 
 use crate::cases::Case;
+use crate::identity::TOKEN_KEYS;
 use crate::istiod;
 use crate::requests::Random;
 
@@ -60,6 +62,22 @@ const PATHS: &[&str] = &[
 const VALUES: &[&str] = &["one", "o*", "*e", "*", "two", "ONE"];
 const NAMES: &[&str] = &["a.test", "*.test", "a.*", "*", "b.test"];
 
+/// One rule of a RequestAuthentication. Several have the same issuer, and their order is not that of
+/// their issuers.
+fn token_rule(random: &mut Random) -> TokenRule {
+    let audiences = match random.below(3) {
+        0 => vec!["orders".to_owned()],
+        1 => vec!["orders".to_owned(), "payments".to_owned()],
+        _ => Vec::new(),
+    };
+    TokenRule {
+        issuer: (*random.of(&["https://i.test", "https://b.test", "i/j"])).to_owned(),
+        audiences,
+        forward: random.one_in(2),
+        validation: (*random.of(&TOKEN_KEYS)).to_owned(),
+    }
+}
+
 /// Several policies of several actions, as one chain.
 pub(crate) fn case(index: usize, tcp: bool, random: &mut Random) -> Case {
     let policies = (0..1 + random.below(3))
@@ -75,7 +93,13 @@ pub(crate) fn case(index: usize, tcp: bool, random: &mut Random) -> Case {
             patch: 0,
         })),
         filters: Vec::new(),
+        token_rules: Vec::new(),
     };
+    if !tcp && index.is_multiple_of(2) {
+        case.token_rules = (0..1 + random.below(4))
+            .map(|_| token_rule(random))
+            .collect();
+    }
     case.filters = istiod::filters(&case);
     case
 }

@@ -12,12 +12,15 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, Serve
 use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
 use serde_json::{Value, json};
 
+/// Names of the keys that sign tokens.
+pub(crate) const TOKEN_KEYS: [&str; 2] = ["first", "second"];
+
 /// What signs certificates and tokens.
 pub(crate) struct Authority {
     issuer: Issuer<'static, KeyPair>,
     certificate: String,
     leaf_key: KeyPair,
-    token_key: EcdsaKeyPair,
+    token_keys: [EcdsaKeyPair; 2],
     random: SystemRandom,
     configs: BTreeMap<(Option<String>, bool), Arc<ClientConfig>>,
 }
@@ -34,12 +37,15 @@ impl Authority {
         let certificate = params.self_signed(&key).unwrap().pem();
         let random = SystemRandom::new();
         let algorithm = &ECDSA_P256_SHA256_FIXED_SIGNING;
-        let pkcs8 = EcdsaKeyPair::generate_pkcs8(algorithm, &random).unwrap();
+        let token_keys = TOKEN_KEYS.map(|_| {
+            let pkcs8 = EcdsaKeyPair::generate_pkcs8(algorithm, &random).unwrap();
+            EcdsaKeyPair::from_pkcs8(algorithm, pkcs8.as_ref(), &random).unwrap()
+        });
         Self {
             issuer: Issuer::new(params, key),
             certificate,
             leaf_key: KeyPair::generate().unwrap(),
-            token_key: EcdsaKeyPair::from_pkcs8(algorithm, pkcs8.as_ref(), &random).unwrap(),
+            token_keys,
             random,
             configs: BTreeMap::new(),
         }
@@ -97,17 +103,23 @@ impl Authority {
         config
     }
 
-    /// The public half of the tokens' key.
-    pub(crate) fn jwks(&self) -> String {
-        let point = &self.token_key.public_key().as_ref()[1..];
+    /// The public half of a key for tokens.
+    pub(crate) fn jwks(&self, key: &str) -> String {
+        let point = &self.token_key(key).public_key().as_ref()[1..];
         let (x, y) = (base64(&point[..32]), base64(&point[32..]));
         json!({"keys": [{"kty": "EC", "crv": "P-256", "alg": "ES256", "x": x, "y": y}]}).to_string()
     }
 
-    pub(crate) fn sign(&self, claims: &Value) -> String {
+    fn token_key(&self, name: &str) -> &EcdsaKeyPair {
+        let index = TOKEN_KEYS.iter().position(|key| *key == name).unwrap();
+        &self.token_keys[index]
+    }
+
+    pub(crate) fn sign(&self, key: &str, claims: &Value) -> String {
         let header = base64(br#"{"alg":"ES256","typ":"JWT"}"#);
         let text = format!("{header}.{}", base64(claims.to_string().as_bytes()));
-        let signature = self.token_key.sign(&self.random, text.as_bytes()).unwrap();
+        let signature = self.token_key(key).sign(&self.random, text.as_bytes());
+        let signature = signature.unwrap();
         format!("{text}.{}", base64(signature.as_ref()))
     }
 }

@@ -8,6 +8,7 @@ use castoff_authz::eval::evaluate;
 use castoff_authz::path::{
     Address, AddressKind, EnforcementPath, Point, PointKind, Protocol, Proxy, TokenRule,
 };
+use castoff_authz::policy::{Action, Condition, Key, Policy, Rule};
 use castoff_authz::request::{Http, Request, Token};
 use castoff_authz::unknown::Unknown;
 use std::sync::Arc;
@@ -23,6 +24,46 @@ pub(crate) fn decide(
     atoms: &Atoms,
     wire: &Wire,
     content: Option<&Content>,
+) -> Decision {
+    decide_with(case, atoms, wire, content, None)
+}
+
+/// Whether the request still carries its token when it got through: asked of a second point, which
+/// accepts the token's issuer and lets tokens only through.
+pub(crate) fn token_passed_on(case: &Case, atoms: &Atoms, wire: &Wire, content: &Content) -> bool {
+    let decision = decide_with(case, atoms, wire, Some(content), Some(Action::Allow));
+    decision.outcome == Outcome::Allow
+}
+
+/// A rule that accepts this token whatever it is.
+fn accepting(token: &Token) -> TokenRule {
+    TokenRule {
+        issuer: token.issuer().unwrap_or_default().to_owned(),
+        audiences: Vec::new(),
+        forward: true,
+        validation: String::new(),
+    }
+}
+
+fn any_token(action: Action) -> Policy {
+    let condition = Condition {
+        key: Key::RequestAuthClaim(vec!["iss".to_owned()]),
+        values: vec!["*".to_owned()],
+        not_values: Vec::new(),
+    };
+    let rule = Rule {
+        when: vec![condition],
+        ..Rule::default()
+    };
+    Policy::new("foo", "token", action, vec![rule])
+}
+
+fn decide_with(
+    case: &Case,
+    atoms: &Atoms,
+    wire: &Wire,
+    content: Option<&Content>,
+    behind: Option<Action>,
 ) -> Decision {
     let protocol = if case.tcp {
         Protocol::Tcp
@@ -40,12 +81,17 @@ pub(crate) fn decide(
     let token = content
         .and_then(|content| content.token)
         .map(|index| &atoms.tokens[index].1);
-    // Envoy's side accepts every issuer; here the rule is of the token's own.
-    point.token_rules.extend(token.map(|token| TokenRule {
-        issuer: token.issuer().unwrap().to_owned(),
-        audiences: Vec::new(),
-        forward: true,
-        validation: String::new(),
+    point.token_rules.clone_from(&case.token_rules);
+    if case.token_rules.is_empty() {
+        // Envoy's side accepts every issuer; here the rule is of the token's own.
+        point.token_rules.extend(token.map(accepting));
+    }
+    let mut points = vec![point];
+    points.extend(behind.map(|action| {
+        let mut point = Point::new(points[0].kind.clone(), "behind");
+        point.token_rules.extend(token.map(accepting));
+        point.policies = vec![Arc::new(any_token(action))];
+        point
     }));
     let path = EnforcementPath {
         address: Address {
@@ -55,7 +101,7 @@ pub(crate) fn decide(
         },
         in_use: true,
         settings: Arc::clone(&case.settings),
-        points: vec![point],
+        points,
     };
     let mut request = request(wire, content, token);
     let metadata = content.and_then(|content| content.metadata.as_deref());

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 
 use castoff_authz::ip::{IpBlock, from_number, number};
+use castoff_authz::path::TokenRule;
 use castoff_authz::policy::{Condition, Key, Operation, Policy, Source};
 use castoff_authz::request::Token;
 use rustls::pki_types::ServerName;
@@ -11,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::cases::Case;
 use crate::client::Wire;
-use crate::identity::Authority;
+use crate::identity::{Authority, TOKEN_KEYS};
 
 /// A small generator (splitmix64), so that a run repeats.
 pub(crate) struct Random(pub(crate) u64);
@@ -48,6 +49,19 @@ pub(crate) struct Content {
     pub(crate) forwarded: Option<Ipv4Addr>,
     pub(crate) metadata: Option<String>,
     pub(crate) token: Option<usize>,
+}
+
+impl Content {
+    /// A CORS preflight, whose token nobody looks at (Envoy
+    /// `source/extensions/filters/http/jwt_authn/filter.cc:isCorsPreflightRequest`).
+    pub(crate) fn is_preflight(&self) -> bool {
+        let filled = |name: &str| {
+            self.headers
+                .get(name)
+                .is_some_and(|value| !value.is_empty())
+        };
+        self.method == "OPTIONS" && filled("origin") && filled("access-control-request-method")
+    }
 }
 
 /// What a case's policies name, by dimension, and tokens made of it.
@@ -289,6 +303,15 @@ impl Atoms {
             .headers
             .iter()
             .map(|(name, values)| (name.clone(), all_texts(values, &["other"])));
+        let mut headers: BTreeMap<String, Vec<String>> = headers.collect();
+        if !case.token_rules.is_empty() {
+            // What makes an OPTIONS a CORS preflight, which passes with any token.
+            for name in ["origin", "access-control-request-method"] {
+                let values = ["", "GET"].map(str::to_owned);
+                headers.entry(name.to_owned()).or_insert(values.to_vec());
+            }
+            methods.extend(["OPTIONS".to_owned(), "OPTIONS".to_owned()]);
+        }
         Self {
             principals: found.principals.iter().cloned().collect(),
             sources: addresses(&found.sources, &["127.0.0.1", "127.200.0.1"]),
@@ -299,9 +322,9 @@ impl Atoms {
             methods,
             hosts,
             paths,
-            headers: headers.collect(),
+            headers,
             metadata: all_texts(&found.metadata, &["other"]),
-            tokens: tokens(&found, authority, random),
+            tokens: tokens(&found, &case.token_rules, authority, random),
         }
     }
 
@@ -337,7 +360,14 @@ impl Atoms {
 }
 
 /// Tokens with claims that the policies name, as a text or in a list, or of a type that never matches.
-fn tokens(found: &Found, authority: &Authority, random: &mut Random) -> Vec<(String, Token)> {
+/// Where there are rules, some are of another issuer or of none, for another audience, signed with
+/// another key, or expired.
+fn tokens(
+    found: &Found,
+    rules: &[TokenRule],
+    authority: &Authority,
+    random: &mut Random,
+) -> Vec<(String, Token)> {
     let mut issuers: Vec<String> = vec!["https://issuer.test".to_owned()];
     let mut subjects: Vec<String> = vec!["subject".to_owned()];
     for value in &found.request_principals {
@@ -358,6 +388,12 @@ fn tokens(found: &Found, authority: &Authority, random: &mut Random) -> Vec<(Str
     let issuer_claims = found.claims.get(&vec!["iss".to_owned()]).unwrap_or(&none);
     issuers.extend(all_texts(issuer_claims, &[]));
     issuers.retain(|text| !text.is_empty());
+    if !rules.is_empty() {
+        let others = issuers.iter().take(3).cloned();
+        let own = rules.iter().flat_map(|rule| vec![rule.issuer.clone(); 3]);
+        issuers = others.chain(own).collect();
+    }
+    let audiences = ["orders", "payments", "others"].map(str::to_owned);
     let mut list = Vec::new();
     for _ in 0..120 {
         let mut claims = json!({"iss": random.of(&issuers)});
@@ -384,7 +420,29 @@ fn tokens(found: &Found, authority: &Authority, random: &mut Random) -> Vec<(Str
             nest(&mut claims, path, value);
             token.claims.insert(path.clone(), meant);
         }
-        list.push((authority.sign(&claims), token));
+        let mut key = TOKEN_KEYS[0];
+        if !rules.is_empty() {
+            if random.one_in(12) {
+                claims.as_object_mut().unwrap().remove("iss");
+                token.claims.remove(&vec!["iss".to_owned()]);
+            }
+            let (one, other) = (random.of(&audiences).clone(), random.of(&audiences).clone());
+            let (value, meant) = match random.below(4) {
+                0 => (json!(one), vec![one]),
+                1 | 2 => (json!([one, other]), vec![one, other]),
+                _ => (json!([]), Vec::new()),
+            };
+            claims["aud"] = value;
+            token.claims.insert(vec!["aud".to_owned()], meant);
+            key = TOKEN_KEYS[random.below(TOKEN_KEYS.len())];
+            let expired = random.one_in(6);
+            if expired {
+                claims["exp"] = json!(1_000_000_000);
+            }
+            let fails = TOKEN_KEYS.iter().filter(|other| expired || **other != key);
+            token.fails = fails.map(ToString::to_string).collect();
+        }
+        list.push((authority.sign(key, &claims), token));
     }
     list
 }

@@ -12,7 +12,7 @@ use crate::ip::IpBlock;
 use crate::path::{Point, PointKind, Protocol};
 use crate::policy::{Action, Key, Policy};
 use crate::settings::Settings;
-use crate::text::Text;
+use crate::text::{Shape, Text};
 
 /// The policies of a point, by the stage in which they are evaluated. AUDIT is left out: it never
 /// decides. Sorted by policy name within a stage. Rules are translated one by one when they are asked
@@ -220,6 +220,36 @@ impl<'a> Chain<'a> {
             Translator::Ztunnel => crate::ztunnel::rule(policy, index),
             Translator::Nobody => None,
         })
+    }
+}
+
+/// A CORS preflight: no token of it is looked at, so that it passes with a bad one and has no request
+/// principal with a good one (`policy_applier.go:convertToEnvoyJwtConfig`, `BypassCorsPreflight`; Envoy
+/// `source/extensions/filters/http/jwt_authn/filter.cc:isCorsPreflightRequest`). Not a rule of a policy,
+/// but in the form of one.
+pub(crate) fn preflight() -> EnforcedRule<'static> {
+    let test = |field, text, predicate| Test {
+        field,
+        key: None,
+        negated: false,
+        values: vec![Value { text, predicate }],
+    };
+    let filled = |name| {
+        let predicate = Predicate::Header(Cow::Borrowed(name), Text::new(Shape::NotEmpty));
+        test("headers", "*", predicate)
+    };
+    let method = Predicate::Method(Text::exact("OPTIONS"));
+    let tests = vec![
+        test("methods", "OPTIONS", method),
+        filled("origin"),
+        filled("access-control-request-method"),
+    ];
+    EnforcedRule {
+        index: 0,
+        clauses: vec![Clause {
+            part: Part::To,
+            entries: vec![Entry { index: 0, tests }],
+        }],
     }
 }
 

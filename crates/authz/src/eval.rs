@@ -11,7 +11,9 @@ use std::sync::Arc;
 use crate::decision::{
     Because, CustomRefusal, Decision, FieldTrace, Outcome, PointDecision, RuleTrace, TokenRefusal,
 };
-use crate::enforced::{Chain, Clause, CustomThen, EnforcedRule, Entry, Part, Test, chain};
+use crate::enforced::{
+    Chain, Clause, CustomThen, EnforcedRule, Entry, Part, Test, chain, preflight,
+};
 use crate::path::{EnforcementPath, NetworkEntry, Point, PointKind, Protocol};
 use crate::policy::Policy;
 use crate::request::{Request, Token};
@@ -192,9 +194,17 @@ impl<'r> Evaluation<'r, '_> {
                 first_question.get_or_insert(because);
             }
         }
-        let (validated, passed_on) = match self.tokens() {
-            Ok(tokens) => tokens,
-            Err(refusal) => {
+        let (preflight, asked) = self.preflight(http);
+        let (validated, passed_on) = match (preflight, self.tokens()) {
+            // What follows differs in too much: the questions are to be answered first.
+            (None, _) => {
+                questions.extend(asked);
+                let depends = Outcome::Depends(questions.into_iter().collect());
+                return (answer(depends, Because::NotModelled), self.token);
+            }
+            (Some(true), _) => (None, self.token),
+            (Some(false), Ok(tokens)) => tokens,
+            (Some(false), Err(refusal)) => {
                 return (
                     answer(Outcome::Deny, Because::TokenRefused(refusal)),
                     self.token,
@@ -231,6 +241,17 @@ impl<'r> Evaluation<'r, '_> {
             Outcome::Depends(questions.into_iter().collect())
         };
         (answer(outcome, because), passed_on)
+    }
+
+    /// Whether the token is not looked at, because the request is a CORS preflight.
+    fn preflight(&self, http: bool) -> (Option<bool>, Vec<Unknown>) {
+        if !http || self.token.is_none() || self.point.token_rules.is_empty() {
+            return (Some(false), Vec::new());
+        }
+        let sight = Sight::new(self.request, self.point, None);
+        let rule = preflight();
+        let (held, _, questions) = clause_holds(&sight, &rule.clauses[0]);
+        (held, questions)
     }
 
     /// RequestAuthentication: no token passes; a token of an unknown issuer, or one that fails, is

@@ -10,7 +10,7 @@ use castoff_authz::decision::{Because, Outcome};
 use castoff_authz::path::{
     AddressKind, NetworkEntry, PointKind, PortSeen, PrincipalSeen, Protocol, Proxy, TokenRule,
 };
-use castoff_authz::policy::{Key, Rule};
+use castoff_authz::policy::{Condition, Key, Rule};
 use castoff_authz::verdict::{Caller, Finding, Limits, compare};
 use questions::*;
 use words::*;
@@ -244,6 +244,38 @@ fn tokens_validated_stripped_and_refused_change_access() {
             .token
             .is_some()
     );
+}
+
+#[test]
+fn a_cors_preflight_has_no_request_principal_and_is_no_break_where_only_principals_are_denied() {
+    let with = |rules: Vec<Rule>| {
+        let mut at = point(http(), &[deny(rules)]);
+        at.token_rules = vec![TokenRule {
+            issuer: "https://issuer.example".to_owned(),
+            audiences: vec![],
+            forward: false,
+            validation: "keys".to_owned(),
+        }];
+        vec![path(vec![at])]
+    };
+    let denied = |method: &str| {
+        let mut rule = from(&[("requestPrincipals", "*")]);
+        rule.to = to(&[("methods", method)]).to;
+        for name in ["origin", "access-control-request-method"] {
+            rule.when.push(Condition {
+                key: Key::RequestHeader(name.to_owned()),
+                values: vec!["h*".to_owned()],
+                not_values: vec![],
+            });
+        }
+        rule
+    };
+    let nothing = || with(vec![to(&[("paths", "/never")])]);
+    let also = |method| with(vec![to(&[("paths", "/never")]), denied(method)]);
+    assert!(ask(nothing(), also("OPTIONS")).is_same());
+    let get = ask(nothing(), also("GET"));
+    let request = &witness(&get.breaks).request;
+    assert_eq!(request.http.as_ref().unwrap().method, "GET");
 }
 
 #[test]

@@ -422,6 +422,73 @@ fn a_stripped_token_is_not_seen_behind_the_point_that_strips_it() {
     }
 }
 
+/// Envoy `jwt_authn/filter.cc:isCorsPreflightRequest`; every row was seen at a real Envoy too.
+#[test]
+fn the_token_of_a_cors_preflight_is_not_looked_at() {
+    let rows: &[(&str, Option<&str>, Option<&str>, &str, Outcome)] = &[
+        (
+            "OPTIONS",
+            Some("https://a"),
+            Some("GET"),
+            "bad",
+            Outcome::Allow,
+        ),
+        ("OPTIONS", Some(""), Some("GET"), "bad", Outcome::Deny),
+        ("OPTIONS", Some("https://a"), Some(""), "bad", Outcome::Deny),
+        ("OPTIONS", Some("https://a"), None, "bad", Outcome::Deny),
+        ("OPTIONS", None, Some("GET"), "bad", Outcome::Deny),
+        (
+            "options",
+            Some("https://a"),
+            Some("GET"),
+            "bad",
+            Outcome::Deny,
+        ),
+        ("GET", Some("https://a"), Some("GET"), "bad", Outcome::Deny),
+        // A good token gives it no request principal, so that this DENY does not match.
+        (
+            "OPTIONS",
+            Some("https://a"),
+            Some("GET"),
+            "good",
+            Outcome::Allow,
+        ),
+        ("GET", Some("https://a"), Some("GET"), "good", Outcome::Deny),
+    ];
+    for (method, origin, asks, token, expected) in rows {
+        let mut claims = Token::default();
+        for name in ["iss", "sub"] {
+            let value = vec!["i".to_owned()];
+            claims.claims.insert(vec![name.to_owned()], value);
+        }
+        if *token == "bad" {
+            claims.fails.insert("keys".to_owned());
+        }
+        let mut request = get("/");
+        let http_part = request.http.as_mut().unwrap();
+        http_part.method = (*method).to_owned();
+        http_part.token = Some(claims);
+        for (name, value) in [("origin", origin), ("access-control-request-method", asks)] {
+            let value = value.map(str::to_owned);
+            let headers = &mut http_part.headers;
+            headers.extend(value.map(|value| (name.to_owned(), value)));
+        }
+        let rule = from(&[("requestPrincipals", "*")]);
+        let mut at = point(http(), &[policy(Action::Deny, vec![rule])]);
+        at.token_rules = vec![TokenRule {
+            issuer: "i".to_owned(),
+            audiences: vec![],
+            forward: false,
+            validation: "keys".to_owned(),
+        }];
+        assert_eq!(
+            evaluate(&request, &path(vec![at])).outcome,
+            *expected,
+            "{method} {origin:?} {asks:?} with a {token} token"
+        );
+    }
+}
+
 #[test]
 fn an_untranslatable_value_takes_an_allow_rule_with_it_and_only_itself_out_of_a_deny() {
     let bad = || rule(&[], &[("ports", "http"), ("methods", "POST")]);

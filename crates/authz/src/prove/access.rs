@@ -8,7 +8,6 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
-use super::atoms::AtomTokenRule;
 use super::diagram::{Diagram, FALSE, Function, TRUE, TooManyNodes};
 use super::dimension::{AddressAttribute, Coded, Dimensions, Occurring, Parts, TextAttribute};
 use super::reading::{CustomAction, Identity, Prepared, Reading, Rules, Stages};
@@ -158,7 +157,7 @@ impl<'w> Builder<'w> {
             };
             passes = self.diagram.and_not(passes, refused)?;
         }
-        let (validated, refused, passed_on) = self.tokens(&stages.tokens, token)?;
+        let (validated, refused, passed_on) = self.tokens(stages, token)?;
         passes = self.diagram.and_not(passes, refused)?;
         let denied = self.any_rule(&stages.deny, validated)?;
         passes = self.diagram.and_not(passes, denied)?;
@@ -173,15 +172,21 @@ impl<'w> Builder<'w> {
     /// there behind this point.
     fn tokens(
         &mut self,
-        rules: &[AtomTokenRule],
+        stages: &Stages,
         token: Function,
     ) -> Result<(Function, Function, Function), TooManyNodes> {
-        if rules.is_empty() {
+        if stages.tokens.is_empty() {
             return Ok((FALSE, FALSE, token));
+        }
+        let carried = token;
+        let mut token = token;
+        if let Some(preflight) = stages.preflight {
+            let preflight = self.any_rule(&vec![preflight], FALSE)?;
+            token = self.diagram.and_not(token, preflight)?;
         }
         let mut validated = FALSE;
         let mut stripped = FALSE;
-        for rule in rules {
+        for rule in &stages.tokens {
             let mut passes = self.text(&TextAttribute::Issuer, &[rule.issuer])?;
             let fails = self.dimensions.fails[rule.validation as usize].0;
             let fails = self.diagram.variable(fails)?;
@@ -198,7 +203,7 @@ impl<'w> Builder<'w> {
             }
         }
         let refused = self.diagram.and_not(token, validated)?;
-        let passed_on = self.diagram.and_not(token, stripped)?;
+        let passed_on = self.diagram.and_not(carried, stripped)?;
         Ok((validated, refused, passed_on))
     }
 

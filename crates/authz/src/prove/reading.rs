@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::atoms::{AtomTokenRule, Atoms};
 use super::dimension::Occurring;
-use crate::enforced::{CustomThen, chain};
+use crate::enforced::{CustomThen, chain, preflight};
 use crate::path::{EnforcementPath, PointKind, PrincipalSeen, Protocol};
 use crate::policy::Policy;
 use crate::unknown::{Unknown, custom_question};
@@ -29,6 +29,8 @@ pub(super) struct Stages {
     pub(super) identity: Identity,
     pub(super) custom: Vec<(Rules, CustomAction)>,
     pub(super) tokens: Vec<AtomTokenRule>,
+    /// Requests whose token is not looked at; `None`: there are none.
+    pub(super) preflight: Option<u32>,
     pub(super) deny: Rules,
     /// `None`: no ALLOW policy.
     pub(super) allow: Option<Rules>,
@@ -131,7 +133,12 @@ impl<'a> Reading<'_, 'a> {
         });
         let custom = custom.collect();
         let tokens = point.token_rules.iter().filter(|_| http_chain);
-        let tokens = tokens.map(|rule| atoms.token_rule(rule)).collect();
+        let tokens: Vec<AtomTokenRule> = tokens.map(|rule| atoms.token_rule(rule)).collect();
+        let preflight = if tokens.is_empty() {
+            None
+        } else {
+            atoms.rule(&preflight())
+        };
         Prepared::Chain(Stages {
             identity: match (point.identity_required, &point.seen.principal) {
                 (false, _) | (true, PrincipalSeen::Fixed(_)) => Identity::NotRequired,
@@ -140,6 +147,7 @@ impl<'a> Reading<'_, 'a> {
             },
             custom,
             tokens,
+            preflight,
             deny,
             allow,
         })

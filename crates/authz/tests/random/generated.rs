@@ -56,7 +56,7 @@ pub const ADDRESSES: &[&str] = &[
 ];
 const HOSTS: &[&str] = &["orders.shop", "Orders.Shop", "orders.shop:80", "other.bank"];
 const HOST_PATTERNS: &[&str] = &["orders.shop", "ORDERS.*", "*.shop", "*", "*.bank"];
-const METHODS: &[&str] = &["GET", "POST", "PUT"];
+const METHODS: &[&str] = &["GET", "POST", "PUT", "OPTIONS"];
 const METHOD_PATTERNS: &[&str] = &["GET", "P*", "*T", "*", "POST"];
 const PATHS: &[&str] = &[
     "/", "/a", "/a/b", "/a/b/c", "/ab", "/x.js", "/a/x.js", "/a/",
@@ -151,6 +151,7 @@ fn conditions(experimental: bool) -> BoxedStrategy<Condition> {
     };
     let known = prop_oneof![
         condition("request.headers[X-Kind]", HEADER_PATTERNS),
+        condition("request.headers[origin]", HEADER_PATTERNS),
         condition("request.headers[host]", HOST_PATTERNS),
         condition("source.ip", BLOCKS),
         condition("remote.ip", BLOCKS),
@@ -451,6 +452,7 @@ pub fn requests() -> impl Strategy<Value = Request> {
             proptest::option::of(select(HEADERS)),
             proptest::option::of(token),
             0..ADDRESSES.len(),
+            proptest::option::weighted(0.4, select(HEADERS)),
         ),
     )
         .prop_map(|(low, high)| {
@@ -467,6 +469,12 @@ pub fn requests() -> impl Strategy<Value = Request> {
             http.headers
                 .extend(high.3.map(|value| ("x-kind".to_owned(), value.to_owned())));
             http.token = high.4;
+            // What makes an OPTIONS a CORS preflight.
+            for name in ["origin", "access-control-request-method"] {
+                let value = high.6.map(str::to_owned);
+                http.headers
+                    .extend(value.map(|value| (name.to_owned(), value)));
+            }
             // Which of the addresses of a proxy is chosen; filled in for each comparison.
             request
                 .surroundings
