@@ -11,6 +11,7 @@ pub mod edges;
 mod edits;
 mod field;
 pub mod forward;
+mod lock;
 mod moves;
 pub mod order;
 mod prepare;

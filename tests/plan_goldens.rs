@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use castoff::mesh::{Distribution, Mesh, MeshOverrides};
 use castoff::plan::both::with_ambient_generations;
-use castoff::plan::{Plan, PlanEnding, PlanOptions, plan, proof};
+use castoff::plan::{OnGap, Plan, PlanEnding, PlanOptions, plan, proof};
 use castoff::prove::rows::RowVerdict;
 use castoff::report::plan::{PlanReport, folder};
 use castoff::simulate::{execute, parse_script, settle};
@@ -269,4 +269,70 @@ fn a_circle_of_stateful_sets_has_no_order_and_says_whom_it_would_break() {
     assert_eq!(held, ["ring/left", "ring/right"]);
     assert!(plan.held.iter().all(|held| !held.lines.is_empty()));
     assert_eq!(plan.gaps, [], "nothing is done that opens or breaks");
+}
+
+fn planned_with(snapshot: &Snapshot, on_gap: OnGap) -> Plan {
+    plan(
+        snapshot,
+        snapshot.clone(),
+        &MeshOverrides::default(),
+        &PlanOptions {
+            on_gap,
+            ..PlanOptions::default()
+        },
+    )
+}
+
+#[test]
+fn an_accepted_gap_says_from_when_until_when_it_lasts() {
+    let plan = planned_with(&fixture("circle"), OnGap::Accept);
+    assert_eq!(plan.ending, PlanEnding::Done);
+    let gaps: Vec<(String, &str, &str, Option<&str>)> = plan
+        .gaps
+        .iter()
+        .map(|gap| {
+            (
+                gap.server.to_string(),
+                gap.direction,
+                gap.from.1.as_str(),
+                gap.until.as_ref().map(|until| until.1.as_str()),
+            )
+        })
+        .collect();
+    let lasts = |server: &str| {
+        (
+            server.to_owned(),
+            "breaks",
+            "while old and new pods run side by side",
+            Some("after the last pod is replaced"),
+        )
+    };
+    assert_eq!(gaps, [lasts("ring/left"), lasts("ring/right")]);
+}
+
+#[test]
+fn a_way_around_the_waypoint_that_would_open_is_closed() {
+    let snapshot = fixture("circle-of-denials");
+    let stopped = planned_with(&snapshot, OnGap::Stop);
+    assert_eq!(stopped.ending, PlanEnding::Partial);
+    assert!(stopped.held.iter().all(|held| held.why.contains("opens")));
+
+    let denied = planned_with(&snapshot, OnGap::Deny);
+    let mut problems = Vec::new();
+    compare("circle-of-denials", &transcript(&denied), &mut problems);
+    assert!(problems.is_empty(), "{problems:?}");
+    assert!(
+        denied.gaps.iter().all(|gap| gap.direction == "breaks"),
+        "{:?}",
+        denied.gaps
+    );
+    let end = carried_out(&snapshot, &denied, "apply.sh").unwrap();
+    let locks = end.resources(Kind::AuthorizationPolicy).iter();
+    assert_eq!(
+        locks
+            .filter(|one| one.metadata.name.ends_with("-only-through-waypoint"))
+            .count(),
+        2,
+        "ztunnel knows no methods: the way around the waypoint stays closed"
+    );
 }

@@ -17,6 +17,15 @@ const INJECTED: [&str; 4] = [
 
 /// Adds an ambient generation to those applications that have sidecars and no ambient pods.
 pub fn with_ambient_generations(mesh: &Mesh, moves: impl Fn(&ObjectName) -> bool) -> Mesh {
+    with_labelled_generations(mesh, moves, &[])
+}
+
+/// The same, with further labels on the new pods.
+pub fn with_labelled_generations(
+    mesh: &Mesh,
+    moves: impl Fn(&ObjectName) -> bool,
+    added_labels: &[(&str, &str)],
+) -> Mesh {
     let mut both = mesh.clone();
     for index in 0..both.workloads.len() {
         let workload = &mut both.workloads[index];
@@ -30,7 +39,7 @@ pub fn with_ambient_generations(mesh: &Mesh, moves: impl Fn(&ObjectName) -> bool
             .filter(|position| workload.generations[*position].mode == DataPlaneMode::Sidecar)
             .collect();
         for position in sidecars {
-            let moved = ambient(&workload.generations[position]);
+            let moved = ambient(&workload.generations[position], added_labels);
             let added = workload.generations.len();
             workload.generations.push(moved);
             for service in &mut both.services {
@@ -52,11 +61,12 @@ pub fn with_ambient_generations(mesh: &Mesh, moves: impl Fn(&ObjectName) -> bool
     both
 }
 
-fn ambient(sidecar: &Generation) -> Generation {
+fn ambient(sidecar: &Generation, added_labels: &[(&str, &str)]) -> Generation {
     let labels: Labels = sidecar
         .labels
         .iter()
         .filter(|(key, _)| !INJECTED.contains(key))
+        .chain(added_labels.iter().copied())
         .collect();
     Generation {
         mode: DataPlaneMode::Ambient,

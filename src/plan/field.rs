@@ -7,6 +7,8 @@ use std::collections::BTreeSet;
 
 use castoff_authz::verdict::Limits;
 
+use super::both::with_labelled_generations;
+use super::moves::TEMPLATE_LABELS;
 use super::proof;
 use super::wave::{Files, State, Step, WayBack};
 use crate::mesh::{Mesh, MeshOverrides};
@@ -44,6 +46,17 @@ impl Field<'_> {
     /// Proves the state now.
     pub(super) fn at_rest(&self, when: impl Into<String>) -> State {
         proof::state(self.baseline, &self.mesh(), when, self.limits)
+    }
+
+    /// The same, where the new pods' templates say for themselves how they run.
+    pub(super) fn mixed_by_template(
+        &self,
+        moving: &BTreeSet<ObjectName>,
+        when: impl Into<String>,
+    ) -> State {
+        let both =
+            with_labelled_generations(&self.mesh(), |name| moving.contains(name), &TEMPLATE_LABELS);
+        proof::state(self.baseline, &both, when, self.limits)
     }
 
     /// Proves the state in which old and new pods of these workloads run side by side.

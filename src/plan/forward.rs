@@ -12,7 +12,7 @@ use super::edges::edges;
 use super::field::{Field, way_back};
 use super::traffic::CallGraph;
 use super::wave::{Files, Gap, Held, Plan, PlanEnding, Step, Wave, WayBack};
-use super::{cleanup, edits, moves, order, prepare, proof};
+use super::{cleanup, edits, lock, moves, order, prepare, proof};
 use crate::finding::PhaseOutcome;
 use crate::mesh::{DataPlaneMode, Distribution, Mesh, MeshOverrides};
 use crate::phases::{MigrateOptions, wording};
@@ -71,15 +71,17 @@ pub(super) fn next_moves(
     let mut player = Player::new(baseline, found.clone(), overrides, options);
     player.stops_after_one = true;
     match player.move_workloads() {
-        Ok(()) => NextMoves {
-            steps: player
-                .plan
-                .waves
-                .into_iter()
-                .flat_map(|wave| wave.steps)
-                .collect(),
-            held: player.plan.held,
-        },
+        Ok(()) => {
+            let mut next = NextMoves {
+                held: player.plan.held,
+                ..NextMoves::default()
+            };
+            for wave in player.plan.waves {
+                next.steps.extend(wave.steps);
+                next.manifests.extend(wave.manifests);
+            }
+            next
+        }
         // What cannot be played cannot be proved: nothing moves.
         Err(_) => NextMoves::default(),
     }
@@ -89,6 +91,7 @@ pub(super) fn next_moves(
 #[derive(Debug, Default)]
 pub(super) struct NextMoves {
     pub(super) steps: Vec<Step>,
+    pub(super) manifests: Files,
     pub(super) held: Vec<Held>,
 }
 
@@ -222,7 +225,31 @@ impl<'a> Player<'a> {
             }
             movable.retain(|name| !moved.contains(name));
         }
-        Ok(())
+        self.try_again()
+    }
+
+    /// What was held by a proof may move once others have: a policy that closes the way around a
+    /// waypoint is harmless when every caller comes through it.
+    fn try_again(&mut self) -> Result<(), PlanEnding> {
+        loop {
+            let (witnessed, rest): (Vec<Held>, Vec<Held>) = std::mem::take(&mut self.plan.held)
+                .into_iter()
+                .partition(|held| !held.lines.is_empty());
+            self.plan.held = rest;
+            let moving: BTreeSet<ObjectName> =
+                witnessed.iter().map(|held| held.workload.clone()).collect();
+            let enough = self.stops_after_one && !self.plan.waves.is_empty();
+            if moving.is_empty() || enough {
+                self.plan.held.extend(witnessed);
+                return Ok(());
+            }
+            let circle = moving.len() > 1;
+            let waves = self.plan.waves.len();
+            self.move_together(moving, circle)?;
+            if self.plan.waves.len() == waves {
+                return Ok(());
+            }
+        }
     }
 
     /// Moves as many of these as can be moved without a gap; returns who moved.
@@ -242,12 +269,37 @@ impl<'a> Player<'a> {
             })
             .collect();
         while !moving.is_empty() {
-            let wave = self.attempt(&moving, circle)?;
-            let gaps: Vec<Gap> = proof::gaps(std::slice::from_ref(&wave.0))
-                .into_iter()
-                .filter(|gap| !known.contains(&(gap.server.clone(), gap.direction)))
-                .collect();
-            if gaps.is_empty() || self.options.on_gap == OnGap::Accept {
+            let new_gaps = |wave: &Wave| -> Vec<Gap> {
+                proof::gaps(std::slice::from_ref(wave))
+                    .into_iter()
+                    .filter(|gap| !known.contains(&(gap.server.clone(), gap.direction)))
+                    .collect()
+            };
+            let opening = |gaps: &[Gap]| -> BTreeSet<ObjectName> {
+                let opens = gaps.iter().filter(|gap| gap.direction == "opens");
+                opens.map(|gap| gap.server.clone()).collect()
+            };
+            let mut wave = self.attempt(&moving, circle)?;
+            let gaps = new_gaps(&wave.0);
+            let mut goes = gaps.is_empty() || self.options.on_gap == OnGap::Accept;
+            let opens = opening(&gaps);
+            if !goes && !opens.is_empty() && opens.is_subset(&moving) {
+                // Only as long as the wave lasts, or, where the way around stays open, for good.
+                for for_good in [false, true] {
+                    let Some(locked) = self.attempt_locked(&moving, &opens, for_good)? else {
+                        break;
+                    };
+                    let locked_gaps = new_gaps(&locked.0);
+                    goes = locked_gaps.is_empty()
+                        || (self.options.on_gap == OnGap::Deny && opening(&locked_gaps).is_empty());
+                    if goes {
+                        wave = locked;
+                        break;
+                    }
+                }
+            }
+            goes |= self.options.on_gap == OnGap::Deny && opening(&gaps).is_empty();
+            if goes {
                 self.field.snapshot = wave.1;
                 self.plan.waves.push(wave.0);
                 return Ok(moving);
@@ -278,63 +330,79 @@ impl<'a> Player<'a> {
         circle: bool,
     ) -> Result<(Wave, Snapshot), PlanEnding> {
         let mesh = self.field.mesh();
-        let stay: BTreeSet<ObjectName> = mesh
-            .workloads
-            .iter()
-            .filter(|workload| {
-                (workload.has_mode(DataPlaneMode::Sidecar)
-                    || workload.next_mode == DataPlaneMode::Sidecar)
-                    && !moving.contains(&workload.name)
-            })
-            .map(|workload| workload.name.clone())
-            .collect();
-        let namespaces: BTreeSet<&str> =
-            moving.iter().map(|name| name.namespace.as_str()).collect();
-        let names: Vec<String> = namespaces.into_iter().map(str::to_owned).collect();
-        let mut wave = Wave {
-            slug: format!(
-                "move-{}",
-                if let [only] = names.as_slice() {
-                    only
-                } else {
-                    "several"
-                }
-            ),
-            title: format!(
-                "Move {} of {} {} to ambient mode",
-                wording::count(moving.len(), "workload"),
-                if names.len() == 1 {
-                    "namespace"
-                } else {
-                    "namespaces"
-                },
-                wording::first_few(&names, 5),
-            ),
-            affected: moving.iter().cloned().collect(),
-            why: vec![if circle {
-                "They call one another, so that none can move before the other.".to_owned()
-            } else {
-                "Every caller for whom the way around a waypoint would matter has moved before."
-                    .to_owned()
-            }],
-            steps: moves::steps(&mesh, moving, &stay),
-            manifests: Files::new(),
-            saved: Files::new(),
-            edits: Vec::new(),
-            states: vec![
-                self.field
-                    .mixed(moving, "while old and new pods run side by side"),
-            ],
-            way_back: WayBack::NotPlayed("not played yet".to_owned()),
+        let why = if circle {
+            "They call one another, so that none can move before the other."
+        } else {
+            "Every caller for whom the way around a waypoint would matter has moved before."
         };
-        let mut field = Field {
-            snapshot: self.field.snapshot.clone(),
-            ..self.field
-        };
+        let mut wave = move_wave(moving, why);
+        wave.steps = moves::steps(&mesh, moving, &staying(&mesh, moving), false);
+        wave.states.push(
+            self.field
+                .mixed(moving, "while old and new pods run side by side"),
+        );
+        let mut field = self.fork();
         carry_out(&mut field, &mut wave, &self.field.snapshot)?;
         wave.states
             .push(field.at_rest("after the last pod is replaced"));
         Ok((wave, field.snapshot))
+    }
+
+    /// The same with these servers closed to everyone but their waypoint, while the wave lasts or
+    /// for good; `None` where one has no waypoint.
+    fn attempt_locked(
+        &self,
+        moving: &BTreeSet<ObjectName>,
+        servers: &BTreeSet<ObjectName>,
+        for_good: bool,
+    ) -> Result<Option<(Wave, Snapshot)>, PlanEnding> {
+        let mesh = self.field.mesh();
+        let Some((lock, open, files)) = lock::steps(&mesh, servers) else {
+            return Ok(None);
+        };
+        let mut wave = move_wave(
+            moving,
+            "Policies refuse at the new pods what ztunnel would let in past the waypoint.",
+        );
+        wave.manifests = files;
+        wave.steps.push(lock);
+        wave.steps
+            .extend(moves::steps(&mesh, moving, &staying(&mesh, moving), true));
+        let mut locked = self.fork();
+        locked
+            .advance(&wave.steps[..1], &wave.manifests)
+            .map_err(PlanEnding::Failed)?;
+        wave.states.push(locked.mixed_by_template(
+            moving,
+            "while old and new pods run side by side, new ones closed to all but their waypoint",
+        ));
+        locked
+            .advance(&wave.steps[1..], &wave.manifests)
+            .map_err(PlanEnding::Failed)?;
+        wave.states.push(
+            locked.at_rest(
+                "after the last pod is replaced, new pods closed to all but their waypoint",
+            ),
+        );
+        if for_good {
+            let mut field = self.fork();
+            carry_out(&mut field, &mut wave, &self.field.snapshot)?;
+            return Ok(Some((wave, field.snapshot)));
+        }
+        wave.steps.push(open);
+        let mut field = self.fork();
+        carry_out(&mut field, &mut wave, &self.field.snapshot)?;
+        wave.states
+            .push(field.at_rest("after these policies are gone again"));
+        Ok(Some((wave, field.snapshot)))
+    }
+
+    /// The same field, to try something on.
+    fn fork(&self) -> Field<'_> {
+        Field {
+            snapshot: self.field.snapshot.clone(),
+            ..self.field
+        }
     }
 
     fn clean_up(&mut self) -> Result<(), PlanEnding> {
@@ -361,12 +429,57 @@ impl<'a> Player<'a> {
     }
 }
 
+/// A wave for these workloads, without steps.
+fn move_wave(moving: &BTreeSet<ObjectName>, why: &str) -> Wave {
+    let namespaces: BTreeSet<&str> = moving.iter().map(|name| name.namespace.as_str()).collect();
+    let names: Vec<String> = namespaces.into_iter().map(str::to_owned).collect();
+    let (slug, noun) = match names.as_slice() {
+        [only] => (only.as_str(), "namespace"),
+        _ => ("several", "namespaces"),
+    };
+    Wave {
+        slug: format!("move-{slug}"),
+        title: format!(
+            "Move {} of {noun} {} to ambient mode",
+            wording::count(moving.len(), "workload"),
+            wording::first_few(&names, 5),
+        ),
+        affected: moving.iter().cloned().collect(),
+        why: vec![why.to_owned()],
+        steps: Vec::new(),
+        manifests: Files::new(),
+        saved: Files::new(),
+        edits: Vec::new(),
+        states: Vec::new(),
+        way_back: WayBack::NotPlayed("not played yet".to_owned()),
+    }
+}
+
+/// Workloads that keep a sidecar, or would get one, when these have moved.
+fn staying(mesh: &Mesh, moving: &BTreeSet<ObjectName>) -> BTreeSet<ObjectName> {
+    mesh.workloads
+        .iter()
+        .filter(|workload| {
+            workload.has_mode(DataPlaneMode::Sidecar)
+                || workload.next_mode == DataPlaneMode::Sidecar
+        })
+        .map(|workload| workload.name.clone())
+        .filter(|name| !moving.contains(name))
+        .collect()
+}
+
 fn carry_out(field: &mut Field<'_>, wave: &mut Wave, before: &Snapshot) -> Result<(), PlanEnding> {
     wave.edits = edits::edits(before, &wave.steps);
     field
         .advance(&wave.steps, &wave.manifests)
         .map_err(PlanEnding::Failed)?;
-    wave.way_back = way_back(before, &field.snapshot, &wave.steps, &wave.saved);
+    let files: Files = wave
+        .manifests
+        .iter()
+        .chain(&wave.saved)
+        .map(|(name, content)| (name.clone(), content.clone()))
+        .collect();
+    wave.way_back = way_back(before, &field.snapshot, &wave.steps, &files);
     Ok(())
 }
 

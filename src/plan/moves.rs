@@ -18,6 +18,10 @@ use crate::snapshot::ObjectName;
 const INJECT: &str = "sidecar.istio.io/inject";
 const DATAPLANE_MODE: &str = "istio.io/dataplane-mode";
 
+/// Labels that a pod template gets where it says for itself how its pods run.
+pub(super) const TEMPLATE_LABELS: [(&str, &str); 2] =
+    [(INJECT, "false"), (DATAPLANE_MODE, "ambient")];
+
 /// Why a workload cannot be moved by a command, if so.
 pub(super) fn obstacle(workload: &Workload) -> Option<String> {
     let name = &workload.name;
@@ -53,11 +57,13 @@ pub(super) fn obstacle(workload: &Workload) -> Option<String> {
     }
 }
 
-/// The steps that move these workloads. `stay` are all others that keep a sidecar.
+/// The steps that move these workloads. `stay` are all others that keep a sidecar; `each_by_itself`
+/// leaves the namespaces' labels alone.
 pub(super) fn steps(
     mesh: &Mesh,
     moving: &BTreeSet<ObjectName>,
     stay: &BTreeSet<ObjectName>,
+    each_by_itself: bool,
 ) -> Vec<Step> {
     let mut by_namespace: BTreeMap<&str, Vec<&Workload>> = BTreeMap::new();
     for workload in &mesh.workloads {
@@ -72,7 +78,7 @@ pub(super) fn steps(
         .into_iter()
         .map(|(namespace, workloads)| {
             let keeps_sidecars = stay.iter().any(|name| name.namespace == namespace);
-            if keeps_sidecars || captured(mesh, namespace).next().is_some() {
+            if each_by_itself || keeps_sidecars || captured(mesh, namespace).next().is_some() {
                 by_template(namespace, &workloads)
             } else {
                 by_namespace_label(mesh, namespace, &workloads)
@@ -100,10 +106,10 @@ fn by_template(namespace: &str, workloads: &[&Workload]) -> Step {
     );
     for workload in workloads {
         let labels = &workload.template_labels;
-        let mut changes = vec![
-            LabelChange::set(INJECT, labels.get(INJECT), "false"),
-            LabelChange::set(DATAPLANE_MODE, labels.get(DATAPLANE_MODE), "ambient"),
-        ];
+        let mut changes: Vec<LabelChange> = TEMPLATE_LABELS
+            .iter()
+            .map(|(key, value)| LabelChange::set(key, labels.get(key), value))
+            .collect();
         if let Some(revision) = labels.get("istio.io/rev") {
             changes.push(LabelChange::remove("istio.io/rev", revision));
         }

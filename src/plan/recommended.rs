@@ -8,10 +8,12 @@ use std::collections::BTreeSet;
 
 use super::cleanup;
 use super::field::Field;
-use super::forward::{self, PlanOptions};
-use super::wave::{Files, Held, State, Step};
+use super::forward::{self, NextMoves, PlanOptions};
+use super::lock;
+use super::wave::{Files, State, Step};
 use crate::finding::{
-    CheckOutcome, CheckResult, Code, Finding, Level, Phase, PhaseOutcome, PhaseResult, Remedy,
+    Artefact, CheckOutcome, CheckResult, Code, Finding, Level, Phase, PhaseOutcome, PhaseResult,
+    Remedy,
 };
 use crate::mesh::{DataPlaneMode, Distribution, Mesh, MeshOverrides};
 use crate::phases::{MigrateOptions, wording};
@@ -81,7 +83,7 @@ pub fn prove(
                 ..PlanOptions::default()
             };
             let next = forward::next_moves(baseline, &field.snapshot, overrides, &plan_options);
-            only_what_is_proved(result, &next.steps, &next.held, &mesh);
+            only_what_is_proved(result, &next, &mesh);
             outcome = play(&mut field, result);
         }
         match outcome {
@@ -178,8 +180,18 @@ fn moved(before: &Mesh, after: &Mesh) -> BTreeSet<ObjectName> {
 }
 
 /// Leaves in the phase only the moves that are proved, and says of the others what they wait for.
-fn only_what_is_proved(result: &mut PhaseResult, steps: &[Step], held: &[Held], mesh: &Mesh) {
+fn only_what_is_proved(result: &mut PhaseResult, next: &NextMoves, mesh: &Mesh) {
     const CODE: Code = Code("CAST0702");
+    let (steps, held) = (&next.steps, &next.held);
+    result.artefacts = next
+        .manifests
+        .values()
+        .map(|content| Artefact {
+            file: lock::FILE,
+            announced_as: "Policies that close the way around waypoints written to",
+            content: content.clone(),
+        })
+        .collect();
     let mut findings: Vec<Finding> = steps
         .iter()
         .map(|step| {
@@ -188,7 +200,9 @@ fn only_what_is_proved(result: &mut PhaseResult, steps: &[Step], held: &[Held], 
                 Level::Recommendation,
                 format!("These can leave their sidecars now, proved: {}", step.what),
             );
-            for (index, run) in step.run.iter().enumerate() {
+            // Files are applied before commands are run.
+            let commands = step.run.iter().filter(|run| !run.contains(" apply "));
+            for (index, run) in commands.enumerate() {
                 finding.details.push(run.clone());
                 finding = finding.remedy(match step.undo.get(index) {
                     Some(undo) => Remedy::command(run.clone(), undo.clone()),

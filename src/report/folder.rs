@@ -12,10 +12,11 @@ use tempfile::NamedTempFile;
 use super::script;
 
 /// Names that castoff writes; only these are ever put aside.
-pub const FILES: [&str; 4] = [
+pub const FILES: [&str; 5] = [
     "recommended-waypoints.yaml",
     "recommended-policies.yaml",
     "recommended-network-policies.yaml",
+    "locks.yaml",
     script::FILE,
 ];
 

@@ -1,0 +1,107 @@
+//! Policies that let only the waypoint reach a server's ambient pods, where what ztunnel cannot check
+//! would open on the way around the waypoint.
+//!
+//! In: servers that would open. Out: a DENY a server for everyone but its waypoints, on the ports of
+//! its Services and on ambient pods only. Invariant: it fails closed; where it is not needed when the
+//! wave is over, it is deleted again.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
+
+use super::saved;
+use super::wave::{Files, Step};
+use crate::manifest;
+use crate::mesh::{Mesh, WorkloadId};
+use crate::needs::GENERATED_LABEL;
+use crate::snapshot::{Kind, ObjectName};
+
+/// Name of the file with the locks.
+pub(super) const FILE: &str = "locks.yaml";
+
+/// The step before the moves and the one after them, and the file; `None` when one of the servers
+/// has no waypoint to be reached by.
+pub(super) fn steps(mesh: &Mesh, servers: &BTreeSet<ObjectName>) -> Option<(Step, Step, Files)> {
+    let mut locks: Vec<(ObjectName, Value)> = Vec::new();
+    for (index, workload) in mesh.workloads.iter().enumerate() {
+        if servers.contains(&workload.name) {
+            let lock = lock(mesh, WorkloadId(index))?;
+            let name = ObjectName::new(
+                &workload.name.namespace,
+                lock["metadata"]["name"].as_str().unwrap_or_default(),
+            );
+            locks.push((name, lock));
+        }
+    }
+    let unlock: Vec<String> = locks
+        .iter()
+        .map(|(name, _)| saved::delete_command(Kind::AuthorizationPolicy, name))
+        .collect();
+    let lock = Step {
+        what: "close new pods to everyone but their waypoint, since ztunnel cannot check what the waypoint checks".to_owned(),
+        look: vec![
+            "the callers of these workloads are ambient: one with a sidecar is refused by new pods until it has moved".to_owned(),
+        ],
+        run: vec![format!("kubectl apply -f {FILE}")],
+        undo: unlock.clone(),
+        ..Step::default()
+    };
+    let open = Step {
+        what:
+            "take these policies away again: every caller has moved, and nothing opens without them"
+                .to_owned(),
+        run: unlock,
+        undo: vec![format!("kubectl apply -f {FILE}")],
+        ..Step::default()
+    };
+    let manifests: Vec<Value> = locks.into_iter().map(|(_, lock)| lock).collect();
+    let files = Files::from([(FILE.to_owned(), manifest::documents(&manifests))]);
+    Some((lock, open, files))
+}
+
+fn lock(mesh: &Mesh, id: WorkloadId) -> Option<Value> {
+    let workload = mesh.workload(id);
+    let waypoints: BTreeSet<String> = mesh
+        .services_of(id)
+        .filter_map(|(_, service)| service.binding.waypoint())
+        .map(|waypoint| {
+            mesh.waypoint(waypoint)
+                .principal(&mesh.settings.trust_domain)
+        })
+        .collect();
+    if waypoints.is_empty() {
+        return None;
+    }
+    let ports: BTreeSet<u16> = mesh
+        .services_of(id)
+        .filter(|(_, service)| service.binding.waypoint().is_some())
+        .flat_map(|(_, service)| &service.backends)
+        .filter(|backend| backend.workload == id)
+        .flat_map(|backend| backend.target_ports.iter().flatten().copied())
+        .collect();
+    let ports: Vec<String> = ports.iter().map(u16::to_string).collect();
+    let mut labels: serde_json::Map<String, Value> = workload
+        .template_labels
+        .iter()
+        .filter(|(key, _)| !key.contains("istio.io/"))
+        .map(|(key, value)| (key.to_owned(), Value::from(value)))
+        .collect();
+    labels.insert("istio.io/dataplane-mode".to_owned(), "ambient".into());
+    Some(json!({
+        "apiVersion": "security.istio.io/v1",
+        "kind": "AuthorizationPolicy",
+        "metadata": {
+            "name": format!("{}-only-through-waypoint", workload.name.name),
+            "namespace": workload.name.namespace.as_str(),
+            "labels": {GENERATED_LABEL: "lock"},
+        },
+        "spec": {
+            "selector": {"matchLabels": labels},
+            "action": "DENY",
+            "rules": [{
+                "from": [{"source": {"notPrincipals": waypoints}}],
+                "to": [{"operation": {"ports": ports}}],
+            }],
+        },
+    }))
+}
