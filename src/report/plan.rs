@@ -375,3 +375,39 @@ fn wave(wave: &Wave, folder: &str) -> WaveReport {
 fn count(number: usize, noun: &str) -> String {
     crate::phases::wording::count(number, noun)
 }
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+mod tests {
+    use super::*;
+    use crate::mesh::MeshOverrides;
+    use crate::plan::{PlanOptions, plan};
+
+    #[test]
+    fn the_committed_schema_is_the_one_of_the_types_and_plans_obey_it() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/schemas/plan.v1.json");
+        let schema = schemars::schema_for!(PlanReport);
+        let text = format!("{}\n", serde_json::to_string_pretty(&schema).unwrap());
+        if std::env::var_os("CASTOFF_BLESS").is_some() {
+            std::fs::write(path, &text).unwrap();
+        }
+        let committed = std::fs::read_to_string(path).unwrap();
+        assert_eq!(committed, text, "run the tests with CASTOFF_BLESS=1");
+        let demo = crate::demo::snapshot().unwrap();
+        let plan = plan(
+            &demo,
+            demo.clone(),
+            &MeshOverrides::default(),
+            &PlanOptions::default(),
+        );
+        let report = PlanReport::new(&plan, String::new(), String::new(), Vec::new());
+        let value = serde_json::to_value(&report).unwrap();
+        let validator = jsonschema::validator_for(&serde_json::to_value(&schema).unwrap()).unwrap();
+        let errors: Vec<String> = validator
+            .iter_errors(&value)
+            .map(|error| error.to_string())
+            .collect();
+        assert_eq!(errors, Vec::<String>::new());
+        assert_eq!(exit(&plan, &[]), Exit::Recommendations);
+    }
+}
