@@ -43,6 +43,33 @@ impl Mentions {
         self.trust_domains.extend(other.trust_domains);
     }
 
+    /// Those of the identities, sorted, that some policy names one by one, under any alias of their
+    /// trust domain.
+    pub(super) fn named(&self, identities: &[String]) -> Vec<String> {
+        let mut named: Vec<String> = Vec::new();
+        let mut domains: Vec<&str> = identities
+            .iter()
+            .filter_map(|one| Some(one.split_once("/ns/")?.0))
+            .collect();
+        domains.dedup();
+        for text in &self.principals {
+            let tail = text.split_once("/ns/").map(|(_, tail)| tail);
+            let aliases = tail.into_iter().flat_map(|tail| {
+                domains
+                    .iter()
+                    .map(move |domain| format!("{domain}/ns/{tail}"))
+            });
+            for wanted in std::iter::once(text.clone()).chain(aliases) {
+                if identities.binary_search(&wanted).is_ok() {
+                    named.push(wanted);
+                }
+            }
+        }
+        named.sort_unstable();
+        named.dedup();
+        named
+    }
+
     fn add(&mut self, rule: &Rule, namespace: &str) {
         for source in &rule.from {
             self.add_source(source, namespace);
@@ -286,6 +313,19 @@ mod tests {
             ..Source::default()
         });
         assert_eq!(words(&named), ["a/x ab/x b/x prod-a/x prod-b/x", "a/y b/y"]);
+    }
+
+    #[test]
+    fn only_who_is_named_one_by_one_is_told_from_all_others() {
+        let named = source(Source {
+            principals: vec![
+                "old.domain/ns/b/sa/x".to_owned(),
+                "cluster.local/ns/a/*".to_owned(),
+                "cluster.local/ns/nobody/sa/x".to_owned(),
+            ],
+            ..Source::default()
+        });
+        assert_eq!(named.named(&identities()), ["cluster.local/ns/b/sa/x"]);
     }
 
     #[test]

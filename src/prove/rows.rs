@@ -8,6 +8,8 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
+use rayon::prelude::*;
+
 use castoff_authz::path::{Address, AddressKind, EnforcementPath, PointKind, Protocol, Proxy};
 use castoff_authz::verdict::{self, Comparison, Finding, Limits, Verdict};
 
@@ -128,8 +130,9 @@ pub fn rows(states: &States<'_>, limits: Limits) -> Vec<ServerRow> {
         .filter(|workload| workload.is_mesh_application())
         .map(|workload| &workload.name)
         .collect();
+    // Servers are independent of one another; the order of the names stays.
     names
-        .into_iter()
+        .into_par_iter()
         .filter_map(|name| comparer.row(name))
         .collect()
 }
@@ -437,6 +440,15 @@ fn representatives(
             let groups = Mentions::of(baseline.iter().chain(present)).groups(all);
             let first = groups.iter().map(|group| all[group[0]].clone());
             verdict::Identities::Only(first.collect())
+        }
+        // Of the identities left out only those that a policy names one by one make a difference:
+        // besides any other, endlessly many are treated alike.
+        verdict::Identities::OfTrustDomain { trust_domain, but } => {
+            let mentions = Mentions::of(baseline.iter().chain(present));
+            verdict::Identities::OfTrustDomain {
+                trust_domain: trust_domain.clone(),
+                but: mentions.named(but),
+            }
         }
         other => other.clone(),
     }
