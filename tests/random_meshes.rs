@@ -1,0 +1,231 @@
+//! Random meshes, planned to the end: in every state on the way concrete requests are replayed through
+//! the plain evaluator and compared with the baseline. Whoever gains or loses was announced by a
+//! verdict of that wave, or the proof is wrong.
+//!
+//! The ordinary run takes a few meshes; a long one:
+//!
+//! ```text
+//! CASTOFF_RANDOM_MESHES=1000 cargo test --release --test random_meshes -- --nocapture
+//! ```
+#![allow(clippy::unwrap_used, reason = "a test stops at what it did not expect")]
+
+#[path = "random_meshes/generated.rs"]
+mod generated;
+#[path = "support/generator.rs"]
+mod generator;
+#[path = "random_meshes/replay.rs"]
+mod replay;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use castoff::mesh::{Mesh, MeshOverrides};
+use castoff::plan::both::with_labelled_generations;
+use castoff::plan::wave::{State, Wave};
+use castoff::plan::{Plan, PlanEnding, PlanOptions, plan};
+use castoff::simulate::command::parse_line;
+use castoff::simulate::{execute, settle};
+use castoff::snapshot::{ObjectName, Snapshot};
+use castoff::source::{Collector, Place};
+use castoff_authz::verdict::Finding;
+use generator::Random;
+use replay::{Key, Replayed, Side};
+
+/// The labels of a pod template that says for itself how its pods run.
+const BY_TEMPLATE: [(&str, &str); 2] = [
+    ("sidecar.istio.io/inject", "false"),
+    ("istio.io/dataplane-mode", "ambient"),
+];
+
+/// Requests for each caller, server, port and kind of content in each state.
+const REQUESTS: usize = 6;
+
+fn meshes() -> u64 {
+    std::env::var("CASTOFF_RANDOM_MESHES")
+        .ok()
+        .map_or(12, |text| text.parse().unwrap())
+}
+
+fn first_seed() -> u64 {
+    std::env::var("CASTOFF_RANDOM_MESHES_FROM")
+        .ok()
+        .map_or(0, |text| text.parse().unwrap())
+}
+
+fn read(seed: u64) -> Snapshot {
+    let mut collector = Collector::new();
+    for (file, text) in &castoff::demo::FILES[..2] {
+        collector.add_text(&Place::Demo(file), text);
+    }
+    collector.add_text(&Place::File("random.yaml".into()), &generated::mesh(seed));
+    let snapshot = collector.finish();
+    assert!(snapshot.problems.is_empty(), "{:?}", snapshot.problems);
+    snapshot
+}
+
+/// What the verdicts of some states announce.
+fn announced<'a>(states: impl Iterator<Item = &'a State>) -> BTreeSet<Key> {
+    let mut found = BTreeSet::new();
+    for answer_of in states.flat_map(|state| &state.differing) {
+        for answer in &answer_of.differences {
+            for (direction, finding) in [
+                ("opens", &answer.verdict.opens),
+                ("breaks", &answer.verdict.breaks),
+            ] {
+                assert!(!matches!(finding, Finding::Bug(_)), "{finding:?}");
+                if *finding != Finding::Never {
+                    found.insert((answer_of.server.clone(), answer.port, direction));
+                }
+            }
+        }
+    }
+    found
+}
+
+/// Plays a wave and shows the mesh at every moment: after each command, with the old and new pods of
+/// all that move side by side, and after some of the deletions that may arrive in any order.
+fn moments(
+    wave: &Wave,
+    snapshot: &mut Snapshot,
+    random: &mut Random,
+    mut show: impl FnMut(&str, &Mesh),
+) {
+    let overrides = MeshOverrides::default();
+    let run = |snapshot: &mut Snapshot, line: &str| {
+        let command = parse_line(line).unwrap();
+        execute(snapshot, &command, &wave.manifests).unwrap();
+        settle(snapshot);
+    };
+    let moving: BTreeSet<String> = wave
+        .steps
+        .iter()
+        .flat_map(|step| step.moves.iter().cloned())
+        .collect();
+    let labels: &[(&str, &str)] = if wave.manifests.is_empty() {
+        &[]
+    } else {
+        &BY_TEMPLATE
+    };
+    let mut moved = false;
+    for step in &wave.steps {
+        if !step.moves.is_empty() && !moved {
+            moved = true;
+            let mesh = Mesh::build(snapshot, &overrides);
+            let moves = |name: &ObjectName| moving.contains(&name.to_string());
+            show(
+                "old and new pods side by side",
+                &with_labelled_generations(&mesh, moves, labels),
+            );
+        }
+        if wave.slug == "clean-up" {
+            for _ in 0..3 {
+                let mut some = snapshot.clone();
+                for line in &step.run {
+                    if random.below(2) == 0 {
+                        run(&mut some, line);
+                    }
+                }
+                show("some originals deleted", &Mesh::build(&some, &overrides));
+            }
+        }
+        for line in &step.run {
+            run(snapshot, line);
+            show(line, &Mesh::build(snapshot, &overrides));
+        }
+    }
+}
+
+/// Counts over all meshes.
+#[derive(Default)]
+struct Totals {
+    requests: usize,
+    states: usize,
+    proved: usize,
+    announced: usize,
+    rows: usize,
+    undecided: usize,
+    servers: usize,
+    held: usize,
+    endings: BTreeMap<&'static str, usize>,
+}
+
+fn ending(plan: &Plan) -> &'static str {
+    match &plan.ending {
+        PlanEnding::Done => "done",
+        PlanEnding::Partial => "partial",
+        PlanEnding::NotReady(_) => "not ready",
+        PlanEnding::Failed(_) => "failed",
+    }
+}
+
+#[test]
+fn nobody_gains_or_loses_on_the_way_but_whom_a_verdict_names() {
+    let mut totals = Totals::default();
+    let mut surprises: Vec<String> = Vec::new();
+    for seed in first_seed()..first_seed() + meshes() {
+        let snapshot = read(seed);
+        let overrides = MeshOverrides::default();
+        let baseline = Mesh::build(&snapshot, &overrides);
+        let plan = plan(
+            &snapshot,
+            snapshot.clone(),
+            &overrides,
+            &PlanOptions::default(),
+        );
+        *totals.endings.entry(ending(&plan)).or_default() += 1;
+        totals.servers += plan.servers;
+        totals.held += plan.held.len();
+        let before = Side::of(&baseline);
+        let mut random = Random::new(!seed);
+        let mut now = snapshot.clone();
+        let mut earlier: Option<&State> = None;
+        for wave in &plan.waves {
+            let known = announced(earlier.into_iter().chain(&wave.states));
+            totals.announced += known.len();
+            for state in &wave.states {
+                totals.proved += 1;
+                totals.rows += plan.servers;
+                totals.undecided += state.undecided();
+            }
+            moments(wave, &mut now, &mut Random::new(seed), |moment, mesh| {
+                totals.states += 1;
+                let Replayed {
+                    requests,
+                    differences,
+                } = replay::replay(&before, &Side::of(mesh), REQUESTS, &mut random);
+                totals.requests += requests;
+                for ((server, port, direction), example) in differences {
+                    if !known.contains(&(server.clone(), port, direction)) {
+                        surprises.push(format!(
+                            "seed {seed}, wave `{}`, {moment}: {direction} {server}:{port}\n{example}",
+                            wave.title
+                        ));
+                    }
+                }
+            });
+            earlier = wave.states.last();
+        }
+    }
+    eprintln!(
+        "{} meshes ({:?}): {} requests replayed in {} states ({} proved by the plans), {} gains and losses announced, \
+         {} surprises; {} of {} rows undecided ({:.2} %); {} of {} servers held ({:.1} %)",
+        meshes(),
+        totals.endings,
+        totals.requests,
+        totals.states,
+        totals.proved,
+        totals.announced,
+        surprises.len(),
+        totals.undecided,
+        totals.rows,
+        100.0 * totals.undecided as f64 / totals.rows.max(1) as f64,
+        totals.held,
+        totals.servers,
+        100.0 * totals.held as f64 / totals.servers.max(1) as f64,
+    );
+    assert!(surprises.is_empty(), "{}", surprises.join("\n\n"));
+    assert_eq!(totals.endings.get("failed"), None);
+    assert!(
+        totals.requests > 1_000 * meshes() as usize,
+        "too few requests to say anything"
+    );
+}

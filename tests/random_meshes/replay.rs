@@ -1,0 +1,462 @@
+//! The definition of *opens* and *breaks*, asked of concrete requests, with the plain evaluator alone.
+//!
+//! In: two meshes. Out: every request that is gained or lost, with its server and port. It shares with
+//! the proof how a path is found ([`hops`]) and how one request is decided ([`evaluate`]), and nothing
+//! else: no prover, no classes of callers, no classes of strings.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use castoff::mesh::ingress::{self, Routed};
+use castoff::mesh::{DataPlaneMode, Mesh, OwnerKind, Role, Workload, WorkloadId};
+use castoff::prove::addresses::{self, DialledAddress};
+use castoff::prove::network::{NetworkPolicies, Party, Pods};
+use castoff::prove::reading::authorization_settings;
+use castoff::prove::{Attachments, Caller, CallerMode, Content, Server, hops, wire};
+use castoff::snapshot::ObjectName;
+use castoff_authz::decision::Outcome;
+use castoff_authz::eval::evaluate;
+use castoff_authz::path::{EnforcementPath, IpSeen, PointKind, Protocol, Proxy};
+use castoff_authz::request::{Http, Request, Token};
+use castoff_authz::settings::Settings;
+
+use crate::generated::{ADDRESSES, GROUPS, ISSUERS, METHODS, PATHS, ROLES, SUBJECTS};
+use crate::generator::Random;
+
+/// Somebody gains or loses: server, its port, and the direction as a verdict names it.
+pub(crate) type Key = (ObjectName, u16, &'static str);
+
+/// What was replayed, and what differed, with one example each.
+#[derive(Default)]
+pub(crate) struct Replayed {
+    pub(crate) requests: usize,
+    pub(crate) differences: BTreeMap<Key, String>,
+}
+
+/// One mesh with its look-ups.
+pub(crate) struct Side<'a> {
+    mesh: &'a Mesh,
+    attachments: Attachments<'a>,
+    network: NetworkPolicies<'a>,
+    routed: Routed,
+    settings: Arc<Settings>,
+}
+
+impl<'a> Side<'a> {
+    pub(crate) fn of(mesh: &'a Mesh) -> Self {
+        Self {
+            mesh,
+            attachments: Attachments::of(mesh),
+            network: NetworkPolicies::of(mesh),
+            routed: ingress::routed(mesh),
+            settings: Arc::new(authorization_settings(mesh)),
+        }
+    }
+
+    fn find(&self, name: &ObjectName) -> Option<(WorkloadId, &'a Workload)> {
+        let index = self
+            .mesh
+            .workloads
+            .iter()
+            .position(|one| one.name == *name)?;
+        Some((WorkloadId(index), &self.mesh.workloads[index]))
+    }
+
+    fn party(&self, sender: &Sender) -> Party<'a> {
+        match sender {
+            Sender::Workload(id, generation) => {
+                let workload = self.mesh.workload(*id);
+                Party::Pods(Pods {
+                    namespace: &workload.name.namespace,
+                    labels: &workload.generations[*generation].labels,
+                    ports: &workload.ports,
+                })
+            }
+            Sender::Nowhere => Party::Anybody,
+            Sender::Outside => Party::Outside,
+        }
+    }
+
+    fn paths(
+        &self,
+        call: &Call,
+        sender: &Sender,
+        server: Server,
+        content: Content,
+    ) -> Vec<EnforcementPath> {
+        let dialled = addresses::of(self.mesh, &self.routed, server);
+        dialled
+            .iter()
+            .map(|one| EnforcementPath {
+                address: one.address.clone(),
+                in_use: call.uses(one),
+                settings: Arc::clone(&self.settings),
+                points: wire::points(
+                    self.mesh,
+                    &self.network,
+                    self.party(sender),
+                    hops(
+                        self.mesh,
+                        &self.attachments,
+                        &call.caller,
+                        one.dial,
+                        server,
+                        content,
+                    ),
+                    server,
+                ),
+            })
+            .collect()
+    }
+}
+
+/// Where a caller runs in one state.
+#[derive(Clone, Copy)]
+enum Sender {
+    Workload(WorkloadId, usize),
+    /// An identity of the mesh that no workload has.
+    Nowhere,
+    Outside,
+}
+
+/// One caller in one of its modes.
+struct Call {
+    caller: Caller,
+    outsider: bool,
+}
+
+impl Call {
+    fn uses(&self, dialled: &DialledAddress) -> bool {
+        dialled.in_use && (!self.outsider || dialled.from_outside)
+    }
+}
+
+/// A caller before and now.
+struct Pair {
+    name: String,
+    before: (Call, Sender),
+    now: (Call, Sender),
+}
+
+fn call(mode: CallerMode, principal: Option<&str>, workload: Option<&ObjectName>) -> Call {
+    Call {
+        caller: Caller {
+            workload: workload.cloned(),
+            mode,
+            principal: principal
+                .filter(|_| mode != CallerMode::Plain)
+                .map(str::to_owned),
+        },
+        outsider: false,
+    }
+}
+
+/// Generations that one now is compared with: of its own mode, else all.
+fn counterparts(before: &Workload, mode: DataPlaneMode) -> Vec<usize> {
+    let alike = |index: &usize| before.generations[*index].mode == mode;
+    let all = 0..before.generations.len();
+    let same: Vec<usize> = all.clone().filter(alike).collect();
+    if same.is_empty() { all.collect() } else { same }
+}
+
+/// Every workload in every mode, an identity that no workload has, and somebody from outside.
+fn pairs(before: &Side<'_>, now: &Side<'_>) -> Vec<Pair> {
+    let domain = now.mesh.settings.trust_domain.as_str();
+    let waypoints: BTreeSet<String> = now
+        .mesh
+        .waypoints
+        .iter()
+        .map(|waypoint| waypoint.principal(domain))
+        .collect();
+    let mut pairs = Vec::new();
+    let mut modes = BTreeSet::new();
+    for (index, workload) in now.mesh.workloads.iter().enumerate() {
+        let principal = workload.principal(domain);
+        let Some((was_id, was)) = before.find(&workload.name) else {
+            continue;
+        };
+        if workload.role != Role::Application || waypoints.contains(&principal) {
+            continue;
+        }
+        for (generation, is) in workload.generations.iter().enumerate() {
+            for old in counterparts(was, is.mode) {
+                let mode = |workload: &Workload, generation: usize| {
+                    Caller::mode_of(&workload.role, workload.generations[generation].mode)
+                };
+                let (then, since) = (mode(was, old), mode(workload, generation));
+                modes.insert((then, since));
+                let make = |mode| call(mode, Some(&principal), Some(&workload.name));
+                pairs.push(Pair {
+                    name: workload.name.to_string(),
+                    before: (make(then), Sender::Workload(was_id, old)),
+                    now: (make(since), Sender::Workload(WorkloadId(index), generation)),
+                });
+            }
+        }
+    }
+    let stranger = format!("{domain}/ns/nowhere/sa/nobody");
+    for (then, since) in modes {
+        if then != CallerMode::Plain && since != CallerMode::Plain {
+            pairs.push(Pair {
+                name: "any other identity".to_owned(),
+                before: (call(then, Some(&stranger), None), Sender::Nowhere),
+                now: (call(since, Some(&stranger), None), Sender::Nowhere),
+            });
+        }
+    }
+    let outsider = || Call {
+        caller: Caller::outsider(),
+        outsider: true,
+    };
+    pairs.push(Pair {
+        name: "outsiders".to_owned(),
+        before: (outsider(), Sender::Outside),
+        now: (outsider(), Sender::Outside),
+    });
+    pairs
+}
+
+/// Replays `each` random requests for every caller, server, port and kind of content.
+pub(crate) fn replay(
+    before: &Side<'_>,
+    now: &Side<'_>,
+    each: usize,
+    random: &mut Random,
+) -> Replayed {
+    let mut replayed = Replayed::default();
+    let pairs = pairs(before, now);
+    let ambient = pairs
+        .iter()
+        .any(|pair| pair.now.0.caller.mode == CallerMode::Ambient);
+    for (index, workload) in now.mesh.workloads.iter().enumerate() {
+        let Some((was_id, was)) = before.find(&workload.name) else {
+            continue;
+        };
+        if !workload.is_mesh_application() {
+            continue;
+        }
+        for (generation, is) in workload.generations.iter().enumerate() {
+            for old in counterparts(was, is.mode) {
+                for port in addresses::ports(now.mesh, WorkloadId(index)) {
+                    let server = |workload, generation| Server {
+                        workload,
+                        generation,
+                        port,
+                    };
+                    let servers = (server(was_id, old), server(WorkloadId(index), generation));
+                    for pair in &pairs {
+                        for content in [Content::Http, Content::Bytes] {
+                            let asked = Asked {
+                                pair,
+                                server: workload,
+                                port,
+                                content,
+                                some_are_ambient: ambient,
+                                before: before.paths(
+                                    &pair.before.0,
+                                    &pair.before.1,
+                                    servers.0,
+                                    content,
+                                ),
+                                now: now.paths(&pair.now.0, &pair.now.1, servers.1, content),
+                            };
+                            asked.replay(each, random, &mut replayed);
+                        }
+                    }
+                }
+            }
+        }
+    }
+    replayed
+}
+
+/// One caller, one server, one port, one kind of content.
+struct Asked<'a> {
+    pair: &'a Pair,
+    server: &'a Workload,
+    port: u16,
+    content: Content,
+    some_are_ambient: bool,
+    before: Vec<EnforcementPath>,
+    now: Vec<EnforcementPath>,
+}
+
+impl Asked<'_> {
+    fn replay(&self, each: usize, random: &mut Random, replayed: &mut Replayed) {
+        // Bytes that only ever met a parser for HTTP were no access.
+        let http = PointKind::Envoy {
+            proxy: Proxy::Sidecar,
+            protocol: Protocol::Http,
+        };
+        let parsed = |path: &EnforcementPath| path.points.iter().any(|point| point.kind == http);
+        if self.content == Content::Bytes && self.before.iter().all(parsed) {
+            return;
+        }
+        // Where nothing changed nobody gains, though a pod address that nobody is known to use may
+        // let in what the Service's refuses.
+        if self.before == self.now {
+            return;
+        }
+        for _ in 0..each {
+            let request = self.request(random);
+            replayed.requests += 1;
+            for direction in self.differs(&request) {
+                let key = (self.server.name.clone(), self.port, direction);
+                replayed
+                    .differences
+                    .entry(key)
+                    .or_insert_with(|| self.told(&request));
+            }
+        }
+    }
+
+    fn differs(&self, request: &Request) -> Vec<&'static str> {
+        let outcomes = |paths: &[EnforcementPath]| -> Vec<Outcome> {
+            let decide = |path| evaluate(request, path).outcome;
+            paths.iter().map(decide).collect()
+        };
+        let (before, now) = (outcomes(&self.before), outcomes(&self.now));
+        // Whoever has no identity is seen alike wherever it dials.
+        let plain = self.pair.before.0.caller.mode == CallerMode::Plain;
+        let opens = now.contains(&Outcome::Allow)
+            && self
+                .before
+                .iter()
+                .zip(&before)
+                .filter(|(path, _)| path.in_use || plain)
+                .all(|(_, outcome)| *outcome == Outcome::Deny);
+        let breaks = self.before.iter().zip(&before).any(|(path, outcome)| {
+            let mut here = self
+                .now
+                .iter()
+                .zip(&now)
+                .filter(|(other, _)| other.address == path.address)
+                .peekable();
+            let gone = here.peek().is_none();
+            path.in_use
+                && *outcome == Outcome::Allow
+                && (gone || here.any(|(_, outcome)| *outcome == Outcome::Deny))
+        });
+        let mut found = Vec::new();
+        if opens {
+            found.push("opens");
+        }
+        if breaks && !self.nobody_loses() {
+            found.push("breaks");
+        }
+        found
+    }
+
+    /// Losses that nobody can have: an identity without pods arrives as the others do now; a
+    /// workload's old pods do not call its new ones.
+    fn nobody_loses(&self) -> bool {
+        if self.pair.now.0.caller.mode == CallerMode::Ambient {
+            return false;
+        }
+        let mixed = self.server.has_mode(DataPlaneMode::Ambient)
+            && self.server.has_mode(DataPlaneMode::Sidecar);
+        match self.pair.now.1 {
+            Sender::Nowhere => self.some_are_ambient,
+            Sender::Workload(..) => {
+                mixed
+                    && self.server.owner != OwnerKind::StatefulSet
+                    && self.pair.name == self.server.name.to_string()
+            }
+            Sender::Outside => false,
+        }
+    }
+
+    fn request(&self, random: &mut Random) -> Request {
+        let address = |random: &mut Random| -> IpAddr { random.choose(ADDRESSES).parse().unwrap() };
+        let source_ip = address(random);
+        let forwarded_ip = if random.below(3) == 0 {
+            address(random)
+        } else {
+            source_ip
+        };
+        let mut surroundings = BTreeMap::new();
+        for point in self
+            .before
+            .iter()
+            .chain(&self.now)
+            .flat_map(|path| &path.points)
+        {
+            let seen = &point.seen;
+            for seen in [&seen.source_ip, &seen.remote_ip, &seen.destination_ip] {
+                if let (Some(choice), IpSeen::Of { among, .. }) = (seen.choice(), seen) {
+                    let chosen = match among.as_slice() {
+                        [] => address(random),
+                        some => *random.choose(some),
+                    };
+                    surroundings.entry(choice).or_insert(chosen);
+                }
+            }
+        }
+        let http = (self.content == Content::Http).then(|| Http {
+            method: (*random.choose(METHODS)).to_owned(),
+            path: (*random.choose(PATHS)).to_owned(),
+            host: match random.below(3) {
+                0 => "other.example".to_owned(),
+                _ => format!("{}.{}", self.server.name.name, self.server.name.namespace),
+            },
+            headers: match random.below(3) {
+                0 => BTreeMap::new(),
+                _ => [("x-role".to_owned(), (*random.choose(ROLES)).to_owned())].into(),
+            },
+            token: (random.below(3) > 0).then(|| token(random)),
+        });
+        Request {
+            principal: self.pair.now.0.caller.principal.clone(),
+            source_ip,
+            forwarded_ip,
+            destination_ip: address(random),
+            destination_port: self.port,
+            sni: None,
+            http,
+            surroundings,
+            answers: BTreeMap::new(),
+        }
+    }
+
+    fn told(&self, request: &Request) -> String {
+        let lines = |paths: &[EnforcementPath]| -> Vec<String> {
+            let line = |path: &EnforcementPath| {
+                let decision = evaluate(request, path);
+                let used = if path.in_use { "" } else { " (not in use)" };
+                format!(
+                    "  {}{used}: {}",
+                    path.address,
+                    castoff::prove::tell::decision(&decision, path)
+                )
+            };
+            paths.iter().map(line).collect()
+        };
+        format!(
+            "{} ({:?}, was {:?}) to {}:{} {:?}\n before:\n{}\n now:\n{}\n {request:?}",
+            self.pair.name,
+            self.pair.now.0.caller.mode,
+            self.pair.before.0.caller.mode,
+            self.server.name,
+            self.port,
+            self.content,
+            lines(&self.before).join("\n"),
+            lines(&self.now).join("\n"),
+        )
+    }
+}
+
+fn token(random: &mut Random) -> Token {
+    let mut token = Token::default();
+    let mut set = |name: &str, value: &&str| {
+        token
+            .claims
+            .insert(vec![name.to_owned()], vec![(*value).to_owned()]);
+    };
+    set("iss", random.choose(ISSUERS));
+    set("sub", random.choose(SUBJECTS));
+    if random.below(2) == 0 {
+        set("groups", random.choose(GROUPS));
+    }
+    token
+}
