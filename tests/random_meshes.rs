@@ -18,15 +18,15 @@ mod replay;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use castoff::mesh::{Mesh, MeshOverrides};
+use castoff::mesh::{Distribution, Mesh, MeshOverrides};
 use castoff::plan::both::with_labelled_generations;
 use castoff::plan::wave::{State, Wave};
-use castoff::plan::{Plan, PlanEnding, PlanOptions, plan};
+use castoff::plan::{OnGap, Plan, PlanEnding, PlanOptions, plan, proof};
 use castoff::simulate::command::parse_line;
 use castoff::simulate::{execute, settle};
-use castoff::snapshot::{ObjectName, Snapshot};
+use castoff::snapshot::{Kind, ObjectName, Snapshot};
 use castoff::source::{Collector, Place};
-use castoff_authz::verdict::Finding;
+use castoff_authz::verdict::{Finding, Limits};
 use generator::Random;
 use replay::{Key, Replayed, Side};
 
@@ -42,7 +42,7 @@ const REQUESTS: usize = 6;
 fn meshes() -> u64 {
     std::env::var("CASTOFF_RANDOM_MESHES")
         .ok()
-        .map_or(12, |text| text.parse().unwrap())
+        .map_or(8, |text| text.parse().unwrap())
 }
 
 fn first_seed() -> u64 {
@@ -60,6 +60,14 @@ fn read(seed: u64) -> Snapshot {
     let snapshot = collector.finish();
     assert!(snapshot.problems.is_empty(), "{:?}", snapshot.problems);
     snapshot
+}
+
+/// One mesh in five is of a build whose sidecars use waypoints.
+fn overrides(seed: u64) -> MeshOverrides {
+    MeshOverrides {
+        distribution: (seed % 5 == 4).then_some(Distribution::Solo),
+        ..MeshOverrides::default()
+    }
 }
 
 /// What the verdicts of some states announce.
@@ -86,10 +94,10 @@ fn announced<'a>(states: impl Iterator<Item = &'a State>) -> BTreeSet<Key> {
 fn moments(
     wave: &Wave,
     snapshot: &mut Snapshot,
+    overrides: &MeshOverrides,
     random: &mut Random,
     mut show: impl FnMut(&str, &Mesh),
 ) {
-    let overrides = MeshOverrides::default();
     let run = |snapshot: &mut Snapshot, line: &str| {
         let command = parse_line(line).unwrap();
         execute(snapshot, &command, &wave.manifests).unwrap();
@@ -109,7 +117,7 @@ fn moments(
     for step in &wave.steps {
         if !step.moves.is_empty() && !moved {
             moved = true;
-            let mesh = Mesh::build(snapshot, &overrides);
+            let mesh = Mesh::build(snapshot, overrides);
             let moves = |name: &ObjectName| moving.contains(&name.to_string());
             show(
                 "old and new pods side by side",
@@ -124,12 +132,12 @@ fn moments(
                         run(&mut some, line);
                     }
                 }
-                show("some originals deleted", &Mesh::build(&some, &overrides));
+                show("some originals deleted", &Mesh::build(&some, overrides));
             }
         }
         for line in &step.run {
             run(snapshot, line);
-            show(line, &Mesh::build(snapshot, &overrides));
+            show(line, &Mesh::build(snapshot, overrides));
         }
     }
 }
@@ -163,14 +171,19 @@ fn nobody_gains_or_loses_on_the_way_but_whom_a_verdict_names() {
     let mut surprises: Vec<String> = Vec::new();
     for seed in first_seed()..first_seed() + meshes() {
         let snapshot = read(seed);
-        let overrides = MeshOverrides::default();
+        let overrides = overrides(seed);
         let baseline = Mesh::build(&snapshot, &overrides);
-        let plan = plan(
-            &snapshot,
-            snapshot.clone(),
-            &overrides,
-            &PlanOptions::default(),
-        );
+        // Every other plan stops at gaps; the rest go on, so that there is something to announce.
+        let on_gap = match seed % 4 {
+            0 | 1 => OnGap::Stop,
+            2 => OnGap::Accept,
+            _ => OnGap::Deny,
+        };
+        let options = PlanOptions {
+            on_gap,
+            ..PlanOptions::default()
+        };
+        let plan = plan(&snapshot, snapshot.clone(), &overrides, &options);
         *totals.endings.entry(ending(&plan)).or_default() += 1;
         totals.servers += plan.servers;
         totals.held += plan.held.len();
@@ -186,7 +199,8 @@ fn nobody_gains_or_loses_on_the_way_but_whom_a_verdict_names() {
                 totals.rows += plan.servers;
                 totals.undecided += state.undecided();
             }
-            moments(wave, &mut now, &mut Random::new(seed), |moment, mesh| {
+            let chosen = &mut Random::new(seed);
+            moments(wave, &mut now, &overrides, chosen, |moment, mesh| {
                 totals.states += 1;
                 let Replayed {
                     requests,
@@ -228,4 +242,65 @@ fn nobody_gains_or_loses_on_the_way_but_whom_a_verdict_names() {
         totals.requests > 1_000 * meshes() as usize,
         "too few requests to say anything"
     );
+}
+
+/// States that nobody planned: everything both ways at once, one policy gone, one turned around.
+fn disturbed(snapshot: &Snapshot, overrides: &MeshOverrides, random: &mut Random) -> Vec<Mesh> {
+    let both = |mesh: &Mesh| with_labelled_generations(mesh, |_| true, &[]);
+    let mut meshes = vec![both(&Mesh::build(snapshot, overrides))];
+    let count = snapshot.resources(Kind::AuthorizationPolicy).len();
+    let mut without = snapshot.clone();
+    let policies = without.resources.get_mut(&Kind::AuthorizationPolicy);
+    policies.unwrap().remove(random.below(count));
+    let mut turned = snapshot.clone();
+    let policies = turned.resources.get_mut(&Kind::AuthorizationPolicy);
+    let policy = &mut policies.unwrap()[random.below(count)];
+    let body = &mut policy.body;
+    let action = if body["spec"]["action"] == "DENY" {
+        "ALLOW"
+    } else {
+        "DENY"
+    };
+    body["spec"]["action"] = action.into();
+    for snapshot in [without, turned] {
+        let mesh = Mesh::build(&snapshot, overrides);
+        meshes.push(both(&mesh));
+        meshes.push(mesh);
+    }
+    meshes
+}
+
+#[test]
+fn whoever_gains_or_loses_when_a_mesh_is_disturbed_is_named() {
+    let (mut requests, mut found, mut named) = (0, 0, 0);
+    let mut surprises: Vec<String> = Vec::new();
+    for seed in first_seed()..first_seed() + 4 * meshes() {
+        let snapshot = read(seed);
+        let overrides = overrides(seed);
+        let baseline = Mesh::build(&snapshot, &overrides);
+        let before = Side::of(&baseline);
+        let mut random = Random::new(!seed);
+        for mesh in disturbed(&snapshot, &overrides, &mut random) {
+            let state = proof::state(&baseline, &mesh, "", Limits::default());
+            let known = announced(std::iter::once(&state));
+            let replayed = replay::replay(&before, &Side::of(&mesh), REQUESTS, &mut random);
+            requests += replayed.requests;
+            found += replayed.differences.len();
+            named += known.len();
+            for ((server, port, direction), example) in replayed.differences {
+                if !known.contains(&(server.clone(), port, direction)) {
+                    surprises.push(format!(
+                        "seed {seed}: {direction} {server}:{port}\n{example}"
+                    ));
+                }
+            }
+        }
+    }
+    eprintln!(
+        "{} meshes disturbed: {requests} requests found {found} gains and losses, {named} are named, {} surprises",
+        4 * meshes(),
+        surprises.len()
+    );
+    assert!(surprises.is_empty(), "{}", surprises.join("\n\n"));
+    assert!(found as u64 > 4 * meshes(), "requests find too little");
 }
