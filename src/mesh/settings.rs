@@ -25,8 +25,8 @@ pub struct MeshSettings {
     pub trust_domain_aliases: Vec<SmolStr>,
     /// Which namespaces istiod sees; empty: all.
     pub discovery_selectors: Vec<LabelSelector>,
-    /// Names of external authorizers and other providers, with their type (`envoyExtAuthzGrpc` …).
-    pub extension_providers: BTreeMap<SmolStr, SmolStr>,
+    /// External authorizers and other providers by name.
+    pub extension_providers: BTreeMap<SmolStr, ExtensionProvider>,
     /// Whether `outboundTrafficPolicy.mode` is REGISTRY_ONLY, which ztunnel does not enforce.
     pub registry_only: bool,
     /// `pathNormalization.normalization`, as written; empty means default.
@@ -38,6 +38,15 @@ pub struct MeshSettings {
     /// Whether namespaces are injected without a label (`enableNamespacesByDefault`), as the
     /// default webhook's selector shows.
     pub injects_by_default: bool,
+}
+
+/// An entry of `extensionProviders`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExtensionProvider {
+    /// Its type: `envoyExtAuthzGrpc` …
+    pub kind: SmolStr,
+    /// What that field says, as JSON.
+    pub definition: String,
 }
 
 impl Default for MeshSettings {
@@ -118,7 +127,11 @@ fn fill(settings: &mut MeshSettings, mesh: &Value) {
         .filter_map(|provider| {
             let name = provider["name"].as_str()?;
             let kind = provider.as_object()?.keys().find(|key| *key != "name")?;
-            Some((name.into(), kind.as_str().into()))
+            let provider = ExtensionProvider {
+                kind: kind.as_str().into(),
+                definition: provider[kind].to_string(),
+            };
+            Some((name.into(), provider))
         })
         .collect();
     settings.registry_only = text("/outboundTrafficPolicy/mode") == Some("REGISTRY_ONLY");

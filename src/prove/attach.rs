@@ -7,8 +7,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use castoff_authz::path::TokenRule;
+use castoff_authz::path::{PointKind, TokenRule};
 use castoff_authz::policy::Policy;
+use serde_json::Value;
 use smol_str::SmolStr;
 
 use crate::mesh::policy::{Attachment, TargetReference, selects_at_sidecar};
@@ -27,7 +28,43 @@ pub struct AtPoint {
     /// Rules of the RequestAuthentications.
     pub token_rules: Vec<TokenRule>,
     /// Why the point cannot be modelled, one reason an object; empty when it can.
-    pub opaque: Vec<String>,
+    pub opaque: Vec<Unmodelled>,
+}
+
+/// An object that is not modelled, and what it says: edited, it is another one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unmodelled {
+    /// Which, in words.
+    pub reason: String,
+    /// Its `spec`.
+    pub content: String,
+}
+
+impl Unmodelled {
+    /// An object with its manifest.
+    pub fn new(reason: impl Into<String>, raw: &Value) -> Self {
+        Self {
+            reason: reason.into(),
+            content: raw["spec"].to_string(),
+        }
+    }
+}
+
+impl AtPoint {
+    /// The kind of the point, if it cannot be modelled.
+    pub fn opaque_kind(&self) -> Option<PointKind> {
+        if self.opaque.is_empty() {
+            return None;
+        }
+        let joined = |part: fn(&Unmodelled) -> &str| -> String {
+            let parts: Vec<&str> = self.opaque.iter().map(part).collect();
+            parts.join(", ")
+        };
+        Some(PointKind::Opaque {
+            reason: joined(|one| &one.reason),
+            content: joined(|one| &one.content).into(),
+        })
+    }
 }
 
 /// An AuthorizationPolicy by index, with what it means if that was understood.
@@ -166,8 +203,8 @@ impl<'a> Attachments<'a> {
             for index in self.extensions.get(namespace).into_iter().flatten() {
                 let extension = &self.mesh.extension_policies[*index];
                 if extension.kind != Kind::Telemetry && attaches(&extension.attachment, namespace) {
-                    at.opaque
-                        .push(format!("{} {}", extension.kind.row().name, extension.name));
+                    let reason = format!("{} {}", extension.kind.row().name, extension.name);
+                    at.opaque.push(Unmodelled::new(reason, &extension.raw));
                 }
             }
         }
@@ -188,10 +225,11 @@ impl<'a> Attachments<'a> {
                 }
                 match meaning {
                     Some(meaning) => at.policies.push(Arc::clone(meaning)),
-                    None => at.opaque.push(format!(
-                        "AuthorizationPolicy {} is not understood",
-                        policy.name
-                    )),
+                    None => {
+                        let reason =
+                            format!("AuthorizationPolicy {} is not understood", policy.name);
+                        at.opaque.push(Unmodelled::new(reason, &policy.raw));
+                    }
                 }
             }
         }

@@ -5,8 +5,9 @@
 //! know (a DestinationRule with TLS of its own, a Sidecar with ingress listeners …) is an opaque
 //! point, so that nothing is claimed about it.
 
-use castoff_authz::path::{HttpSeen, Point, PointKind, Protocol as Chain, Proxy};
+use castoff_authz::path::{Point, PointKind, Protocol as Chain, Proxy};
 
+use super::attach::Unmodelled;
 use super::reading;
 use super::seen::{self, Leg};
 use super::{Attachments, Caller, CallerMode, Content, Dial, Server};
@@ -151,13 +152,11 @@ impl Way<'_> {
             Sender::Caller(_) if routed_by_caller => rewrites.at_caller(service),
             Sender::Caller(_) => None,
         };
-        if let Some(by) = rewritten {
-            point.seen.http = HttpSeen::Rewritten(by);
+        if let Some(rewritten) = rewritten {
+            point.seen.http = rewritten;
         }
-        if let (true, Some(reason)) = (routed_by_caller, rewrites.own_tls(service)) {
-            point.kind = PointKind::Opaque {
-                reason: reason.to_owned(),
-            };
+        if routed_by_caller && let Some(opaque) = rewrites.own_tls(service) {
+            point.kind = opaque;
         }
     }
 
@@ -216,12 +215,11 @@ impl Way<'_> {
                     chain: Chain::Tcp,
                 };
                 let mut point = Point::new(PointKind::Ztunnel, &self.workload().name.to_string());
+                let opaque = at.opaque_kind();
                 point.policies = at.policies;
                 point.seen = leg.seen(self.mesh, self.caller, self.server);
-                if !at.opaque.is_empty() {
-                    point.kind = PointKind::Opaque {
-                        reason: at.opaque.join(", "),
-                    };
+                if let Some(opaque) = opaque {
+                    point.kind = opaque;
                 }
                 Some(Hop {
                     transport,
@@ -233,10 +231,7 @@ impl Way<'_> {
                 let mut at = self
                     .attachments
                     .at_proxy(namespace, &generation.labels, None);
-                if self.workload_has_ingress_listeners() {
-                    at.opaque
-                        .push("a Sidecar object with ingress listeners".to_owned());
-                }
+                at.opaque.extend(self.ingress_listeners());
                 let chain = self.chain(reading::inbound_protocol(self.mesh, self.server));
                 let mode =
                     self.mesh
@@ -274,12 +269,9 @@ impl Way<'_> {
         leg: &Leg<'_>,
         identity_required: bool,
     ) -> Point {
-        let kind = match protocol {
-            _ if !at.opaque.is_empty() => PointKind::Opaque {
-                reason: at.opaque.join(", "),
-            },
-            _ => PointKind::Envoy { proxy, protocol },
-        };
+        let kind = at
+            .opaque_kind()
+            .unwrap_or(PointKind::Envoy { proxy, protocol });
         let mut point = Point::new(kind, &name.to_string());
         point.policies = at.policies;
         if protocol == Chain::Http {
@@ -391,8 +383,8 @@ impl Way<'_> {
             })
     }
 
-    fn workload_has_ingress_listeners(&self) -> bool {
-        reading::has_ingress_listeners(
+    fn ingress_listeners(&self) -> Option<Unmodelled> {
+        reading::ingress_listeners(
             self.mesh,
             &self.workload().name.namespace,
             &self.generation().labels,

@@ -3,6 +3,7 @@
 use castoff_authz::settings::{Authorizer, Behaviour, Release, Settings};
 
 use super::Server;
+use super::attach::Unmodelled;
 use crate::mesh::{ControlPlane, Mesh, Protocol};
 use crate::snapshot::{Kind, Labels};
 
@@ -40,9 +41,10 @@ pub fn authorization_settings(mesh: &Mesh) -> Settings {
             .settings
             .extension_providers
             .iter()
-            .map(|(name, kind)| Authorizer {
+            .map(|(name, provider)| Authorizer {
                 name: name.to_string(),
-                http_only: kind == "envoyExtAuthzHttp",
+                http_only: provider.kind == "envoyExtAuthzHttp",
+                definition: provider.definition.clone(),
             })
             .collect(),
     }
@@ -91,10 +93,10 @@ pub fn inbound_protocol(mesh: &Mesh, server: Server) -> Protocol {
         .map_or(Protocol::Unknown, |(_, protocol)| protocol)
 }
 
-/// Whether a Sidecar object with ingress listeners of its own selects these pods: its ports take
-/// the place of the Services' and are not modelled.
-pub fn has_ingress_listeners(mesh: &Mesh, namespace: &str, labels: &Labels) -> bool {
-    mesh.traffic.others.iter().any(|object| {
+/// A Sidecar object with ingress listeners of its own that selects these pods: its ports take the
+/// place of the Services' and are not modelled.
+pub fn ingress_listeners(mesh: &Mesh, namespace: &str, labels: &Labels) -> Option<Unmodelled> {
+    let found = mesh.traffic.others.iter().find(|object| {
         object.kind == Kind::Sidecar
             && object.name.namespace == namespace
             && object
@@ -112,5 +114,6 @@ pub fn has_ingress_listeners(mesh: &Mesh, namespace: &str, labels: &Labels) -> b
                     .all(|(key, value)| value.as_str().is_some_and(|value| labels.has(key, value))),
                 None => true,
             }
-    })
+    });
+    found.map(|object| Unmodelled::new("a Sidecar object with ingress listeners", &object.raw))
 }

@@ -7,16 +7,18 @@
 
 use std::collections::BTreeMap;
 
+use castoff_authz::path::{HttpSeen, PointKind};
 use serde_json::Value;
 use smol_str::SmolStr;
 
+use super::attach::Unmodelled;
 use crate::mesh::{Mesh, Service, Waypoint};
 use crate::snapshot::ObjectName;
 
-/// Objects that act on requests to a host.
+/// An object that acts on requests to a host.
 #[derive(Debug, Clone)]
 struct Rule {
-    words: String,
+    object: Unmodelled,
     namespace: SmolStr,
 }
 
@@ -26,7 +28,7 @@ pub(super) struct Rewrites {
     by_host: BTreeMap<SmolStr, Vec<Rule>>,
     /// Wildcard hosts, as the suffix after `*`.
     by_suffix: Vec<(SmolStr, Rule)>,
-    own_tls: BTreeMap<SmolStr, String>,
+    own_tls: BTreeMap<SmolStr, Unmodelled>,
 }
 
 impl Rewrites {
@@ -39,7 +41,7 @@ impl Rewrites {
             .filter(|one| one.rewrites)
         {
             let rule = Rule {
-                words: format!("VirtualService {}", service.name),
+                object: Unmodelled::new(format!("VirtualService {}", service.name), &service.raw),
                 namespace: service.name.namespace.clone(),
             };
             for host in &service.full_hosts {
@@ -60,7 +62,10 @@ impl Rewrites {
             .filter(|route| has_request_filter(&route.raw))
         {
             let rule = Rule {
-                words: format!("{} {}", route.kind.row().name, route.name),
+                object: Unmodelled::new(
+                    format!("{} {}", route.kind.row().name, route.name),
+                    &route.raw,
+                ),
                 namespace: route.name.namespace.clone(),
             };
             for parent in &route.parent_services {
@@ -81,7 +86,9 @@ impl Rewrites {
                     .own_tls
                     .entry(destination.full_host.clone())
                     .or_insert_with(|| {
-                        format!("DestinationRule {} sets tls.mode {mode}", destination.name)
+                        let reason =
+                            format!("DestinationRule {} sets tls.mode {mode}", destination.name);
+                        Unmodelled::new(reason, &destination.raw)
                     });
             }
         }
@@ -89,26 +96,28 @@ impl Rewrites {
     }
 
     /// What the caller's own proxy rewrites on the way to a Service.
-    pub(super) fn at_caller(&self, service: &Service) -> Option<String> {
-        self.names(service, |_| true)
+    pub(super) fn at_caller(&self, service: &Service) -> Option<HttpSeen> {
+        self.seen(service, |_| true)
     }
 
     /// What the waypoint rewrites: only objects of the Service's or the waypoint's namespace count
     /// (istio pilot/pkg/networking/core/listener_waypoint.go `getVirtualServiceForWaypoint`).
-    pub(super) fn at_waypoint(&self, service: &Service, waypoint: &Waypoint) -> Option<String> {
-        self.names(service, |rule| {
+    pub(super) fn at_waypoint(&self, service: &Service, waypoint: &Waypoint) -> Option<HttpSeen> {
+        self.seen(service, |rule| {
             rule.namespace == service.name.namespace || rule.namespace == waypoint.name.namespace
         })
     }
 
     /// A DestinationRule that changes the transport to a Service at a caller's proxy.
-    pub(super) fn own_tls(&self, service: &Service) -> Option<&str> {
-        self.own_tls
-            .get(service.host().as_str())
-            .map(String::as_str)
+    pub(super) fn own_tls(&self, service: &Service) -> Option<PointKind> {
+        let rule = self.own_tls.get(service.host().as_str())?;
+        Some(PointKind::Opaque {
+            reason: rule.reason.clone(),
+            content: rule.content.as_str().into(),
+        })
     }
 
-    fn names(&self, service: &Service, counts: impl Fn(&Rule) -> bool) -> Option<String> {
+    fn seen(&self, service: &Service, counts: impl Fn(&Rule) -> bool) -> Option<HttpSeen> {
         if self.by_host.is_empty() && self.by_suffix.is_empty() {
             return None;
         }
@@ -119,14 +128,18 @@ impl Rewrites {
             .iter()
             .filter(|(suffix, _)| host.ends_with(suffix.as_str()))
             .map(|(_, rule)| rule);
-        let mut names: Vec<&str> = exact
+        let mut rules: Vec<(&str, &str)> = exact
             .chain(wide)
             .filter(|rule| counts(rule))
-            .map(|rule| rule.words.as_str())
+            .map(|rule| (rule.object.reason.as_str(), rule.object.content.as_str()))
             .collect();
-        names.sort_unstable();
-        names.dedup();
-        (!names.is_empty()).then(|| names.join(" and "))
+        rules.sort_unstable();
+        rules.dedup();
+        let (names, contents): (Vec<&str>, Vec<&str>) = rules.into_iter().unzip();
+        (!names.is_empty()).then(|| HttpSeen::Rewritten {
+            by: names.join(" and "),
+            content: contents.join(" and ").into(),
+        })
     }
 }
 

@@ -151,9 +151,10 @@ pub(super) struct Comparer<'a> {
 impl<'a> Comparer<'a> {
     pub(super) fn new(states: &States<'a>, limits: Limits) -> Self {
         let classes = callers::classes(states);
+        let (baseline, present) = Side::both(states.baseline, states.present);
         Self {
-            baseline: Side::of(states.baseline),
-            present: Side::of(states.present),
+            baseline,
+            present,
             some_are_ambient: classes.iter().any(|class| class.now == CallerMode::Ambient),
             classes,
             limits,

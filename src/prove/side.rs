@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use castoff_authz::path::{EnforcementPath, NetworkEntry};
+use castoff_authz::path::{EnforcementPath, HttpSeen, NetworkEntry};
 use castoff_authz::settings::Settings;
 
 use super::addresses::DialledAddress;
@@ -28,17 +28,20 @@ pub(super) struct Side<'a> {
     pub(super) network: NetworkPolicies<'a>,
     pub(super) routed: Routed,
     settings: Arc<Settings>,
+    /// How HTTP chains see requests, where that is not as sent.
+    normalized: Option<HttpSeen>,
     by_name: BTreeMap<&'a ObjectName, WorkloadId>,
 }
 
 impl<'a> Side<'a> {
-    pub(super) fn of(mesh: &'a Mesh) -> Self {
+    fn of(mesh: &'a Mesh) -> Self {
         Self {
             mesh,
             attachments: Attachments::of(mesh),
             network: NetworkPolicies::of(mesh),
             routed: ingress::routed(mesh),
             settings: Arc::new(super::reading::authorization_settings(mesh)),
+            normalized: None,
             by_name: mesh
                 .workloads
                 .iter()
@@ -46,6 +49,27 @@ impl<'a> Side<'a> {
                 .map(|(index, workload)| (&workload.name, WorkloadId(index)))
                 .collect(),
         }
+    }
+
+    /// Two sides. Where they normalize paths otherwise, one request is two paths: what rules say of it
+    /// is compared no further (istio pilot/pkg/networking/core/listener_builder.go
+    /// `buildHTTPConnectionManager`, the same for sidecars, gateways and waypoints).
+    pub(super) fn both(baseline: &'a Mesh, present: &'a Mesh) -> (Self, Self) {
+        let (mut baseline, mut present) = (Self::of(baseline), Self::of(present));
+        let seen = |side: &Self| match side.mesh.settings.path_normalization.as_str() {
+            "" | "DEFAULT" => "BASE".to_owned(),
+            other => other.to_owned(),
+        };
+        let (before, now) = (seen(&baseline), seen(&present));
+        if before != now {
+            for (side, normalization) in [(&mut baseline, before), (&mut present, now)] {
+                side.normalized = Some(HttpSeen::Rewritten {
+                    by: format!("meshConfig.pathNormalization {normalization}"),
+                    content: "".into(),
+                });
+            }
+        }
+        (baseline, present)
     }
 
     pub(super) fn workload(&self, name: &ObjectName) -> Option<(WorkloadId, &'a Workload)> {
@@ -79,11 +103,18 @@ impl<'a> Side<'a> {
                     server,
                     content,
                 );
+                let mut points = wire::points(self.mesh, &self.network, sender, hops, server);
+                if let Some(normalized) = &self.normalized {
+                    let as_sent = points
+                        .iter_mut()
+                        .filter(|point| point.seen.http == HttpSeen::AsSent);
+                    as_sent.for_each(|point| point.seen.http = normalized.clone());
+                }
                 EnforcementPath {
                     address: dialled.address.clone(),
                     in_use: dialled.in_use,
                     settings: Arc::clone(&self.settings),
-                    points: wire::points(self.mesh, &self.network, sender, hops, server),
+                    points,
                 }
             })
             .collect()

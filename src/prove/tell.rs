@@ -64,7 +64,7 @@ pub fn decision(decision: &Decision, path: &EnforcementPath) -> String {
         PointKind::Ztunnel => format!("the ztunnel of {}", point.name),
         PointKind::NetworkPolicy { .. } => format!("the NetworkPolicies of {}", point.name),
         PointKind::Stop { reason } => format!("{} ({reason})", point.name),
-        PointKind::Opaque { reason } => format!("{} (not modelled: {reason})", point.name),
+        PointKind::Opaque { reason, .. } => format!("{} (not modelled: {reason})", point.name),
     };
     format!("{outcome} at {place}{}", because(&deciding.because))
 }

@@ -145,6 +145,7 @@ pub(crate) fn read(folder: &Path) -> Vec<Case> {
             settings.authorizers = vec![Authorizer {
                 name: provider["name"].as_str().unwrap().to_owned(),
                 http_only: !provider["envoyExtAuthzHttp"].is_null(),
+                definition: String::new(),
             }];
         }
         cases.push(Case {

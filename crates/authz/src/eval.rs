@@ -6,7 +6,6 @@
 //! [`Outcome::Depends`], never a guess.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use crate::decision::{
     Because, CustomRefusal, Decision, FieldTrace, Outcome, PointDecision, RuleTrace, TokenRefusal,
@@ -18,7 +17,7 @@ use crate::path::{EnforcementPath, NetworkEntry, Point, PointKind, Protocol};
 use crate::policy::Policy;
 use crate::request::{Request, Token};
 use crate::sight::{Seen as Seeing, Sight};
-use crate::unknown::{Unknown, custom_question};
+use crate::unknown::{Unknown, custom_question, opaque_question};
 
 /// Decides one request on one path.
 #[must_use]
@@ -68,12 +67,8 @@ fn decide<'r>(
     };
     match &point.kind {
         PointKind::Stop { .. } => (answer(Outcome::Deny, Because::Stopped), token),
-        PointKind::Opaque { reason } => {
-            let question = Unknown::Opaque {
-                reason: reason.clone(),
-                after: path.points[index..].to_vec(),
-                settings: Arc::clone(&path.settings),
-            };
+        PointKind::Opaque { reason, .. } => {
+            let question = opaque_question(reason, path, index);
             let outcome = match request.answers.get(&question) {
                 Some(true) => Outcome::Allow,
                 Some(false) => Outcome::Deny,

@@ -117,8 +117,10 @@ pub enum PointKind {
     /// What we do not model stands here (EnvoyFilter, Wasm, another dataplane): from here on the
     /// decision is unknown, and equal only where the rest of the path is equal too.
     Opaque {
-        /// Why, in words that tell two of them apart (kind, namespace, name, generation).
+        /// Why, in words that tell two of them apart (kind, namespace, name).
         reason: String,
+        /// What it says, as a text that is equal exactly when two of one name do the same; not shown.
+        content: Arc<str>,
     },
 }
 
@@ -279,8 +281,13 @@ pub enum HttpSeen {
     /// They are.
     AsSent,
     /// A route on the way rewrites path, host or headers: matches on them are unknown, and equal only
-    /// behind the same rewrite (the text names it). The method and the token stay.
-    Rewritten(String),
+    /// behind the same rewrite. The method and the token stay.
+    Rewritten {
+        /// What rewrites, in words.
+        by: String,
+        /// How, as a text that is equal exactly when two of one name do the same; not shown.
+        content: Arc<str>,
+    },
 }
 
 /// One `jwtRules[]` of a RequestAuthentication attached to a point. A token of this issuer is

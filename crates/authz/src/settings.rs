@@ -63,6 +63,9 @@ pub struct Authorizer {
     pub name: String,
     /// `envoyExtAuthzHttp`: cannot be asked on a TCP chain, where istiod leaves the policy out.
     pub http_only: bool,
+    /// All else of the entry (who is asked, what it is told, what holds when it fails), as a text that
+    /// is equal exactly when these are equal.
+    pub definition: String,
 }
 
 /// Settings of the whole mesh.

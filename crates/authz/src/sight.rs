@@ -122,6 +122,7 @@ impl<'a> Sight<'a> {
                 field: format!("address of {owner}"),
                 text: text.to_owned(),
                 at: owner,
+                content: "".into(),
                 seen: None,
             }),
         };
@@ -180,16 +181,9 @@ impl<'a> Sight<'a> {
 
     /// What a rewrite on the way hides: `Ok(None)` if there is none.
     fn rewritten(&self, field: &str, text: &str) -> Result<Option<bool>, Unknown> {
-        match &self.point.seen.http {
-            HttpSeen::AsSent => Ok(None),
-            HttpSeen::Rewritten(rewrite) => self
-                .ask(Unknown::Value {
-                    field: field.to_owned(),
-                    text: text.to_owned(),
-                    at: rewrite.clone(),
-                    seen: None,
-                })
-                .map(Some),
+        match Unknown::behind_rewrite(field, text, &self.point.seen.http) {
+            None => Ok(None),
+            Some(question) => self.ask(question).map(Some),
         }
     }
 

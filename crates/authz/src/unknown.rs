@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use crate::enforced::CustomThen;
-use crate::path::{EnforcementPath, Point, PointKind, Protocol, Seen, TokenRule};
+use crate::path::{EnforcementPath, HttpSeen, Point, PointKind, Protocol, Seen, TokenRule};
 use crate::settings::Settings;
 
 /// One question whose answer is not ours to give.
@@ -17,6 +17,8 @@ pub enum Unknown {
     Authorizer {
         /// Name of the provider.
         provider: String,
+        /// What it is ([`Authorizer::definition`](crate::settings::Authorizer)).
+        definition: String,
         /// What the authorizer is told.
         seen: Box<Seen>,
         /// Token rules of points before, that do not pass a token on; sorted.
@@ -30,6 +32,8 @@ pub enum Unknown {
         reason: String,
         /// The point and what comes after it; a filter may change what later points see.
         after: Vec<Point>,
+        /// Token rules of points before, that do not pass a token on; sorted.
+        stripped: Vec<TokenRule>,
         /// Settings under which they are read.
         settings: Arc<Settings>,
     },
@@ -41,6 +45,8 @@ pub enum Unknown {
         text: String,
         /// Point, or rewrite, that decides it.
         at: String,
+        /// What a rewrite says; else empty.
+        content: Arc<str>,
         /// What the point sees, where it is a point.
         seen: Option<Box<Seen>>,
     },
@@ -56,8 +62,44 @@ impl Unknown {
                 PointKind::Envoy { proxy, .. } => format!("{proxy} {}", point.name),
                 _ => point.name.clone(),
             },
+            content: "".into(),
             seen: Some(Box::new(point.seen.clone())),
         }
+    }
+
+    /// The question for a field that a rewrite on the way hides; `None` where nothing rewrites.
+    pub(crate) fn behind_rewrite(field: &str, text: &str, http: &HttpSeen) -> Option<Self> {
+        let HttpSeen::Rewritten { by, content } = http else {
+            return None;
+        };
+        Some(Self::Value {
+            field: field.to_owned(),
+            text: text.to_owned(),
+            at: by.clone(),
+            content: Arc::clone(content),
+            seen: None,
+        })
+    }
+}
+
+/// Token rules of the points before one that do not pass a token on, sorted.
+fn stripped(path: &EnforcementPath, index: usize) -> Vec<TokenRule> {
+    let before = path.points[..index]
+        .iter()
+        .flat_map(|point| &point.token_rules);
+    let mut stripped: Vec<TokenRule> = before.filter(|rule| !rule.forward).cloned().collect();
+    stripped.sort();
+    stripped.dedup();
+    stripped
+}
+
+/// The question whether what stands at a point that is not modelled lets a request through.
+pub(crate) fn opaque_question(reason: &str, path: &EnforcementPath, index: usize) -> Unknown {
+    Unknown::Opaque {
+        reason: reason.to_owned(),
+        after: path.points[index..].to_vec(),
+        stripped: stripped(path, index),
+        settings: Arc::clone(&path.settings),
     }
 }
 
@@ -79,16 +121,13 @@ pub(crate) fn custom_question(
             ..
         }
     );
-    let before = path.points[..index]
-        .iter()
-        .flat_map(|point| &point.token_rules);
-    let mut stripped: Vec<TokenRule> = before.filter(|rule| !rule.forward).cloned().collect();
-    stripped.sort();
-    stripped.dedup();
+    let authorizers = &path.settings.authorizers;
+    let entry = authorizers.iter().find(|entry| entry.name == provider);
     Unknown::Authorizer {
         provider: provider.to_owned(),
+        definition: entry.map_or_else(String::new, |entry| entry.definition.clone()),
         seen: Box::new(point.seen.clone()),
-        stripped,
+        stripped: stripped(path, index),
         tcp,
     }
 }

@@ -543,6 +543,7 @@ fn custom_asks_refuses_or_vanishes() {
             settings.authorizers = vec![Authorizer {
                 name: "gate".to_owned(),
                 http_only,
+                definition: String::new(),
             }];
         });
         evaluate(&get("/admin"), &path).outcome

@@ -27,6 +27,7 @@ fn an_equal_authorizer_is_the_same_and_a_different_one_undecided() {
                 .map(|name| Authorizer {
                     name: name.to_owned(),
                     http_only: false,
+                    definition: String::new(),
                 })
                 .to_vec();
         });
@@ -67,13 +68,14 @@ fn an_equal_authorizer_is_the_same_and_a_different_one_undecided() {
 
 #[test]
 fn what_is_not_modelled_is_undecided_only_for_the_requests_it_touches() {
-    let opaque = |reason: &str, policies: &[Policy]| {
-        let mut path = at(http(), policies);
+    let opaque = |reason: &str, content: &str| {
+        let mut path = at(http(), &[]);
         path.points.insert(
             0,
             point(
                 PointKind::Opaque {
                     reason: reason.to_owned(),
+                    content: content.into(),
                 },
                 &[],
             ),
@@ -84,8 +86,8 @@ fn what_is_not_modelled_is_undecided_only_for_the_requests_it_touches() {
         );
         vec![path]
     };
-    assert!(ask(opaque("EnvoyFilter a", &[]), opaque("EnvoyFilter a", &[])).is_same());
-    let verdict = ask(opaque("EnvoyFilter a", &[]), opaque("EnvoyFilter b", &[]));
+    assert!(ask(opaque("EnvoyFilter a", "1"), opaque("EnvoyFilter a", "1")).is_same());
+    let verdict = ask(opaque("EnvoyFilter a", "1"), opaque("EnvoyFilter b", "1"));
     let Finding::Undecided(undecided) = &verdict.breaks else {
         panic!("{verdict:?}");
     };
@@ -101,7 +103,10 @@ fn what_is_not_modelled_is_undecided_only_for_the_requests_it_touches() {
         &[("identity".to_owned(), vec![format!("spiffe://{WEB}")])]
     );
     assert_eq!(addresses.len(), 1);
-    let removed = ask(opaque("EnvoyFilter a", &[]), vec![]);
+    // The same name with other content is another one.
+    let edited = ask(opaque("EnvoyFilter a", "1"), opaque("EnvoyFilter a", "2"));
+    assert!(matches!(edited.opens, Finding::Undecided(_)), "{edited:?}");
+    let removed = ask(opaque("EnvoyFilter a", "1"), vec![]);
     assert!(
         matches!(removed.breaks, Finding::Undecided(_)),
         "{removed:?}"
@@ -118,19 +123,22 @@ fn experimental_conditions_and_rewrites_are_undecided_where_they_differ() {
         ask(experimental("a"), experimental("b")).opens,
         Finding::Undecided(_)
     ));
-    let rewritten = |name: &str| {
+    let rewritten = |name: &str, content: &str| {
         let mut path = at(
             http(),
             &[allow(vec![to(&[("paths", "/a"), ("methods", "GET")])])],
         );
-        path.points[0].seen.http = HttpSeen::Rewritten(name.to_owned());
+        path.points[0].seen.http = HttpSeen::Rewritten {
+            by: name.to_owned(),
+            content: content.into(),
+        };
         vec![path]
     };
-    assert!(ask(rewritten("route"), rewritten("route")).is_same());
-    assert!(matches!(
-        ask(rewritten("route"), rewritten("other")).breaks,
-        Finding::Undecided(_)
-    ));
+    assert!(ask(rewritten("route", "a"), rewritten("route", "a")).is_same());
+    for other in [rewritten("other", "a"), rewritten("route", "b")] {
+        let verdict = ask(rewritten("route", "a"), other);
+        assert!(matches!(verdict.breaks, Finding::Undecided(_)));
+    }
 }
 
 #[test]

@@ -8,7 +8,7 @@ use super::dimension::{AddressAttribute, Occurring, TextAttribute};
 use super::world::{on_account, on_namespace};
 use crate::enforced::{EnforcedRule, Predicate, Test};
 use crate::ip::IpBlock;
-use crate::path::{HttpSeen, IpSeen, Point, PortSeen, PrincipalSeen, SniSeen};
+use crate::path::{IpSeen, Point, PortSeen, PrincipalSeen, SniSeen};
 use crate::text::{Shape, Text};
 use crate::unknown::Unknown;
 
@@ -248,15 +248,8 @@ impl<'a> Atoms<'_, 'a> {
     }
 
     fn rewritten(&mut self, field: &str, text: &str) -> Option<Answer> {
-        let HttpSeen::Rewritten(rewrite) = &self.point.seen.http else {
-            return None;
-        };
-        Some(self.question(Unknown::Value {
-            field: field.to_owned(),
-            text: text.to_owned(),
-            at: rewrite.clone(),
-            seen: None,
-        }))
+        let question = Unknown::behind_rewrite(field, text, &self.point.seen.http)?;
+        Some(self.question(question))
     }
 
     fn question(&mut self, question: Unknown) -> Answer {

@@ -10,7 +10,7 @@ use super::dimension::Occurring;
 use crate::enforced::{CustomThen, chain, preflight};
 use crate::path::{EnforcementPath, PointKind, PrincipalSeen, Protocol};
 use crate::policy::Policy;
-use crate::unknown::{Unknown, custom_question};
+use crate::unknown::{custom_question, opaque_question};
 
 /// Rules by number, ascending, each once: ORed.
 pub(super) type Rules = Vec<u32>;
@@ -86,12 +86,8 @@ impl<'a> Reading<'_, 'a> {
         };
         let http_chain = match &point.kind {
             PointKind::Stop { .. } => return Prepared::Refuses,
-            PointKind::Opaque { reason } => {
-                let question = Unknown::Opaque {
-                    reason: reason.clone(),
-                    after: path.points[index..].to_vec(),
-                    settings: Arc::clone(&path.settings),
-                };
+            PointKind::Opaque { reason, .. } => {
+                let question = opaque_question(reason, path, index);
                 return Prepared::Opaque(self.occurring.questions.number(&question));
             }
             PointKind::NetworkPolicy { admits } => {

@@ -253,7 +253,7 @@ fn points(unknown: bool) -> impl Strategy<Value = Point> {
         4 => Just(PointKind::Ztunnel),
         1 => network,
         opaque => select(&["EnvoyFilter a", "EnvoyFilter b"][..])
-            .prop_map(|reason| PointKind::Opaque { reason: reason.to_owned() }),
+            .prop_map(|reason| PointKind::Opaque { reason: reason.to_owned(), content: "".into() }),
     ];
     let principal = prop_oneof![
         8 => Just(PrincipalSeen::Callers),
@@ -332,6 +332,7 @@ fn paths(unknown: bool) -> impl Strategy<Value = EnforcementPath> {
                     .map(|name| Authorizer {
                         name: name.to_owned(),
                         http_only: name == "door",
+                        definition: String::new(),
                     })
                     .to_vec();
             });
