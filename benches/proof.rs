@@ -19,6 +19,7 @@ use std::time::Instant;
 use castoff::mesh::{Mesh, MeshOverrides};
 use castoff::plan::both::with_ambient_generations;
 use castoff::plan::{PlanOptions, plan, proof};
+use castoff::prove::rows::Prover;
 use castoff::snapshot::Snapshot;
 use castoff::source::{Collector, Place};
 use castoff_authz::verdict::Limits;
@@ -56,12 +57,14 @@ fn main() {
     let baseline = timed("mesh", || Mesh::build(&snapshot, &overrides));
     let limits = Limits::default();
     timed("same state", || {
-        let state = proof::state(&baseline, &baseline, "now", limits);
+        let prover = Prover::new(&baseline, limits);
+        let state = proof::state(&prover, baseline.clone(), "now");
         assert!(state.differing.is_empty());
     });
     timed("mixed state, everything moving", || {
         let both = with_ambient_generations(&baseline, |_| true);
-        let state = proof::state(&baseline, &both, "mixed", limits);
+        let prover = Prover::new(&baseline, limits);
+        let state = proof::state(&prover, both, "mixed");
         println!("  {} servers differ", state.differing.len());
     });
     timed("whole plan", || {

@@ -66,7 +66,7 @@ pub struct ServiceId(pub usize);
 pub struct WaypointId(pub usize);
 
 /// The whole mesh. All lists are sorted by namespace and name.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Mesh {
     /// Root namespace, trust domain, providers and the like.
     pub settings: MeshSettings,
@@ -107,7 +107,7 @@ pub struct Mesh {
 }
 
 /// Look-ups built once.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Index {
     pub(crate) workloads_by_namespace: BTreeMap<SmolStr, Vec<WorkloadId>>,
     pub(crate) services_by_name: BTreeMap<ObjectName, ServiceId>,

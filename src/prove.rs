@@ -12,6 +12,7 @@ pub mod caller;
 pub mod callers;
 mod identities;
 pub mod legs;
+mod memory;
 pub mod network;
 pub mod reading;
 pub mod relevant;

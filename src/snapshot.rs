@@ -14,7 +14,7 @@ pub(crate) mod shared;
 
 use std::collections::BTreeMap;
 
-pub use collect::AnyObject;
+pub use collect::{AnyObject, find};
 pub use gap::{Gap, Problem, ProblemLevel};
 pub use kinds::Kind;
 pub use labels::Labels;

@@ -211,9 +211,7 @@ pub fn apply_text(
 ) -> Result<usize, Vec<Problem>> {
     let objects = parse_objects(place, text)?;
     let count = objects.len();
-    for object in objects {
-        snapshot.upsert(object);
-    }
+    snapshot.upsert_all(objects);
     Ok(count)
 }
 

@@ -59,9 +59,7 @@ fn applied(snapshot: &mut Snapshot, results: Vec<PhaseResult>) -> bool {
     }
     commands.push_str(&script::render(&report).unwrap_or_default());
     let commands = parse_script(&commands).expect("every line is understood");
-    for command in &commands {
-        execute(snapshot, command, &files).unwrap();
-    }
+    execute(snapshot, &commands, &files).unwrap();
     settle(snapshot);
     !commands.is_empty()
 }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use castoff::mesh::{Distribution, Mesh, MeshOverrides};
 use castoff::plan::both::with_ambient_generations;
 use castoff::plan::{OnGap, Plan, PlanEnding, PlanOptions, plan, proof};
-use castoff::prove::rows::RowVerdict;
+use castoff::prove::rows::{Prover, RowVerdict};
 use castoff::report::plan::{PlanReport, folder};
 use castoff::simulate::{execute, parse_script, settle};
 use castoff::snapshot::{Kind, ObjectName, Snapshot};
@@ -80,9 +80,8 @@ fn carried_out(snapshot: &Snapshot, plan: &Plan, script: &str) -> Result<Snapsho
                 Some((name.to_owned(), content.clone()))
             })
             .collect();
-        for command in parse_script(&here[script]).map_err(|error| error.to_string())? {
-            execute(&mut now, &command, &here).map_err(|error| error.to_string())?;
-        }
+        let commands = parse_script(&here[script]).map_err(|error| error.to_string())?;
+        execute(&mut now, &commands, &here).map_err(|(_, error)| error.to_string())?;
         settle(&mut now);
     }
     Ok(now)
@@ -216,7 +215,11 @@ fn originals_deleted_before_sidecars_and_servers_before_callers_are_shown_to_dif
         assert!(without_originals.remove(Kind::AuthorizationPolicy, &name));
     }
     let verdicts = |present: &Mesh| -> Vec<(String, RowVerdict)> {
-        let state = proof::state(&baseline, present, "", Limits::default());
+        let state = proof::state(
+            &Prover::new(&baseline, Limits::default()),
+            present.clone(),
+            "",
+        );
         let rows = state.differing.iter();
         rows.map(|row| (row.server.to_string(), row.verdict()))
             .collect()

@@ -19,7 +19,7 @@ pub enum Distribution {
 }
 
 /// One istiod Deployment.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct ControlPlane {
     /// The Deployment.
     pub object: ObjectReference,
@@ -66,7 +66,7 @@ pub struct RevisionTag {
 }
 
 /// A node agent's DaemonSet and the nodes where it runs.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct DaemonSetState {
     /// The DaemonSet.
     pub object: ObjectReference,

@@ -18,7 +18,7 @@ pub enum Injection {
 }
 
 /// One namespace.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Namespace {
     /// Name.
     pub name: SmolStr,

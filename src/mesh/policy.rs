@@ -36,7 +36,7 @@ pub struct TargetReference {
 }
 
 /// One AuthorizationPolicy.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct AuthorizationPolicy {
     /// Namespace and name.
     pub name: ObjectName,
@@ -75,7 +75,7 @@ pub struct Misunderstanding {
 }
 
 /// One RequestAuthentication.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct RequestAuthentication {
     /// Namespace and name.
     pub name: ObjectName,
@@ -170,7 +170,7 @@ pub enum MtlsMode {
 }
 
 /// One PeerAuthentication.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct PeerAuthentication {
     /// Namespace and name.
     pub name: ObjectName,
@@ -187,7 +187,7 @@ pub struct PeerAuthentication {
 }
 
 /// Telemetry, WasmPlugin, TrafficExtension or EnvoyFilter.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct ExtensionPolicy {
     /// Which kind.
     pub kind: Kind,

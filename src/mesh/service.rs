@@ -53,7 +53,7 @@ pub struct Backend {
 }
 
 /// One Service.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Service {
     /// Namespace and name.
     pub name: ObjectName,

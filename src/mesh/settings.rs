@@ -12,7 +12,7 @@ use crate::source::yaml;
 
 /// Settings that change what policies mean or where they apply. Defaults are Istio's
 /// (pkg/config/mesh, `DefaultMeshConfig`).
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct MeshSettings {
     /// Where the settings were read; `None` when no mesh config was among the input and Istio's
     /// defaults are assumed.

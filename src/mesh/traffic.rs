@@ -11,7 +11,7 @@ use crate::api;
 use crate::snapshot::{Kind, Labels, ObjectName, Origin};
 
 /// All routing objects, each list sorted by namespace and name.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Traffic {
     /// VirtualServices.
     pub virtual_services: Vec<VirtualService>,
@@ -29,7 +29,7 @@ pub struct Traffic {
 }
 
 /// A VirtualService.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct VirtualService {
     /// Namespace and name.
     pub name: ObjectName,
@@ -56,7 +56,7 @@ pub struct VirtualService {
 }
 
 /// A DestinationRule.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct DestinationRule {
     /// Namespace and name.
     pub name: ObjectName,
@@ -80,7 +80,7 @@ pub struct DestinationRule {
 }
 
 /// A Gateway API route.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Route {
     /// HTTPRoute, GRPCRoute, TLSRoute or TCPRoute.
     pub kind: Kind,
@@ -99,7 +99,7 @@ pub struct Route {
 }
 
 /// A ServiceEntry.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct ServiceEntry {
     /// Namespace and name.
     pub name: ObjectName,
@@ -122,7 +122,7 @@ pub struct ServiceEntry {
 }
 
 /// An object of which only a little is used.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct PlainObject {
     /// Kind.
     pub kind: Kind,
@@ -137,7 +137,7 @@ pub struct PlainObject {
 }
 
 /// A NetworkPolicy.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct NetworkPolicy {
     /// Namespace and name.
     pub name: ObjectName,

@@ -35,7 +35,7 @@ pub enum AllowedNamespaces {
 }
 
 /// One waypoint Gateway.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Waypoint {
     /// Namespace and name of the Gateway.
     pub name: ObjectName,

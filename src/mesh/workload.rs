@@ -62,7 +62,7 @@ pub enum DataPlaneMode {
 }
 
 /// The topmost owner and its pods.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Workload {
     /// Kind of the owner.
     pub owner: OwnerKind,

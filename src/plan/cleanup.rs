@@ -12,7 +12,7 @@ use super::saved;
 use super::wave::{Files, State, Step, Wave, WayBack};
 use crate::finding::{Level, Phase, Remedy};
 use crate::manifest;
-use crate::mesh::{Attachment, DataPlaneMode, Distribution, Mesh, WorkloadId};
+use crate::mesh::{Attachment, DataPlaneMode, Distribution, Mesh, Workload, WorkloadId};
 use crate::needs::{Placement, placement};
 use crate::phases::{self, Context};
 use crate::snapshot::{Kind, Labels, ObjectName};
@@ -261,7 +261,7 @@ fn states(field: &Field<'_>, colours: &[Vec<Policy>]) -> Vec<State> {
             }
             let mesh = Mesh::build(&snapshot, field.overrides);
             let when = format!("while {gone} of {total} originals are deleted");
-            super::proof::state(field.baseline, &mesh, when, field.limits)
+            super::proof::state(field.prover, mesh, when)
         })
         .collect()
 }
@@ -289,14 +289,16 @@ fn reached(mesh: &Mesh, (kind, name): &Policy) -> BTreeSet<WorkloadId> {
         Some(Attachment::Targets(_)) | None => false,
         Some(Attachment::Namespace | Attachment::EmptySelector { .. }) => true,
     };
-    mesh.workload_ids()
-        .filter(|id| {
-            let workload = mesh.workload(*id);
-            (everywhere || workload.name.namespace == name.namespace)
-                && workload
-                    .generations
-                    .iter()
-                    .any(|generation| selects(&generation.labels))
-        })
+    let selected = |workload: &Workload| {
+        let mut generations = workload.generations.iter();
+        generations.any(|generation| selects(&generation.labels))
+    };
+    if everywhere {
+        let all = mesh.workload_ids();
+        return all.filter(|id| selected(mesh.workload(*id))).collect();
+    }
+    mesh.workloads_in(&name.namespace)
+        .filter(|(_, workload)| selected(workload))
+        .map(|(id, _)| id)
         .collect()
 }

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::wave::{Edit, EditChange, Step};
 use crate::simulate::{Command, command};
-use crate::snapshot::{Kind, Metadata, Object, ObjectName, Origin, Snapshot};
+use crate::snapshot::{Kind, Object, ObjectName, Origin, Snapshot, find};
 
 /// Changes of the user's own objects that the steps make, in order.
 pub(super) fn edits(before: &Snapshot, steps: &[Step]) -> Vec<Edit> {
@@ -64,27 +64,21 @@ fn pairs(labels: &Value) -> BTreeMap<String, Option<String>> {
 fn place(snapshot: &Snapshot, kind: Kind, name: &ObjectName) -> Option<(String, Option<String>)> {
     fn found<T>(
         list: &[Object<T>],
-        kind: &str,
+        kind: Kind,
         name: &ObjectName,
     ) -> Option<(String, Option<String>)> {
-        let is = |metadata: &Metadata| {
-            metadata.name == name.name && metadata.namespace == name.namespace
-        };
-        list.iter()
-            .find(|one| is(&one.metadata) && one.kind == kind)
-            .map(|one| {
-                let origin = match &one.origin {
-                    Origin::Simulated | Origin::Cluster { .. } => None,
-                    other => Some(other.to_string()),
-                };
-                (one.api_version.to_string(), origin)
-            })
+        find(list, kind, name).map(|one| {
+            let origin = match &one.origin {
+                Origin::Simulated | Origin::Cluster { .. } => None,
+                other => Some(other.to_string()),
+            };
+            (one.api_version.to_string(), origin)
+        })
     }
-    let word = kind.row().name;
     match kind {
-        Kind::Namespace => found(&snapshot.namespaces, word, name),
-        Kind::Service => found(&snapshot.services, word, name),
-        _ => found(&snapshot.owners, word, name)
-            .or_else(|| found(snapshot.resources(kind), word, name)),
+        Kind::Namespace => found(&snapshot.namespaces, kind, name),
+        Kind::Service => found(&snapshot.services, kind, name),
+        _ => found(&snapshot.owners, kind, name)
+            .or_else(|| found(snapshot.resources(kind), kind, name)),
     }
 }

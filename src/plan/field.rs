@@ -5,24 +5,22 @@
 
 use std::collections::BTreeSet;
 
-use castoff_authz::verdict::Limits;
-
-use super::both::with_labelled_generations;
+use super::both::{with_ambient_generations, with_labelled_generations};
 use super::moves::TEMPLATE_LABELS;
 use super::proof;
 use super::wave::{Files, State, Step, WayBack};
 use crate::mesh::{Mesh, MeshOverrides};
 use crate::phases::MigrateOptions;
-use crate::simulate::{command, execute, settle};
+use crate::prove::rows::Prover;
+use crate::simulate::{Command, command, execute, settle};
 use crate::snapshot::{Kind, ObjectName, Snapshot};
 
 /// What is played, and what it is compared with.
 pub(super) struct Field<'a> {
     pub(super) snapshot: Snapshot,
-    pub(super) baseline: &'a Mesh,
+    pub(super) prover: &'a Prover<'a>,
     pub(super) overrides: &'a MeshOverrides,
     pub(super) options: &'a MigrateOptions,
-    pub(super) limits: Limits,
 }
 
 impl Field<'_> {
@@ -36,16 +34,18 @@ impl Field<'_> {
     /// # Errors
     /// The first command that cannot be carried out, with the reason.
     pub(super) fn advance(&mut self, steps: &[Step], files: &Files) -> Result<(), String> {
-        for line in steps.iter().flat_map(|step| &step.run) {
-            run(&mut self.snapshot, line, files)?;
-        }
+        run(
+            &mut self.snapshot,
+            steps.iter().flat_map(|step| &step.run),
+            files,
+        )?;
         settle(&mut self.snapshot);
         Ok(())
     }
 
     /// Proves the state now.
     pub(super) fn at_rest(&self, when: impl Into<String>) -> State {
-        proof::state(self.baseline, &self.mesh(), when, self.limits)
+        proof::state(self.prover, self.mesh(), when)
     }
 
     /// The same, where the new pods' templates say for themselves how they run.
@@ -56,18 +56,28 @@ impl Field<'_> {
     ) -> State {
         let both =
             with_labelled_generations(&self.mesh(), |name| moving.contains(name), &TEMPLATE_LABELS);
-        proof::state(self.baseline, &both, when, self.limits)
+        proof::state(self.prover, both, when)
     }
 
     /// Proves the state in which old and new pods of these workloads run side by side.
     pub(super) fn mixed(&self, moving: &BTreeSet<ObjectName>, when: impl Into<String>) -> State {
-        proof::mixed(self.baseline, &self.mesh(), moving, when, self.limits)
+        let both = with_ambient_generations(&self.mesh(), |name| moving.contains(name));
+        proof::state(self.prover, both, when)
     }
 }
 
-fn run(snapshot: &mut Snapshot, line: &str, files: &Files) -> Result<(), String> {
-    let command = command::parse_line(line).map_err(|reason| format!("`{line}`: {reason}"))?;
-    execute(snapshot, &command, files).map_err(|error| format!("`{line}`: {error}"))
+fn run<'l>(
+    snapshot: &mut Snapshot,
+    lines: impl Iterator<Item = &'l String>,
+    files: &Files,
+) -> Result<(), String> {
+    let lines: Vec<&String> = lines.collect();
+    let commands: Vec<Command> = lines
+        .iter()
+        .map(|line| command::parse_line(line).map_err(|reason| format!("`{line}`: {reason}")))
+        .collect::<Result<_, _>>()?;
+    execute(snapshot, &commands, files)
+        .map_err(|(position, error)| format!("`{}`: {error}", lines[position]))
 }
 
 /// Plays the way back of a wave from the state after it and compares with the state before it.
@@ -78,12 +88,9 @@ pub(super) fn way_back(
     saved: &Files,
 ) -> WayBack {
     let mut back = after.clone();
-    for step in steps.iter().rev() {
-        for line in &step.undo {
-            if let Err(error) = run(&mut back, line, saved) {
-                return WayBack::NotPlayed(error);
-            }
-        }
+    let undo = steps.iter().rev().flat_map(|step| &step.undo);
+    if let Err(error) = run(&mut back, undo, saved) {
+        return WayBack::NotPlayed(error);
     }
     settle(&mut back);
     let differences = differences(before, &back);

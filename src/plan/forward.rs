@@ -4,10 +4,12 @@
 //! states opens or breaks anything that the one before did not, unless the user accepts gaps; what
 //! cannot move so keeps its sidecar and says why.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use castoff_authz::verdict::Limits;
 
+use super::both::with_ambient_generations;
 use super::edges::edges;
 use super::field::{Field, way_back};
 use super::traffic::CallGraph;
@@ -16,6 +18,7 @@ use super::{cleanup, edits, lock, moves, order, prepare, proof};
 use crate::finding::PhaseOutcome;
 use crate::mesh::{DataPlaneMode, Distribution, Mesh, MeshOverrides};
 use crate::phases::{MigrateOptions, wording};
+use crate::prove::rows::Prover;
 use crate::snapshot::{ObjectName, Snapshot};
 
 /// What to do where no order is without a gap.
@@ -52,7 +55,8 @@ pub fn plan(
     options: &PlanOptions,
 ) -> Plan {
     let baseline = Mesh::build(baseline, overrides);
-    let mut player = Player::new(&baseline, found, overrides, options);
+    let prover = Prover::new(&baseline, Limits::default());
+    let mut player = Player::new(&prover, found, overrides, options);
     if let Err(ending) = player.play() {
         player.plan.ending = ending;
     }
@@ -63,12 +67,12 @@ pub fn plan(
 
 /// The next moves that are proved, from a state with waypoints in use, and what cannot move at all.
 pub(super) fn next_moves(
-    baseline: &Mesh,
+    prover: &Prover<'_>,
     found: &Snapshot,
     overrides: &MeshOverrides,
     options: &PlanOptions,
 ) -> NextMoves {
-    let mut player = Player::new(baseline, found.clone(), overrides, options);
+    let mut player = Player::new(prover, found.clone(), overrides, options);
     player.stops_after_one = true;
     match player.move_workloads() {
         Ok(()) => {
@@ -105,7 +109,7 @@ struct Player<'a> {
 
 impl<'a> Player<'a> {
     fn new(
-        baseline: &'a Mesh,
+        prover: &'a Prover<'a>,
         found: Snapshot,
         overrides: &'a MeshOverrides,
         options: &'a PlanOptions,
@@ -113,10 +117,9 @@ impl<'a> Player<'a> {
         Self {
             field: Field {
                 snapshot: found,
-                baseline,
+                prover,
                 overrides,
                 options: &options.migrate,
-                limits: Limits::default(),
             },
             options,
             plan: Plan {
@@ -125,7 +128,8 @@ impl<'a> Player<'a> {
                 held: Vec::new(),
                 gaps: Vec::new(),
                 assumptions: Vec::new(),
-                servers: baseline
+                servers: prover
+                    .baseline()
                     .workloads
                     .iter()
                     .filter(|workload| workload.is_mesh_application())
@@ -183,7 +187,7 @@ impl<'a> Player<'a> {
                 return Ok(());
             };
             let (before_snapshot, before) = (self.field.snapshot.clone(), self.field.mesh());
-            self.carry_out(&mut wave, before_snapshot)?;
+            self.carry_out(&mut wave, &before_snapshot)?;
             let after = self.field.mesh();
             let waits = prepare::waits_for_binding(&before, &after);
             if let Some(last) = wave.steps.last_mut() {
@@ -211,7 +215,12 @@ impl<'a> Player<'a> {
             let calls = self.options.calls.as_ref();
             calls.is_none_or(|calls| calls.saw(caller, server))
         };
-        let found = edges(self.field.baseline, &mesh, &seen, self.field.limits);
+        let found = edges(
+            self.field.prover.baseline(),
+            &mesh,
+            &seen,
+            self.field.prover.limits(),
+        );
         let order = order(&movable, &found);
         for wave in order.waves {
             let moving: BTreeSet<ObjectName> = wave
@@ -258,16 +267,7 @@ impl<'a> Player<'a> {
         mut moving: BTreeSet<ObjectName>,
         circle: bool,
     ) -> Result<BTreeSet<ObjectName>, PlanEnding> {
-        let known: BTreeSet<(ObjectName, &'static str)> = self
-            .field
-            .at_rest("")
-            .witnessed()
-            .flat_map(|row| {
-                proof::witnesses(row)
-                    .into_iter()
-                    .map(|(direction, _)| (row.server.clone(), direction))
-            })
-            .collect();
+        let known = self.known_gaps();
         while !moving.is_empty() {
             let new_gaps = |wave: &Wave| -> Vec<Gap> {
                 proof::gaps(std::slice::from_ref(wave))
@@ -300,8 +300,10 @@ impl<'a> Player<'a> {
             }
             goes |= self.options.on_gap == OnGap::Deny && opening(&gaps).is_empty();
             if goes {
-                self.field.snapshot = wave.1;
-                self.plan.waves.push(wave.0);
+                let (mut wave, after) = wave;
+                let before = std::mem::replace(&mut self.field.snapshot, after);
+                complete(&self.field, &mut wave, &before);
+                self.plan.waves.push(wave);
                 return Ok(moving);
             }
             let culprits: BTreeSet<ObjectName> = gaps
@@ -323,6 +325,21 @@ impl<'a> Player<'a> {
         Ok(BTreeSet::new())
     }
 
+    /// Who differs from the baseline now, and how.
+    fn known_gaps(&self) -> BTreeSet<(ObjectName, &'static str)> {
+        let proved = self.plan.waves.last().and_then(|wave| wave.states.last());
+        let now = match proved {
+            Some(state) => Cow::Borrowed(state),
+            None => Cow::Owned(self.field.at_rest("")),
+        };
+        now.witnessed()
+            .flat_map(|row| {
+                let found = proof::witnesses(row).into_iter();
+                found.map(|(direction, _)| (row.server.clone(), direction))
+            })
+            .collect()
+    }
+
     /// A wave that moves these, with its states, and the snapshot after it.
     fn attempt(
         &self,
@@ -337,12 +354,14 @@ impl<'a> Player<'a> {
         };
         let mut wave = move_wave(moving, why);
         wave.steps = moves::steps(&mesh, moving, &staying(&mesh, moving), false);
-        wave.states.push(
-            self.field
-                .mixed(moving, "while old and new pods run side by side"),
-        );
+        let both = with_ambient_generations(&mesh, |name| moving.contains(name));
+        let when = "while old and new pods run side by side";
+        wave.states
+            .push(proof::state(self.field.prover, both, when));
         let mut field = self.fork();
-        carry_out(&mut field, &mut wave, &self.field.snapshot)?;
+        field
+            .advance(&wave.steps, &wave.manifests)
+            .map_err(PlanEnding::Failed)?;
         wave.states
             .push(field.at_rest("after the last pod is replaced"));
         Ok((wave, field.snapshot))
@@ -384,17 +403,16 @@ impl<'a> Player<'a> {
                 "after the last pod is replaced, new pods closed to all but their waypoint",
             ),
         );
-        if for_good {
-            let mut field = self.fork();
-            carry_out(&mut field, &mut wave, &self.field.snapshot)?;
-            return Ok(Some((wave, field.snapshot)));
+        if !for_good {
+            wave.steps.push(open);
+            let last = wave.steps.len() - 1;
+            locked
+                .advance(&wave.steps[last..], &wave.manifests)
+                .map_err(PlanEnding::Failed)?;
+            wave.states
+                .push(locked.at_rest("after these policies are gone again"));
         }
-        wave.steps.push(open);
-        let mut field = self.fork();
-        carry_out(&mut field, &mut wave, &self.field.snapshot)?;
-        wave.states
-            .push(field.at_rest("after these policies are gone again"));
-        Ok(Some((wave, field.snapshot)))
+        Ok(Some((wave, locked.snapshot)))
     }
 
     /// The same field, to try something on.
@@ -417,15 +435,20 @@ impl<'a> Player<'a> {
             return Ok(());
         };
         let before = self.field.snapshot.clone();
-        self.carry_out(&mut wave, before)?;
+        self.carry_out(&mut wave, &before)?;
         wave.states
             .push(self.field.at_rest("after the last deletion"));
         self.plan.waves.push(wave);
         Ok(())
     }
 
-    fn carry_out(&mut self, wave: &mut Wave, before: Snapshot) -> Result<(), PlanEnding> {
-        carry_out(&mut self.field, wave, &before)
+    /// Carries out a wave, its way back played too.
+    fn carry_out(&mut self, wave: &mut Wave, before: &Snapshot) -> Result<(), PlanEnding> {
+        self.field
+            .advance(&wave.steps, &wave.manifests)
+            .map_err(PlanEnding::Failed)?;
+        complete(&self.field, wave, before);
+        Ok(())
     }
 }
 
@@ -468,11 +491,9 @@ fn staying(mesh: &Mesh, moving: &BTreeSet<ObjectName>) -> BTreeSet<ObjectName> {
         .collect()
 }
 
-fn carry_out(field: &mut Field<'_>, wave: &mut Wave, before: &Snapshot) -> Result<(), PlanEnding> {
+/// Adds to a wave that was carried out what changes the user's sources, and its way back.
+fn complete(field: &Field<'_>, wave: &mut Wave, before: &Snapshot) {
     wave.edits = edits::edits(before, &wave.steps);
-    field
-        .advance(&wave.steps, &wave.manifests)
-        .map_err(PlanEnding::Failed)?;
     let files: Files = wave
         .manifests
         .iter()
@@ -480,7 +501,6 @@ fn carry_out(field: &mut Field<'_>, wave: &mut Wave, before: &Snapshot) -> Resul
         .map(|(name, content)| (name.clone(), content.clone()))
         .collect();
     wave.way_back = way_back(before, &field.snapshot, &wave.steps, &files);
-    Ok(())
 }
 
 fn held(workload: &ObjectName, gaps: &[Gap], moving: &BTreeSet<ObjectName>, circle: bool) -> Held {

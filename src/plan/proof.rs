@@ -1,23 +1,22 @@
 //! States of the plan, proved against the baseline, and the gaps between them.
 //!
-//! In: the mesh of the baseline and one now. Out: a [`State`]. Invariant: a mixed state holds the
+//! In: a prover with its baseline, and the mesh now. Out: a [`State`]. Invariant: a mixed state holds the
 //! old and the new pods of every workload that is moving, so that each mixture is covered: a caller
 //! is compared in each of its modes with each generation of the server.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use castoff_authz::verdict::{Finding, Limits};
+use castoff_authz::verdict::Finding;
 
-use super::both::with_ambient_generations;
 use super::wave::{Gap, State, Wave};
 use crate::mesh::Mesh;
-use crate::prove::rows::{ServerRow, States, rows};
+use crate::prove::rows::{Prover, ServerRow};
 use crate::prove::tell;
 use crate::snapshot::ObjectName;
 
-/// Proves one state of rest.
-pub fn state(baseline: &Mesh, present: &Mesh, when: impl Into<String>, limits: Limits) -> State {
-    let rows = rows(&States { baseline, present }, limits);
+/// Proves one state.
+pub fn state(prover: &Prover<'_>, present: Mesh, when: impl Into<String>) -> State {
+    let rows = prover.rows(present);
     let mut state = State {
         when: when.into(),
         compared: rows.iter().map(|row| row.compared).sum(),
@@ -38,18 +37,6 @@ pub fn state(baseline: &Mesh, present: &Mesh, when: impl Into<String>, limits: L
     }
     state.shares_trust = shares.into_iter().collect();
     state
-}
-
-/// Proves the state in which old and new pods of these workloads run side by side.
-pub fn mixed(
-    baseline: &Mesh,
-    present: &Mesh,
-    moving: &BTreeSet<ObjectName>,
-    when: impl Into<String>,
-    limits: Limits,
-) -> State {
-    let both = with_ambient_generations(present, |name| moving.contains(name));
-    state(baseline, &both, when, limits)
 }
 
 /// The witnesses of a row, told: direction and lines, the first of each direction.

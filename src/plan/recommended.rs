@@ -17,7 +17,9 @@ use crate::finding::{
 };
 use crate::mesh::{DataPlaneMode, Distribution, Mesh, MeshOverrides};
 use crate::phases::{MigrateOptions, wording};
+use crate::prove::rows::Prover;
 use crate::snapshot::{Kind, ObjectName, Snapshot};
+use castoff_authz::verdict::Limits;
 
 /// Who may call whom now, and after what is recommended.
 #[derive(Debug, Clone)]
@@ -50,12 +52,12 @@ pub fn prove(
     options: &MigrateOptions,
     results: &mut [PhaseResult],
 ) -> Access {
+    let prover = Prover::new(baseline, Limits::default());
     let mut field = Field {
         snapshot: found.clone(),
-        baseline,
+        prover: &prover,
         overrides,
         options,
-        limits: castoff_authz::verdict::Limits::default(),
     };
     let mesh = field.mesh();
     let mut access = Access {
@@ -82,7 +84,7 @@ pub fn prove(
                 migrate: options.clone(),
                 ..PlanOptions::default()
             };
-            let next = forward::next_moves(baseline, &field.snapshot, overrides, &plan_options);
+            let next = forward::next_moves(&prover, &field.snapshot, overrides, &plan_options);
             only_what_is_proved(result, &next, &mesh);
             outcome = play(&mut field, result);
         }

@@ -204,6 +204,21 @@ pub fn classes(states: &States<'_>) -> Vec<CallerClass> {
     classes
 }
 
+/// Identities of all workloads that may be callers, sorted.
+pub(super) fn identities(mesh: &Mesh) -> Vec<String> {
+    let trust_domain = mesh.settings.trust_domain.as_str();
+    let callers = mesh.workloads.iter().filter(|workload| {
+        !matches!(
+            workload.role,
+            Role::Waypoint(_) | Role::Ztunnel | Role::CniAgent | Role::ControlPlane
+        )
+    });
+    let set: BTreeSet<String> = callers
+        .map(|workload| workload.principal(trust_domain))
+        .collect();
+    set.into_iter().collect()
+}
+
 /// The generations of the baseline that a generation now is compared with: those of its own mode,
 /// or, where the workload has moved, all.
 pub(super) fn counterparts(before: &Workload, now: &Workload, generation: usize) -> Vec<usize> {

@@ -5,6 +5,7 @@
 //! sorted list is tried on every identity, so that two in one group never differ.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 use castoff_authz::path::EnforcementPath;
 use castoff_authz::policy::{Condition, Key, Policy, Rule, Source};
@@ -47,11 +48,7 @@ impl Mentions {
     /// trust domain.
     pub(super) fn named(&self, identities: &[String]) -> Vec<String> {
         let mut named: Vec<String> = Vec::new();
-        let mut domains: Vec<&str> = identities
-            .iter()
-            .filter_map(|one| Some(one.split_once("/ns/")?.0))
-            .collect();
-        domains.dedup();
+        let domains = trust_domains(identities);
         for text in &self.principals {
             let tail = text.split_once("/ns/").map(|(_, tail)| tail);
             let aliases = tail.into_iter().flat_map(|tail| {
@@ -109,11 +106,20 @@ impl Mentions {
 
     /// Groups of indexes into `identities`, which are sorted, the group of the first member first.
     pub(super) fn groups(&self, identities: &[String]) -> Vec<Vec<usize>> {
-        let mut domains: Vec<&str> = identities
-            .iter()
-            .filter_map(|one| Some(one.split_once("/ns/")?.0))
-            .collect();
-        domains.dedup();
+        let groups = self.ranges(identities).into_iter();
+        groups
+            .map(|ranges| ranges.into_iter().flatten().collect())
+            .collect()
+    }
+
+    /// The first of each group, without a look at the others.
+    pub(super) fn firsts(&self, identities: &[String]) -> Vec<usize> {
+        let groups = self.ranges(identities);
+        groups.iter().map(|ranges| ranges[0].start).collect()
+    }
+
+    fn ranges(&self, identities: &[String]) -> Vec<Vec<Range<usize>>> {
+        let domains = trust_domains(identities);
         // Ranges of the sorted list, one a matcher and trust domain; and lists of single matches.
         let mut ranges: Vec<(usize, usize)> = Vec::new();
         let mut scattered: Vec<Vec<usize>> = Vec::new();
@@ -171,8 +177,32 @@ impl Mentions {
     }
 }
 
+/// The trust domains of identities, which are sorted, so that those of one stand together.
+fn trust_domains(identities: &[String]) -> Vec<&str> {
+    let mut domains = Vec::new();
+    let mut at = 0;
+    while let Some(identity) = identities.get(at) {
+        match identity.split_once("/ns/") {
+            Some((domain, _)) => {
+                domains.push(domain);
+                let same = |one: &String| {
+                    one.strip_prefix(domain)
+                        .is_some_and(|rest| rest.starts_with("/ns/"))
+                };
+                at += identities[at..].partition_point(same);
+            }
+            None => at += 1,
+        }
+    }
+    domains
+}
+
 /// Members of the same ranges and lists, by sweeping over the cuts.
-fn grouped(length: usize, ranges: &[(usize, usize)], scattered: &[Vec<usize>]) -> Vec<Vec<usize>> {
+fn grouped(
+    length: usize,
+    ranges: &[(usize, usize)],
+    scattered: &[Vec<usize>],
+) -> Vec<Vec<Range<usize>>> {
     let mut cuts: BTreeSet<usize> = [0, length].into();
     for (from, until) in ranges {
         cuts.extend([*from, *until]);
@@ -185,7 +215,7 @@ fn grouped(length: usize, ranges: &[(usize, usize)], scattered: &[Vec<usize>]) -
         .map(|list| list.iter().copied().collect())
         .collect();
     let mut groups: BTreeMap<Vec<bool>, usize> = BTreeMap::new();
-    let mut found: Vec<Vec<usize>> = Vec::new();
+    let mut found: Vec<Vec<Range<usize>>> = Vec::new();
     let cuts: Vec<usize> = cuts.into_iter().collect();
     for pair in cuts.windows(2) {
         let (from, until) = (pair[0], pair[1]);
@@ -198,7 +228,7 @@ fn grouped(length: usize, ranges: &[(usize, usize)], scattered: &[Vec<usize>]) -
             found.push(Vec::new());
             found.len() - 1
         });
-        found[group].extend(from..until);
+        found[group].push(from..until);
     }
     found
 }

@@ -9,6 +9,7 @@ use castoff_authz::verdict::{Identities, Limits};
 use super::CallerMode;
 use super::callers::{self, CallerClass, Member};
 use super::rows::{Comparer, PortAnswer, ServerRow, States};
+use super::side::Side;
 use crate::mesh::{DataPlaneMode, WorkloadId};
 use crate::snapshot::ObjectName;
 
@@ -26,7 +27,8 @@ pub struct Relevant {
 /// For every server's ambient pods: the callers that arrive by `mode` before and now, and for whom
 /// something differs.
 pub fn relevant(states: &States<'_>, mode: CallerMode, limits: Limits) -> Vec<Relevant> {
-    let comparer = Comparer::new(states, limits);
+    let baseline = Side::of(states.baseline);
+    let comparer = Comparer::new(&baseline, states.present, limits);
     let together: Vec<CallerClass> = comparer
         .classes
         .iter()
@@ -47,7 +49,7 @@ pub fn relevant(states: &States<'_>, mode: CallerMode, limits: Limits) -> Vec<Re
             }
             let ask = |classes: &[CallerClass]| {
                 let mut row = ServerRow::of(&present.name);
-                comparer.compare_generation(&mut row, ids, generation, classes);
+                comparer.compare_generation(&mut row, ids, generation, classes.iter());
                 row.differences
             };
             if ask(&together).is_empty() {

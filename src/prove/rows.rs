@@ -7,6 +7,7 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, PoisonError};
 
 use rayon::prelude::*;
 
@@ -16,6 +17,7 @@ use castoff_authz::verdict::{self, Comparison, Finding, Limits, Verdict};
 use super::addresses::{self, DialledAddress};
 use super::callers::{self, CallerClass, Member};
 use super::identities::Mentions;
+use super::memory::{self, Memory};
 use super::network::Party;
 use super::side::{Admitted, Side};
 use super::{CallerMode, Content, Server};
@@ -50,7 +52,7 @@ pub struct PortAnswer {
 }
 
 /// Everything that can be said of one server.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerRow {
     /// The workload.
     pub server: ObjectName,
@@ -121,27 +123,64 @@ impl ServerRow {
     }
 }
 
-/// Compares every server that is in the mesh before or now.
+/// Compares every server that is in the mesh before and now.
 pub fn rows(states: &States<'_>, limits: Limits) -> Vec<ServerRow> {
-    let comparer = Comparer::new(states, limits);
-    let names: BTreeSet<&ObjectName> = [states.baseline, states.present]
-        .into_iter()
-        .flat_map(|mesh| &mesh.workloads)
-        .filter(|workload| workload.is_mesh_application())
-        .map(|workload| &workload.name)
-        .collect();
-    // Servers are independent of one another; the order of the names stays.
-    names
-        .into_par_iter()
-        .filter_map(|name| comparer.row(name))
-        .collect()
+    let baseline = Side::of(states.baseline);
+    Comparer::new(&baseline, states.present, limits).rows(None)
+}
+
+/// Compares state after state with one baseline and remembers what need not be asked again.
+pub struct Prover<'a> {
+    baseline: Side<'a>,
+    limits: Limits,
+    memory: Mutex<Memory>,
+}
+
+impl<'a> Prover<'a> {
+    /// A prover that remembers nothing yet.
+    pub fn new(baseline: &'a Mesh, limits: Limits) -> Self {
+        Self {
+            baseline: Side::of(baseline),
+            limits,
+            memory: Mutex::default(),
+        }
+    }
+
+    /// The mesh that everything is compared with.
+    pub fn baseline(&self) -> &'a Mesh {
+        self.baseline.mesh
+    }
+
+    /// The limits of one comparison.
+    pub fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    /// The same rows as [`rows`], sooner where an earlier state answered already.
+    pub fn rows(&self, present: Mesh) -> Vec<ServerRow> {
+        // A thread that panicked in the middle of a proof leaves nothing half learnt.
+        let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        let comparer = Comparer::new(&self.baseline, &present, self.limits);
+        let rows = comparer.rows(Some(&mut memory));
+        // Wherever tests plan, what is remembered is held against what is asked anew.
+        debug_assert_eq!(
+            rows,
+            comparer.rows(None),
+            "an earlier answer no longer holds"
+        );
+        let (routed, everybody) = (comparer.present.routed, comparer.everybody);
+        memory.keep(present, routed, everybody);
+        rows
+    }
 }
 
 /// Two states with what is looked up again and again.
 pub(super) struct Comparer<'a> {
-    pub(super) baseline: Side<'a>,
+    pub(super) baseline: &'a Side<'a>,
     present: Side<'a>,
     pub(super) classes: Vec<CallerClass>,
+    /// All identities that workloads have.
+    everybody: verdict::Identities,
     /// Whether some caller is ambient now. An identity that no workload has is then taken to arrive
     /// as they do, as far as losing goes: nobody is there to lose by another way.
     some_are_ambient: bool,
@@ -149,61 +188,150 @@ pub(super) struct Comparer<'a> {
 }
 
 impl<'a> Comparer<'a> {
-    pub(super) fn new(states: &States<'a>, limits: Limits) -> Self {
-        let classes = callers::classes(states);
-        let (baseline, present) = Side::both(states.baseline, states.present);
+    pub(super) fn new(baseline: &'a Side<'a>, present: &'a Mesh, limits: Limits) -> Self {
+        let states = States {
+            baseline: baseline.mesh,
+            present,
+        };
+        let classes = callers::classes(&states);
         Self {
             baseline,
-            present,
+            present: Side::of(present),
+            everybody: verdict::Identities::Only(callers::identities(present)),
             some_are_ambient: classes.iter().any(|class| class.now == CallerMode::Ambient),
             classes,
             limits,
         }
     }
 
-    fn row(&self, name: &ObjectName) -> Option<ServerRow> {
+    fn rows(&self, memory: Option<&mut Memory>) -> Vec<ServerRow> {
+        let names: BTreeSet<&ObjectName> = self
+            .present
+            .mesh
+            .workloads
+            .iter()
+            .filter(|workload| workload.is_mesh_application())
+            .map(|workload| &workload.name)
+            .collect();
+        // NetworkPolicies tell callers of one kind apart, so that nothing holds for the whole kind.
+        let memory = memory.filter(|_| !self.has_network_policies());
+        let Some(memory) = memory else {
+            return names
+                .into_par_iter()
+                .filter_map(|name| self.row(name, None).map(|(row, _)| row))
+                .collect();
+        };
+        memory.forget(self.present.mesh, &self.present.routed, &self.everybody);
+        let known = &*memory;
+        // Servers are independent of one another; the order of the names stays.
+        let answers: Vec<(ServerRow, Vec<memory::Kind>)> = names
+            .into_par_iter()
+            .filter_map(|name| self.row(name, Some(known)))
+            .collect();
+        answers
+            .into_iter()
+            .map(|(row, learnt)| {
+                memory.learn(&row.server, learnt);
+                row
+            })
+            .collect()
+    }
+
+    /// A server's row, and to which kinds of callers it was found to be indifferent.
+    fn row(
+        &self,
+        name: &ObjectName,
+        memory: Option<&Memory>,
+    ) -> Option<(ServerRow, Vec<memory::Kind>)> {
         let (present_id, present) = self.present.workload(name)?;
         let (baseline_id, _) = self.baseline.workload(name)?;
         let mut row = ServerRow::of(name);
         self.trust(&mut row, baseline_id, present_id);
-        for generation in 0..present.generations.len() {
-            self.compare_generation(
-                &mut row,
-                (baseline_id, present_id),
-                generation,
-                &self.classes,
-            );
+        let ids = (baseline_id, present_id);
+        let mut learnt = Vec::new();
+        let mut asked: Vec<&CallerClass> = Vec::new();
+        for class in &self.classes {
+            let kind = (class.before, class.now, class.words);
+            if memory.is_some_and(|memory| memory.knows(name, kind)) {
+                continue;
+            }
+            if memory.is_some() && self.is_indifferent(ids, class) {
+                learnt.push(kind);
+                continue;
+            }
+            asked.push(class);
         }
-        Some(row)
+        let settled = self.classes.len() - asked.len();
+        for generation in 0..present.generations.len() {
+            row.compared += settled * self.questions(ids, generation).count();
+            self.compare_generation(&mut row, ids, generation, asked.iter().copied());
+        }
+        Some((row, learnt))
     }
 
-    /// Compares one generation of a server, at all its ports, for the callers given.
-    pub(super) fn compare_generation(
+    /// Whether nothing differs for anybody who arrives as this class does, whatever identity of the
+    /// mesh he has.
+    fn is_indifferent(&self, ids: (WorkloadId, WorkloadId), class: &CallerClass) -> bool {
+        let Some(member) = class.members.first() else {
+            return false;
+        };
+        let everybody = match &class.identities {
+            verdict::Identities::Only(_) => &self.everybody,
+            other => other,
+        };
+        let generations = 0..self.present.mesh.workload(ids.1).generations.len();
+        generations
+            .flat_map(|generation| self.questions(ids, generation))
+            .all(|(before, now, content)| {
+                let addresses = self.addresses(class, before, now);
+                self.comparison(
+                    class,
+                    (member, everybody),
+                    (before, now),
+                    content,
+                    &addresses,
+                )
+                .is_none_or(|comparison| verdict::compare(&comparison, self.limits).is_same())
+            })
+    }
+
+    /// What is compared of one generation of a server: pods before and now, at each port, for each
+    /// kind of content.
+    fn questions(
         &self,
-        row: &mut ServerRow,
         (baseline_id, present_id): (WorkloadId, WorkloadId),
         generation: usize,
-        classes: &[CallerClass],
-    ) {
-        let (baseline, present) = (
+    ) -> impl Iterator<Item = (Server, Server, Content)> + use<> {
+        let counterparts = callers::counterparts(
             self.baseline.mesh.workload(baseline_id),
             self.present.mesh.workload(present_id),
+            generation,
         );
-        for before in callers::counterparts(baseline, present, generation) {
-            for port in addresses::ports(self.present.mesh, present_id) {
-                let now_server = Server {
-                    workload: present_id,
+        let ports = addresses::ports(self.present.mesh, present_id);
+        counterparts.into_iter().flat_map(move |before| {
+            ports.clone().into_iter().flat_map(move |port| {
+                let server = |workload, generation| Server {
+                    workload,
                     generation,
                     port,
                 };
-                let before_server = Server {
-                    workload: baseline_id,
-                    generation: before,
-                    port,
-                };
-                for content in [Content::Http, Content::Bytes] {
-                    self.compare(row, before_server, now_server, content, classes);
-                }
+                let (before, now) = (server(baseline_id, before), server(present_id, generation));
+                [Content::Http, Content::Bytes].map(|content| (before, now, content))
+            })
+        })
+    }
+
+    /// Compares one generation of a server, at all its ports, for the callers given.
+    pub(super) fn compare_generation<'c>(
+        &self,
+        row: &mut ServerRow,
+        ids: (WorkloadId, WorkloadId),
+        generation: usize,
+        classes: impl Iterator<Item = &'c CallerClass> + Clone,
+    ) {
+        for (before, now, content) in self.questions(ids, generation) {
+            for class in classes.clone() {
+                self.compare(row, before, now, content, class);
             }
         }
     }
@@ -216,7 +344,7 @@ impl<'a> Comparer<'a> {
     /// What the policies on all paths to a server mention of identities, before and now.
     pub(super) fn mentions(&self, (before, now): (WorkloadId, WorkloadId)) -> Mentions {
         let mut mentions = Mentions::default();
-        for (side, id) in [(&self.baseline, before), (&self.present, now)] {
+        for (side, id) in [(self.baseline, before), (&self.present, now)] {
             for generation in 0..side.mesh.workload(id).generations.len() {
                 for port in addresses::ports(side.mesh, id) {
                     let server = Server {
@@ -248,7 +376,7 @@ impl<'a> Comparer<'a> {
                 .map(|waypoint| side.mesh.waypoint(waypoint).name.clone())
                 .collect()
         };
-        let before = bound(&self.baseline, baseline);
+        let before = bound(self.baseline, baseline);
         for name in bound(&self.present, present).difference(&before) {
             row.newly_trusted.push(name.to_string());
             let Some((_, waypoint)) = self.present.mesh.waypoint_named(name) else {
@@ -267,75 +395,100 @@ impl<'a> Comparer<'a> {
         }
     }
 
+    /// The addresses of a server before and now, with who of this class uses them.
+    fn addresses(
+        &self,
+        class: &CallerClass,
+        before: Server,
+        now: Server,
+    ) -> [Vec<DialledAddress>; 2] {
+        let outsiders = class.members == [Member::Outsiders];
+        let gateways = class.before == CallerMode::Gateway;
+        [(self.baseline, before), (&self.present, now)].map(|(side, server)| {
+            let mut list = addresses::of(side.mesh, &side.routed, server);
+            for dialled in &mut list {
+                dialled.in_use &= !outsiders || dialled.from_outside;
+                dialled.in_use &= !gateways || dialled.from_gateways;
+            }
+            list
+        })
+    }
+
+    /// The question for one member of a class and those like it; `None` where the paths are the
+    /// same, or nothing but HTTP was ever let through.
+    fn comparison(
+        &self,
+        class: &CallerClass,
+        (member, identities): (&Member, &verdict::Identities),
+        (before, now): (Server, Server),
+        content: Content,
+        [before_addresses, now_addresses]: &[Vec<DialledAddress>; 2],
+    ) -> Option<Comparison> {
+        let (then, since) = member.places();
+        let mut baseline = self.baseline.paths(
+            class.before,
+            self.baseline.party(member, then),
+            before,
+            before_addresses,
+            content,
+        );
+        if content == Content::Bytes && never_took_bytes(&baseline) {
+            return None;
+        }
+        let mut present = self.present.paths(
+            class.now,
+            self.present.party(member, since),
+            now,
+            now_addresses,
+            content,
+        );
+        self.baseline
+            .mark_normalization(&self.present, &mut baseline);
+        self.present.mark_normalization(self.baseline, &mut present);
+        (baseline != present).then(|| Comparison {
+            caller: verdict::Caller {
+                identity: representatives(identities, &baseline, &present),
+                addresses: Vec::new(),
+            },
+            http: content == Content::Http,
+            baseline,
+            present,
+        })
+    }
+
     fn compare(
         &self,
         row: &mut ServerRow,
         before: Server,
         now: Server,
         content: Content,
-        classes: &[CallerClass],
+        class: &CallerClass,
     ) {
-        let before_addresses = addresses::of(self.baseline.mesh, &self.baseline.routed, before);
-        let now_addresses = addresses::of(self.present.mesh, &self.present.routed, now);
-        for class in classes {
-            let outsiders = class.members == [Member::Outsiders];
-            let gateways = class.before == CallerMode::Gateway;
-            let in_use = |list: &[DialledAddress]| -> Vec<DialledAddress> {
-                list.iter()
-                    .cloned()
-                    .map(|mut dialled| {
-                        dialled.in_use &= !outsiders || dialled.from_outside;
-                        dialled.in_use &= !gateways || dialled.from_gateways;
-                        dialled
-                    })
-                    .collect()
+        let addresses = self.addresses(class, before, now);
+        for (member, identities) in self.groups(class, before, now) {
+            row.compared += 1;
+            let Some(comparison) = self.comparison(
+                class,
+                (member, &identities),
+                (before, now),
+                content,
+                &addresses,
+            ) else {
+                continue;
             };
-            let (before_addresses, now_addresses) =
-                (in_use(&before_addresses), in_use(&now_addresses));
-            for (member, identities) in self.groups(class, before, now) {
-                row.compared += 1;
-                let (then, since) = member.places();
-                let baseline = self.baseline.paths(
-                    class.before,
-                    self.baseline.party(member, then),
-                    before,
-                    &before_addresses,
+            let verdict = self.ask(&comparison, class, member, now, row);
+            if !verdict.is_same() {
+                row.differences.push(PortAnswer {
+                    port: now.port,
+                    generation: self.present.mesh.workload(now.workload).generations
+                        [now.generation]
+                        .mode,
                     content,
-                );
-                let present = self.present.paths(
-                    class.now,
-                    self.present.party(member, since),
-                    now,
-                    &now_addresses,
-                    content,
-                );
-                if baseline == present || (content == Content::Bytes && never_took_bytes(&baseline))
-                {
-                    continue;
-                }
-                let comparison = Comparison {
-                    caller: verdict::Caller {
-                        identity: representatives(&identities, &baseline, &present),
-                        addresses: Vec::new(),
-                    },
-                    http: content == Content::Http,
-                    baseline,
-                    present,
-                };
-                let verdict = self.ask(&comparison, class, member, now, row);
-                if !verdict.is_same() {
-                    row.differences.push(PortAnswer {
-                        port: now.port,
-                        generation: self.present.mesh.workload(now.workload).generations
-                            [now.generation]
-                            .mode,
-                        content,
-                        callers: class.words,
-                        baseline: comparison.baseline,
-                        present: comparison.present,
-                        verdict,
-                    });
-                }
+                    callers: class.words,
+                    baseline: comparison.baseline,
+                    present: comparison.present,
+                    verdict,
+                });
             }
         }
     }
@@ -438,9 +591,9 @@ fn representatives(
 ) -> verdict::Identities {
     match identities {
         verdict::Identities::Only(all) if all.len() > 1 => {
-            let groups = Mentions::of(baseline.iter().chain(present)).groups(all);
-            let first = groups.iter().map(|group| all[group[0]].clone());
-            verdict::Identities::Only(first.collect())
+            let firsts = Mentions::of(baseline.iter().chain(present)).firsts(all);
+            let chosen = firsts.into_iter().map(|index| all[index].clone());
+            verdict::Identities::Only(chosen.collect())
         }
         // Of the identities left out only those that a policy names one by one make a difference:
         // besides any other, endlessly many are treated alike.

@@ -28,20 +28,17 @@ pub(super) struct Side<'a> {
     pub(super) network: NetworkPolicies<'a>,
     pub(super) routed: Routed,
     settings: Arc<Settings>,
-    /// How HTTP chains see requests, where that is not as sent.
-    normalized: Option<HttpSeen>,
     by_name: BTreeMap<&'a ObjectName, WorkloadId>,
 }
 
 impl<'a> Side<'a> {
-    fn of(mesh: &'a Mesh) -> Self {
+    pub(super) fn of(mesh: &'a Mesh) -> Self {
         Self {
             mesh,
             attachments: Attachments::of(mesh),
             network: NetworkPolicies::of(mesh),
             routed: ingress::routed(mesh),
             settings: Arc::new(super::reading::authorization_settings(mesh)),
-            normalized: None,
             by_name: mesh
                 .workloads
                 .iter()
@@ -51,25 +48,27 @@ impl<'a> Side<'a> {
         }
     }
 
-    /// Two sides. Where they normalize paths otherwise, one request is two paths: what rules say of it
+    /// Where another side normalizes paths otherwise, one request is two paths: what rules say of it
     /// is compared no further (istio pilot/pkg/networking/core/listener_builder.go
     /// `buildHTTPConnectionManager`, the same for sidecars, gateways and waypoints).
-    pub(super) fn both(baseline: &'a Mesh, present: &'a Mesh) -> (Self, Self) {
-        let (mut baseline, mut present) = (Self::of(baseline), Self::of(present));
-        let seen = |side: &Self| match side.mesh.settings.path_normalization.as_str() {
-            "" | "DEFAULT" => "BASE".to_owned(),
-            other => other.to_owned(),
-        };
-        let (before, now) = (seen(&baseline), seen(&present));
-        if before != now {
-            for (side, normalization) in [(&mut baseline, before), (&mut present, now)] {
-                side.normalized = Some(HttpSeen::Rewritten {
-                    by: format!("meshConfig.pathNormalization {normalization}"),
-                    content: "".into(),
-                });
-            }
+    pub(super) fn mark_normalization(&self, other: &Side<'_>, paths: &mut [EnforcementPath]) {
+        let [own, others] =
+            [self, other].map(
+                |side| match side.mesh.settings.path_normalization.as_str() {
+                    "" | "DEFAULT" => "BASE",
+                    chosen => chosen,
+                },
+            );
+        if own == others {
+            return;
         }
-        (baseline, present)
+        let points = paths.iter_mut().flat_map(|path| &mut path.points);
+        for point in points.filter(|point| point.seen.http == HttpSeen::AsSent) {
+            point.seen.http = HttpSeen::Rewritten {
+                by: format!("meshConfig.pathNormalization {own}"),
+                content: "".into(),
+            };
+        }
     }
 
     pub(super) fn workload(&self, name: &ObjectName) -> Option<(WorkloadId, &'a Workload)> {
@@ -103,18 +102,11 @@ impl<'a> Side<'a> {
                     server,
                     content,
                 );
-                let mut points = wire::points(self.mesh, &self.network, sender, hops, server);
-                if let Some(normalized) = &self.normalized {
-                    let as_sent = points
-                        .iter_mut()
-                        .filter(|point| point.seen.http == HttpSeen::AsSent);
-                    as_sent.for_each(|point| point.seen.http = normalized.clone());
-                }
                 EnforcementPath {
                     address: dialled.address.clone(),
                     in_use: dialled.in_use,
                     settings: Arc::clone(&self.settings),
-                    points,
+                    points: wire::points(self.mesh, &self.network, sender, hops, server),
                 }
             })
             .collect()

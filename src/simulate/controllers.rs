@@ -4,93 +4,76 @@
 //! later. Invariant: a new pod is made from its owner's template by the same injection and
 //! enrolment rules that predict pods in `crate::mesh`, so the two cannot disagree.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
-use crate::api::pod::{Condition, Container, EnvironmentVariable, Pod, PodAddress};
+use crate::api::pod::{Condition, Container, EnvironmentVariable, Pod, PodAddress, PodTemplate};
 use crate::mesh::{DataPlaneMode, Mesh, MeshOverrides, OwnerKind, Role, Workload};
 use crate::snapshot::{Kind, Metadata, Object, ObjectName, Origin, Snapshot};
 
-/// Replaces the pods of an owner by as many new ones, as a rollout does.
-pub(crate) fn replace_pods(
-    snapshot: &mut Snapshot,
-    kind: Kind,
-    owner: &ObjectName,
-    origin: &Origin,
-) {
-    let mesh = Mesh::build(snapshot, &MeshOverrides::default());
-    let workload = mesh
-        .workloads_in(&owner.namespace)
-        .map(|(_, workload)| workload)
-        .find(|workload| workload.name == *owner && kind_of(&workload.owner) == Some(kind));
-    if let Some(workload) = workload {
-        let old = pod_names(workload);
-        replace(snapshot, &mesh, workload, &old, origin);
+/// Pods that controllers are about to replace, each by a new one of its owner's template.
+#[derive(Debug, Default)]
+pub(super) struct Rollouts {
+    owners: BTreeSet<(Kind, ObjectName)>,
+    pods: BTreeSet<ObjectName>,
+}
+
+impl Rollouts {
+    /// All pods of an owner.
+    pub(super) fn of_owner(&mut self, kind: Kind, owner: ObjectName) {
+        self.owners.insert((kind, owner));
+    }
+
+    /// One pod.
+    pub(super) fn of_pod(&mut self, pod: ObjectName) {
+        self.pods.insert(pod);
+    }
+
+    /// Replaces them. A pod whose owner was not read stays as it is.
+    pub(super) fn finish(self, snapshot: &mut Snapshot) {
+        if self.owners.is_empty() && self.pods.is_empty() {
+            return;
+        }
+        let mesh = Mesh::build(snapshot, &MeshOverrides::default());
+        let mut new: BTreeMap<ObjectName, (&Workload, PodTemplate)> = BTreeMap::new();
+        for workload in &mesh.workloads {
+            let Some(kind) = kind_of(&workload.owner) else {
+                continue;
+            };
+            let owner = (kind, workload.name.clone());
+            let whole = self.owners.contains(&owner);
+            let old: Vec<ObjectName> = pod_names(workload)
+                .filter(|pod| whole || self.pods.contains(pod))
+                .collect();
+            if old.is_empty() {
+                continue;
+            }
+            let template = snapshot
+                .owner(kind, &workload.name)
+                .and_then(|owner| owner.body.template());
+            if let Some(template) = template {
+                new.extend(
+                    old.into_iter()
+                        .map(|pod| (pod, (workload, template.clone()))),
+                );
+            }
+        }
+        for pod in &mut snapshot.pods {
+            if let Some((workload, template)) = new.get(&pod.object_name()) {
+                renew(pod, template, workload, &mesh);
+            }
+        }
     }
 }
 
-/// Replaces these pods of a namespace, each by a new one of its owner's template.
-pub(crate) fn replace_these_pods(
-    snapshot: &mut Snapshot,
-    namespace: &str,
-    names: &[String],
-    origin: &Origin,
-) {
-    let mesh = Mesh::build(snapshot, &MeshOverrides::default());
-    for (_, workload) in mesh.workloads_in(namespace) {
-        let mut old = pod_names(workload);
-        old.retain(|pod| names.iter().any(|name| name == pod));
-        replace(snapshot, &mesh, workload, &old, origin);
-    }
-}
-
-fn pod_names(workload: &Workload) -> BTreeSet<&str> {
+fn pod_names(workload: &Workload) -> impl Iterator<Item = ObjectName> {
     workload
         .generations
         .iter()
         .flat_map(|generation| &generation.pods)
-        .map(|pod| pod.name.as_str())
-        .filter(|name| !name.is_empty())
-        .collect()
-}
-
-fn replace(
-    snapshot: &mut Snapshot,
-    mesh: &Mesh,
-    workload: &Workload,
-    old: &BTreeSet<&str>,
-    origin: &Origin,
-) {
-    if old.is_empty() {
-        return;
-    }
-    let kind = kind_of(&workload.owner);
-    let Some(template) = snapshot
-        .owners
-        .iter()
-        .find(|one| {
-            Kind::of(&one.api_version, &one.kind) == kind && one.object_name() == workload.name
-        })
-        .and_then(|one| one.body.template())
-        .cloned()
-    else {
-        return;
-    };
-    for pod in &mut snapshot.pods {
-        if pod.metadata.namespace == workload.name.namespace
-            && old.contains(pod.metadata.name.as_str())
-        {
-            renew(
-                pod,
-                &template.metadata,
-                &template.spec,
-                workload,
-                mesh,
-                origin,
-            );
-        }
-    }
+        .filter(|pod| !pod.name.is_empty())
+        .map(|pod| ObjectName::new(&workload.name.namespace, &pod.name))
 }
 
 fn kind_of(owner: &OwnerKind) -> Option<Kind> {
@@ -115,25 +98,18 @@ const CONTROLLER_LABELS: [&str; 4] = [
     "apps.kubernetes.io/pod-index",
 ];
 
-fn renew(
-    pod: &mut Object<Pod>,
-    template: &Metadata,
-    spec: &crate::api::pod::PodSpec,
-    workload: &Workload,
-    mesh: &Mesh,
-    origin: &Origin,
-) {
-    let mut labels = template.labels.clone();
+fn renew(pod: &mut Object<Pod>, template: &PodTemplate, workload: &Workload, mesh: &Mesh) {
+    let mut labels = template.metadata.labels.clone();
     for key in CONTROLLER_LABELS {
         if let Some(value) = pod.metadata.labels.get(key) {
             labels.set(key, value);
         }
     }
     pod.metadata.labels = labels;
-    pod.metadata.annotations = template.annotations.clone();
-    pod.origin = origin.clone();
+    pod.metadata.annotations = template.metadata.annotations.clone();
+    pod.origin = Origin::Simulated;
     let node = pod.body.spec.node_name.clone();
-    pod.body.spec = spec.clone();
+    pod.body.spec = template.spec.clone();
     pod.body.spec.node_name = node;
     pod.body.status.phase = "Running".into();
     pod.body.status.conditions = vec![Condition {
@@ -196,12 +172,12 @@ fn inject(pod: &mut Object<Pod>, mesh: &Mesh) {
 /// Lets controllers act on what was applied: every waypoint Gateway without an address gets one
 /// and is programmed; every running pod that is enrolled and has no sidecar is captured.
 pub fn settle(snapshot: &mut Snapshot) {
-    program_waypoints(snapshot);
-    capture_pods(snapshot);
+    let mesh = Mesh::build(snapshot, &MeshOverrides::default());
+    program_waypoints(snapshot, &mesh);
+    capture_pods(snapshot, &mesh);
 }
 
-fn program_waypoints(snapshot: &mut Snapshot) {
-    let mesh = Mesh::build(snapshot, &MeshOverrides::default());
+fn program_waypoints(snapshot: &mut Snapshot, mesh: &Mesh) {
     let waiting: Vec<ObjectName> = mesh
         .waypoints
         .iter()
@@ -228,8 +204,7 @@ fn programmed_status(metadata: &Metadata) -> Value {
 
 /// The CNI agent redirects enrolled pods without a restart
 /// (istio cni/pkg/nodeagent; istio.io "Add workloads to the mesh").
-fn capture_pods(snapshot: &mut Snapshot) {
-    let mesh = Mesh::build(snapshot, &MeshOverrides::default());
+fn capture_pods(snapshot: &mut Snapshot, mesh: &Mesh) {
     let mut ambient: BTreeSet<ObjectName> = BTreeSet::new();
     for workload in mesh
         .workloads

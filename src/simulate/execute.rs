@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::command::{Command, LabelChange};
-use super::controllers::{replace_pods, replace_these_pods};
-use crate::snapshot::{Kind, Labels, Metadata, Object, ObjectName, Origin, Snapshot};
+use super::controllers::Rollouts;
+use crate::snapshot::{Kind, Labels, Metadata, ObjectName, Snapshot};
 use crate::source;
 
 /// Why a command could not be carried out.
@@ -40,15 +40,38 @@ pub enum ExecuteError {
     NotPlayed(String),
 }
 
-/// Carries out one command. `files` are those that castoff wrote, by name (the last part of a
-/// path counts).
+/// Carries out commands, one after the other. `files` are those that castoff wrote, by name (the
+/// last part of a path counts). Pods of rollouts that follow one another are replaced together: none
+/// of them changes what the others' new pods look like.
 ///
 /// # Errors
-/// When the object or file is missing, or the change touches something that is not modelled.
+/// The position of the first command that failed, and why: its object or file is missing, or the
+/// change touches something that is not modelled.
 pub fn execute(
+    snapshot: &mut Snapshot,
+    commands: &[Command],
+    files: &BTreeMap<String, String>,
+) -> Result<(), (usize, ExecuteError)> {
+    let mut rollouts = Rollouts::default();
+    for (position, command) in commands.iter().enumerate() {
+        let replaces_pods = matches!(
+            command,
+            Command::Patch { .. } | Command::Restart { .. } | Command::DeletePods { .. }
+        );
+        if !replaces_pods {
+            std::mem::take(&mut rollouts).finish(snapshot);
+        }
+        one(snapshot, command, files, &mut rollouts).map_err(|error| (position, error))?;
+    }
+    rollouts.finish(snapshot);
+    Ok(())
+}
+
+fn one(
     snapshot: &mut Snapshot,
     command: &Command,
     files: &BTreeMap<String, String>,
+    rollouts: &mut Rollouts,
 ) -> Result<(), ExecuteError> {
     match command {
         Command::Apply { file } => {
@@ -72,13 +95,17 @@ pub fn execute(
                 Err(not_found(*kind, name))
             }
         }
-        Command::DeletePods { namespace, names } => delete_pods(snapshot, namespace, names),
-        Command::Patch { kind, name, patch } => patch_labels(snapshot, *kind, name, patch),
+        Command::DeletePods { namespace, names } => {
+            delete_pods(snapshot, namespace, names, rollouts)
+        }
+        Command::Patch { kind, name, patch } => {
+            patch_labels(snapshot, *kind, name, patch, rollouts)
+        }
         Command::Restart {
             kind,
             namespace,
             name,
-        } => restart(snapshot, *kind, namespace, name.as_deref()),
+        } => restart(snapshot, *kind, namespace, name.as_deref(), rollouts),
     }
 }
 
@@ -151,13 +178,10 @@ fn patch_labels(
     kind: Kind,
     name: &ObjectName,
     patch: &Value,
+    rollouts: &mut Rollouts,
 ) -> Result<(), ExecuteError> {
     let owner = snapshot
-        .owners
-        .iter_mut()
-        .find(|owner| {
-            Kind::of(&owner.api_version, &owner.kind) == Some(kind) && owner.object_name() == *name
-        })
+        .owner_mut(kind, name)
         .ok_or_else(|| not_found(kind, name))?;
     merge_metadata(&mut owner.metadata, patch.get("metadata"));
     let template_path = if kind == Kind::CronJob {
@@ -185,8 +209,7 @@ fn patch_labels(
             "the pod template of Job `{name}` cannot be changed"
         ))),
         _ => {
-            let origin = Origin::Simulated;
-            replace_pods(snapshot, kind, name, &origin);
+            rollouts.of_owner(kind, name.clone());
             Ok(())
         }
     }
@@ -219,19 +242,21 @@ fn restart(
     kind: Kind,
     namespace: &str,
     name: Option<&str>,
+    rollouts: &mut Rollouts,
 ) -> Result<(), ExecuteError> {
-    let owners: Vec<ObjectName> = snapshot
-        .owners
-        .iter()
-        .filter(|owner| Kind::of(&owner.api_version, &owner.kind) == Some(kind))
-        .map(Object::object_name)
-        .filter(|owner| owner.namespace == namespace && name.is_none_or(|name| owner.name == name))
-        .collect();
-    if let (Some(name), true) = (name, owners.is_empty()) {
-        return Err(not_found(kind, &ObjectName::new(namespace, name)));
+    if let Some(name) = name {
+        let name = ObjectName::new(namespace, name);
+        if snapshot.owner(kind, &name).is_none() {
+            return Err(not_found(kind, &name));
+        }
+        rollouts.of_owner(kind, name);
+        return Ok(());
     }
-    for owner in &owners {
-        replace_pods(snapshot, kind, owner, &Origin::Simulated);
+    for owner in &snapshot.owners {
+        let is_of_kind = Kind::of(&owner.api_version, &owner.kind) == Some(kind);
+        if is_of_kind && owner.metadata.namespace == namespace {
+            rollouts.of_owner(kind, owner.object_name());
+        }
     }
     Ok(())
 }
@@ -242,19 +267,21 @@ fn delete_pods(
     snapshot: &mut Snapshot,
     namespace: &str,
     names: &[String],
+    rollouts: &mut Rollouts,
 ) -> Result<(), ExecuteError> {
     for name in names {
         let name = ObjectName::new(namespace, name);
         let pod = snapshot
             .pods
             .iter()
-            .find(|pod| pod.object_name() == name)
+            .find(|pod| pod.metadata.name == name.name && pod.metadata.namespace == name.namespace)
             .ok_or_else(|| not_found(Kind::Pod, &name))?;
         if pod.metadata.owner_references.is_empty() {
             snapshot.remove(Kind::Pod, &name);
+        } else {
+            rollouts.of_pod(name);
         }
     }
-    replace_these_pods(snapshot, namespace, names, &Origin::Simulated);
     Ok(())
 }
 
@@ -319,7 +346,12 @@ spec: {template: {metadata: {labels: {app: web}}, spec: {containers: [{name: web
         let mut collector = source::Collector::new();
         collector.add_text(&source::Place::Demo("test.yaml"), &text);
         let mut snapshot = collector.finish();
-        execute(&mut snapshot, &parse_line(line).unwrap(), &BTreeMap::new())?;
+        execute(
+            &mut snapshot,
+            &[parse_line(line).unwrap()],
+            &BTreeMap::new(),
+        )
+        .map_err(|(_, error)| error)?;
         let mut pods: Vec<(String, bool)> = snapshot
             .pods
             .iter()

@@ -106,17 +106,13 @@ fn ending(results: &[PhaseResult]) -> Option<Ending> {
 
 /// Applies manifests, then carries out the commands; returns how many changes there were.
 fn apply(snapshot: &mut Snapshot, files: &Files) -> Result<usize, PlayError> {
-    let mut changes = 0;
-    for file in files.keys().filter(|name| name.ends_with(".yaml")) {
-        execute(snapshot, &Command::Apply { file: file.clone() }, files)
-            .map_err(PlayError::Execute)?;
-        changes += 1;
-    }
+    let manifests = files.keys().filter(|name| name.ends_with(".yaml"));
+    let mut commands: Vec<Command> = manifests
+        .map(|file| Command::Apply { file: file.clone() })
+        .collect();
     if let Some(script) = files.get("commands.sh") {
-        for command in parse_script(script).map_err(PlayError::Script)? {
-            execute(snapshot, &command, files).map_err(PlayError::Execute)?;
-            changes += 1;
-        }
+        commands.extend(parse_script(script).map_err(PlayError::Script)?);
     }
-    Ok(changes)
+    execute(snapshot, &commands, files).map_err(|(_, error)| PlayError::Execute(error))?;
+    Ok(commands.len())
 }

@@ -324,6 +324,23 @@ impl Snapshot {
         }
     }
 
+    /// Puts many objects in their places; of two with one name the later stays. Where
+    /// [`Snapshot::upsert`] moves all that stands behind a new object, this sorts once.
+    pub fn upsert_all(&mut self, objects: Vec<AnyObject>) {
+        let (known, new): (Vec<AnyObject>, Vec<AnyObject>) =
+            objects.into_iter().partition(|object| {
+                let (kind, name) = object.identity();
+                self.metadata_mut(kind, &name).is_some()
+            });
+        for object in known {
+            self.upsert(object);
+        }
+        for object in new {
+            self.push(object);
+        }
+        self.finish();
+    }
+
     /// Removes an object; `false` when there was none.
     pub fn remove(&mut self, kind: Kind, name: &ObjectName) -> bool {
         with_list!(self, kind, list => {
@@ -346,6 +363,20 @@ impl Snapshot {
         }, none => None)
     }
 
+    /// The owner of pods of this kind and name (Deployment, StatefulSet and the like).
+    pub fn owner(&self, kind: Kind, name: &ObjectName) -> Option<&Object<api::PodOwner>> {
+        find(&self.owners, kind, name)
+    }
+
+    /// The same, to change it in memory.
+    pub fn owner_mut(
+        &mut self,
+        kind: Kind,
+        name: &ObjectName,
+    ) -> Option<&mut Object<api::PodOwner>> {
+        position(&self.owners, kind, name).map(|index| &mut self.owners[index])
+    }
+
     /// Records that a kind could not be read.
     pub fn add_gap(&mut self, gap: Gap) {
         self.gaps.push(gap);
@@ -361,6 +392,11 @@ fn sort_key<T>(object: &Object<T>) -> (&str, &str, &str) {
         &object.metadata.name,
         &object.kind,
     )
+}
+
+/// The object of a kind and name in a list of a finished snapshot.
+pub fn find<'a, T>(list: &'a [Object<T>], kind: Kind, name: &ObjectName) -> Option<&'a Object<T>> {
+    position(list, kind, name).map(|index| &list[index])
 }
 
 fn position<T>(list: &[Object<T>], kind: Kind, name: &ObjectName) -> Option<usize> {

@@ -78,13 +78,34 @@ impl Set {
     /// Whether the character is in the set.
     #[must_use]
     pub fn holds(self, character: char) -> bool {
-        let segment = |c: char| c.is_ascii_alphanumeric() || "-._~%!$&'()+,;:@=".contains(c);
+        let segment = |c: char| {
+            c.is_ascii_alphanumeric()
+                || matches!(
+                    c,
+                    '-' | '.'
+                        | '_'
+                        | '~'
+                        | '%'
+                        | '!'
+                        | '$'
+                        | '&'
+                        | '\''
+                        | '('
+                        | ')'
+                        | '+'
+                        | ','
+                        | ';'
+                        | ':'
+                        | '@'
+                        | '='
+                )
+        };
         match self {
             Self::Any => true,
             Self::NotSlash => character != '/',
             Self::Segment => segment(character),
             Self::Segments => segment(character) || character == '/',
-            Self::Name => character.is_ascii_alphanumeric() || "-._".contains(character),
+            Self::Name => character.is_ascii_alphanumeric() || matches!(character, '-' | '.' | '_'),
             Self::Path => character.is_ascii_graphic() && character != '?' && character != '#',
             Self::Visible => character.is_ascii_graphic(),
         }

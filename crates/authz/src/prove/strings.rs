@@ -7,6 +7,7 @@
 //! complete. Invariant: patterns are told apart by their number; results are in a fixed order.
 
 use std::collections::VecDeque;
+use std::sync::LazyLock;
 
 use rustc_hash::FxHashMap;
 
@@ -294,7 +295,6 @@ impl Automaton {
 
     /// Visits every state that some string reaches, shortest strings first.
     fn explore(&self, limit: usize, found: &mut Found) -> Result<(), TooManyStates> {
-        let alphabet = Alphabet::new();
         let mut numbers: FxHashMap<Vec<u32>, ()> = FxHashMap::default();
         // For each state: where it was reached from, and by which character.
         let mut origins: Vec<(usize, char)> = vec![(0, ' ')];
@@ -308,7 +308,7 @@ impl Automaton {
                 found.add(matched, &spelled(&origins, number));
             }
             characters.clear();
-            self.characters(&state, &alphabet, &mut characters);
+            self.characters(&state, &mut characters);
             for &character in &characters {
                 let next = self.step(&state, character);
                 if !self.alive(&next) || numbers.contains_key(&next) {
@@ -326,25 +326,36 @@ impl Automaton {
     }
 
     /// The characters that can lead to different states from here: those that an edge names, and one
-    /// other for each way of being in sets.
-    fn characters(&self, state: &[u32], alphabet: &Alphabet, characters: &mut Vec<char>) {
+    /// other for each way of being in the sets that this state looks at.
+    fn characters(&self, state: &[u32], characters: &mut Vec<char>) {
         let mut named = Vec::new();
+        let mut sets = 0;
         for &node in state {
-            for (label, _) in &self.nodes[node as usize].edges {
+            let node = &self.nodes[node as usize];
+            sets |= node.stays.map_or(0, bit);
+            for (label, _) in &node.edges {
                 match label {
                     Label::Is(one) => named.push(*one),
                     Label::IsLetter(one) => named.extend([*one, one.to_ascii_uppercase()]),
-                    Label::In(_) => {}
+                    Label::In(set) => sets |= bit(*set),
                 }
             }
         }
         named.sort_unstable();
         named.dedup();
-        for kind in &alphabet.kinds {
-            let other = kind
+        // A character of none of the sets leads nowhere.
+        let mut seen = vec![0];
+        for (kind, members) in ALPHABET.iter() {
+            if seen.contains(&(kind & sets)) {
+                continue;
+            }
+            let other = members
                 .iter()
                 .find(|character| named.binary_search(character).is_err());
-            characters.extend(other);
+            if let Some(other) = other {
+                characters.push(*other);
+                seen.push(kind & sets);
+            }
         }
         characters.extend(named);
     }
@@ -360,25 +371,22 @@ fn spelled(origins: &[(usize, char)], mut number: usize) -> String {
     characters.iter().rev().collect()
 }
 
-/// Characters by the sets that they are in, pleasant ones first.
-struct Alphabet {
-    kinds: Vec<Vec<char>>,
-}
-
-impl Alphabet {
-    fn new() -> Self {
-        let pleasant = "xyzabcdefghijklmnopqrstuvw0123456789-_.";
-        let rest = (' '..='~').chain('\u{a1}'..='\u{ff}');
-        let mut kinds: Vec<([bool; 7], Vec<char>)> = Vec::new();
-        for character in pleasant.chars().chain(rest) {
-            let sets = Set::ALL.map(|set| set.holds(character));
-            match kinds.iter_mut().find(|(known, _)| *known == sets) {
-                Some((_, kind)) => kind.push(character),
-                None => kinds.push((sets, vec![character])),
-            }
-        }
-        Self {
-            kinds: kinds.into_iter().map(|(_, kind)| kind).collect(),
+/// Characters by the sets that they are in (one bit a set), pleasant ones first.
+static ALPHABET: LazyLock<Vec<(u8, Vec<char>)>> = LazyLock::new(|| {
+    let pleasant = "xyzabcdefghijklmnopqrstuvw0123456789-_.";
+    let rest = (' '..='~').chain('\u{a1}'..='\u{ff}');
+    let mut kinds: Vec<(u8, Vec<char>)> = Vec::new();
+    for character in pleasant.chars().chain(rest) {
+        let within = Set::ALL.into_iter().filter(|set| set.holds(character));
+        let sets = within.map(bit).fold(0, |sets, bit| sets | bit);
+        match kinds.iter_mut().find(|(known, _)| *known == sets) {
+            Some((_, kind)) => kind.push(character),
+            None => kinds.push((sets, vec![character])),
         }
     }
+    kinds
+});
+
+fn bit(set: Set) -> u8 {
+    1 << set as u8
 }
