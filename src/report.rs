@@ -7,6 +7,7 @@
 pub mod access;
 pub mod fleet;
 pub mod folder;
+pub mod intended;
 pub mod junit;
 pub mod markdown;
 pub mod plan;

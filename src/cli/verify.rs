@@ -14,6 +14,7 @@ use crate::exit::Exit;
 use crate::mesh::{Mesh, MeshOverrides};
 use crate::prove::rows::{States, rows};
 use crate::report::access::AccessReport;
+use crate::report::intended::Intended;
 use crate::snapshot::{ProblemLevel, Snapshot};
 
 /// Arguments of `castoff verify`.
@@ -26,6 +27,10 @@ pub struct VerifyArguments {
     /// Report only access that somebody gains
     #[arg(long)]
     pub only_new_access: bool,
+    /// A difference that is meant: `opens:NAMESPACE/WORKLOAD` or `breaks:NAMESPACE/WORKLOAD:PORT`; names may end in `*`;
+    /// repeatable
+    #[arg(long, value_name = "DIFFERENCE")]
+    pub allow: Vec<Intended>,
     /// Format of the output
     #[arg(short, long, value_enum, default_value_t = AccessFormat::Text)]
     pub output: AccessFormat,
@@ -77,6 +82,7 @@ pub fn run(arguments: &VerifyArguments) -> Result<Exit, CliError> {
         &rows,
         open,
         arguments.only_new_access,
+        &arguments.allow,
     );
     let text = match arguments.output {
         AccessFormat::Text => report.text(arguments.ascii),

@@ -1,8 +1,8 @@
 //! What was proved of earlier states and still holds: which servers are open to nobody new and
 //! closed to nobody, however callers of a kind arrive.
 //!
-//! In: the meshes of state after state, all compared with one baseline. Out: for each server, the
-//! kinds of callers that need not be asked for again. Invariant: a server is forgotten when anything
+//! In: the meshes of state after state, all compared with one baseline. Out: for each server, whether
+//! it is indifferent to callers of a kind, where that is known. Invariant: a server is forgotten when anything
 //! that its paths are made of differs from the state before; where that is not plain, everything is.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,7 +22,7 @@ pub(super) type Kind = (CallerMode, CallerMode, &'static str);
 #[derive(Debug, Default)]
 pub(super) struct Memory {
     last: Option<Last>,
-    indifferent: BTreeMap<ObjectName, BTreeSet<Kind>>,
+    indifferent: BTreeMap<ObjectName, BTreeMap<Kind, bool>>,
 }
 
 #[derive(Debug)]
@@ -57,15 +57,13 @@ impl Memory {
         });
     }
 
-    /// Whether a server is known to be indifferent to callers of a kind.
-    pub(super) fn knows(&self, server: &ObjectName, kind: Kind) -> bool {
-        self.indifferent
-            .get(server)
-            .is_some_and(|kinds| kinds.contains(&kind))
+    /// Whether a server is indifferent to callers of a kind; `None` where that is not known.
+    pub(super) fn indifferent(&self, server: &ObjectName, kind: Kind) -> Option<bool> {
+        self.indifferent.get(server)?.get(&kind).copied()
     }
 
-    /// Records that it is.
-    pub(super) fn learn(&mut self, server: &ObjectName, kinds: Vec<Kind>) {
+    /// Records it.
+    pub(super) fn learn(&mut self, server: &ObjectName, kinds: Vec<(Kind, bool)>) {
         if !kinds.is_empty() {
             let known = self.indifferent.entry(server.clone()).or_default();
             known.extend(kinds);

@@ -224,7 +224,7 @@ impl<'a> Comparer<'a> {
         memory.forget(self.present.mesh, &self.present.routed, &self.everybody);
         let known = &*memory;
         // Servers are independent of one another; the order of the names stays.
-        let answers: Vec<(ServerRow, Vec<memory::Kind>)> = names
+        let answers: Vec<(ServerRow, Vec<(memory::Kind, bool)>)> = names
             .into_par_iter()
             .filter_map(|name| self.row(name, Some(known)))
             .collect();
@@ -237,12 +237,12 @@ impl<'a> Comparer<'a> {
             .collect()
     }
 
-    /// A server's row, and to which kinds of callers it was found to be indifferent.
+    /// A server's row, and what was learnt of its indifference to kinds of callers.
     fn row(
         &self,
         name: &ObjectName,
         memory: Option<&Memory>,
-    ) -> Option<(ServerRow, Vec<memory::Kind>)> {
+    ) -> Option<(ServerRow, Vec<(memory::Kind, bool)>)> {
         let (present_id, present) = self.present.workload(name)?;
         let (baseline_id, _) = self.baseline.workload(name)?;
         let mut row = ServerRow::of(name);
@@ -252,14 +252,16 @@ impl<'a> Comparer<'a> {
         let mut asked: Vec<&CallerClass> = Vec::new();
         for class in &self.classes {
             let kind = (class.before, class.now, class.words);
-            if memory.is_some_and(|memory| memory.knows(name, kind)) {
-                continue;
+            let indifferent = memory.is_some_and(|memory| {
+                memory.indifferent(name, kind).unwrap_or_else(|| {
+                    let indifferent = self.is_indifferent(ids, class);
+                    learnt.push((kind, indifferent));
+                    indifferent
+                })
+            });
+            if !indifferent {
+                asked.push(class);
             }
-            if memory.is_some() && self.is_indifferent(ids, class) {
-                learnt.push(kind);
-                continue;
-            }
-            asked.push(class);
         }
         let settled = self.classes.len() - asked.len();
         for generation in 0..present.generations.len() {

@@ -8,6 +8,7 @@ use castoff_authz::verdict::Finding as Direction;
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use super::intended::Intended;
 use crate::mesh::DataPlaneMode;
 use crate::prove::rows::{PortAnswer, RowVerdict, ServerRow};
 use crate::prove::{Content, tell};
@@ -26,6 +27,9 @@ pub struct AccessReport {
     pub servers: Vec<ServerAccess>,
     /// Servers that only one state has, in words.
     pub only_in_one: Vec<String>,
+    /// What was said to be intended and was not found, as written.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub not_found: Vec<String>,
     /// Comparisons made.
     pub compared: usize,
 }
@@ -36,7 +40,7 @@ pub struct AccessReport {
 pub struct ServerAccess {
     /// `namespace/name` of the workload.
     pub server: String,
-    /// `same`, `opens`, `breaks`, `opensAndBreaks`, `undecided`.
+    /// `same`, `intended`, `opens`, `breaks`, `opensAndBreaks`, `undecided`.
     pub verdict: Verdict,
     /// What differs, port by port.
     pub differences: Vec<Difference>,
@@ -48,6 +52,8 @@ pub struct ServerAccess {
 pub enum Verdict {
     /// Nobody gains or loses; proved.
     Same,
+    /// Somebody does, and all of it is said to be intended.
+    Intended,
     /// Somebody gains.
     Opens,
     /// Somebody loses.
@@ -74,22 +80,34 @@ pub struct Difference {
     pub direction: &'static str,
     /// The request, and where it was decided before and now; or why it is not decided.
     pub lines: Vec<String>,
+    /// Whether it is said to be intended.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub intended: bool,
 }
 
 impl AccessReport {
-    /// Makes the report of rows. `only_new_access` leaves out what breaks.
+    /// Makes the report of rows. `only_new_access` leaves out what breaks; what is `intended` counts
+    /// as no difference.
     pub fn new(
         before: String,
         after: String,
         rows: &[ServerRow],
         only_in_one: Vec<String>,
         only_new_access: bool,
+        intended: &[Intended],
     ) -> Self {
+        let mut found = vec![false; intended.len()];
         let servers = rows
             .iter()
-            .map(|row| server(row, only_new_access))
+            .map(|row| {
+                let mut server = server(row, only_new_access);
+                mark(&mut server, intended, &mut found);
+                server
+            })
             .collect();
+        let not_found = intended.iter().zip(found).filter(|(_, found)| !found);
         Self {
+            not_found: not_found.map(|(one, _)| one.text().to_owned()).collect(),
             api_version: "castoff/access/v1",
             before,
             after,
@@ -137,8 +155,13 @@ impl AccessReport {
             ));
             for difference in &server.differences {
                 out.push_str(&format!(
-                    "    {} for {} to port {} ({} pods, {}):\n",
+                    "    {}{} for {} to port {} ({} pods, {}):\n",
                     difference.direction,
+                    if difference.intended {
+                        ", as intended,"
+                    } else {
+                        ""
+                    },
                     difference.callers,
                     difference.port,
                     difference.pods,
@@ -151,6 +174,9 @@ impl AccessReport {
         }
         for one in &self.only_in_one {
             out.push_str(&format!("{} {one}\n", symbol(Verdict::Undecided, ascii)));
+        }
+        for one in &self.not_found {
+            out.push_str(&format!("nothing was found for --allow {one}\n"));
         }
         out.push_str(&self.summary());
         out
@@ -169,8 +195,13 @@ impl AccessReport {
                 .iter()
                 .map(|difference| {
                     format!(
-                        "{} for {}: {}",
+                        "{}{} for {}: {}",
                         difference.direction,
+                        if difference.intended {
+                            " (intended)"
+                        } else {
+                            ""
+                        },
                         difference.callers,
                         difference.lines.join("; ")
                     )
@@ -187,6 +218,9 @@ impl AccessReport {
         for one in &self.only_in_one {
             out.push_str(&format!("\n- {one}"));
         }
+        for one in &self.not_found {
+            out.push_str(&format!("\n- nothing was found for `--allow {one}`"));
+        }
         out.push_str(&format!("\n{}", self.summary()));
         out
     }
@@ -194,6 +228,7 @@ impl AccessReport {
     fn summary(&self) -> String {
         let mut parts = vec![format!("{} same", self.count(Verdict::Same))];
         for (verdict, word) in [
+            (Verdict::Intended, "different as intended"),
             (Verdict::Opens, "opened"),
             (Verdict::Breaks, "broken"),
             (Verdict::OpensAndBreaks, "opened and broken"),
@@ -215,6 +250,11 @@ impl AccessReport {
     }
 }
 
+/// The schema of [`AccessReport`], as committed.
+pub fn schema() -> String {
+    super::wire::pretty(&schemars::schema_for!(AccessReport).to_value())
+}
+
 /// One server's row as data. `only_new_access` leaves out what breaks.
 pub fn server(row: &ServerRow, only_new_access: bool) -> ServerAccess {
     let mut differences: Vec<Difference> = Vec::new();
@@ -234,6 +274,36 @@ pub fn server(row: &ServerRow, only_new_access: bool) -> ServerAccess {
         verdict,
         differences,
     }
+}
+
+/// Marks what is intended; the verdict is then that of the rest.
+fn mark(server: &mut ServerAccess, intended: &[Intended], found: &mut [bool]) {
+    let mut some = false;
+    for difference in &mut server.differences {
+        for (one, found) in intended.iter().zip(found.iter_mut()) {
+            if one.covers(&server.server, difference.port, difference.direction) {
+                difference.intended = true;
+                *found = true;
+                some = true;
+            }
+        }
+    }
+    if !some {
+        return;
+    }
+    let is_left = |direction: &str| {
+        server
+            .differences
+            .iter()
+            .any(|one| !one.intended && one.direction == direction)
+    };
+    server.verdict = match (is_left("opens"), is_left("breaks"), is_left("undecided")) {
+        (true, true, _) => Verdict::OpensAndBreaks,
+        (true, false, _) => Verdict::Opens,
+        (false, true, _) => Verdict::Breaks,
+        (false, false, true) => Verdict::Undecided,
+        (false, false, false) => Verdict::Intended,
+    };
 }
 
 /// The verdict when losses do not count.
@@ -283,6 +353,7 @@ fn direction(answer: &PortAnswer, name: &'static str, direction: &Direction) -> 
         callers: answer.callers,
         direction: name,
         lines,
+        intended: false,
     })
 }
 
@@ -290,10 +361,12 @@ fn direction(answer: &PortAnswer, name: &'static str, direction: &Direction) -> 
 pub fn symbol(verdict: Verdict, ascii: bool) -> &'static str {
     match (verdict, ascii) {
         (Verdict::Same, false) => "✅",
+        (Verdict::Intended, false) => "☑️",
         (Verdict::Opens | Verdict::OpensAndBreaks, false) => "⛔",
         (Verdict::Breaks, false) => "⚠️",
         (Verdict::Undecided, false) => "❔",
         (Verdict::Same, true) => "[ok]",
+        (Verdict::Intended, true) => "[intended]",
         (Verdict::Opens | Verdict::OpensAndBreaks, true) => "[opens]",
         (Verdict::Breaks, true) => "[breaks]",
         (Verdict::Undecided, true) => "[?]",
@@ -304,6 +377,7 @@ pub fn symbol(verdict: Verdict, ascii: bool) -> &'static str {
 pub fn words(verdict: Verdict) -> &'static str {
     match verdict {
         Verdict::Same => "same",
+        Verdict::Intended => "differs as intended",
         Verdict::Opens => "opens",
         Verdict::Breaks => "breaks",
         Verdict::OpensAndBreaks => "opens and breaks",

@@ -108,8 +108,8 @@ impl AccessBlock {
         match worst(self.states().map(|state| state.verdict)) {
             Verdict::Opens | Verdict::Breaks | Verdict::OpensAndBreaks => Exit::Failed,
             Verdict::Undecided => Exit::Undecided,
-            Verdict::Same if self.not_played.is_empty() => Exit::Nothing,
-            Verdict::Same => Exit::Undecided,
+            Verdict::Same | Verdict::Intended if self.not_played.is_empty() => Exit::Nothing,
+            Verdict::Same | Verdict::Intended => Exit::Undecided,
         }
     }
 }
@@ -141,7 +141,7 @@ pub fn state(state: &State) -> StateReport {
 /// The gravest verdict; none is the same.
 pub fn worst(verdicts: impl Iterator<Item = Verdict>) -> Verdict {
     let rank = |verdict: &Verdict| match verdict {
-        Verdict::Same => 0,
+        Verdict::Same | Verdict::Intended => 0,
         Verdict::Undecided => 1,
         Verdict::Breaks => 2,
         Verdict::Opens => 3,

@@ -80,7 +80,7 @@ impl Page {
 
     fn differing(&mut self, server: &ServerAccess) {
         let symbol = match server.verdict {
-            Verdict::Same => Symbol::Passed,
+            Verdict::Same | Verdict::Intended => Symbol::Passed,
             Verdict::Undecided => Symbol::Unknown,
             Verdict::Breaks => Symbol::Warning,
             Verdict::Opens | Verdict::OpensAndBreaks => Symbol::Failed,

@@ -56,21 +56,19 @@ pub(crate) fn classes(
                 let state = automaton.run(string);
                 if let Some(matched) = automaton.accepts(&state) {
                     found.add(matched, string);
+                    // Nothing tells strings apart.
+                    if patterns.is_empty() {
+                        break;
+                    }
                 }
+            }
+            if patterns.is_empty() && !found.examples.is_empty() {
+                return Ok(found.classes(patterns.len()));
             }
             automaton.explore(limit, &mut found)?;
         }
     }
-    let mut members = vec![Vec::new(); patterns.len()];
-    for (class, matched) in found.matched.iter().enumerate() {
-        for &pattern in matched {
-            members[pattern as usize].push(class as u32);
-        }
-    }
-    Ok(Classes {
-        examples: found.examples,
-        members,
-    })
+    Ok(found.classes(patterns.len()))
 }
 
 fn matching(patterns: &[Text<'_>], string: &str) -> Vec<u32> {
@@ -92,6 +90,19 @@ impl Found {
         if self.known.insert(matched.clone(), ()).is_none() {
             self.matched.push(matched);
             self.examples.push(example.to_owned());
+        }
+    }
+
+    fn classes(self, patterns: usize) -> Classes {
+        let mut members = vec![Vec::new(); patterns];
+        for (class, matched) in self.matched.iter().enumerate() {
+            for &pattern in matched {
+                members[pattern as usize].push(class as u32);
+            }
+        }
+        Classes {
+            examples: self.examples,
+            members,
         }
     }
 }

@@ -1,0 +1,176 @@
+//! `castoff verify` as a gate: what differs, what is meant to, and how it ends.
+#![allow(missing_docs, clippy::unwrap_used)]
+
+use std::process::Output;
+
+use assert_cmd::Command;
+
+/// Two servers with sidecars and one caller.
+const MESH: &str = "
+apiVersion: v1
+kind: Namespace
+metadata: {name: shop, labels: {istio-injection: enabled}}
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: istio, namespace: istio-system}
+data: {mesh: \"trustDomain: cluster.local\"}
+";
+
+fn server(name: &str) -> String {
+    format!(
+        "---
+apiVersion: v1
+kind: Service
+metadata: {{name: {name}, namespace: shop}}
+spec: {{clusterIP: 10.0.0.1, selector: {{app: {name}}}, ports: [{{name: http, port: 80, targetPort: 8080}}]}}
+---
+apiVersion: v1
+kind: Pod
+metadata: {{name: {name}-1, namespace: shop, labels: {{app: {name}, security.istio.io/tlsMode: istio}}, annotations: {{sidecar.istio.io/status: '{{}}'}}}}
+spec:
+  serviceAccountName: {name}
+  containers:
+  - {{name: {name}, image: {name}, ports: [{{containerPort: 8080}}]}}
+  - {{name: istio-proxy, image: docker.io/istio/proxyv2:1.28.0, args: [proxy, sidecar]}}
+status: {{phase: Running, podIP: 10.1.0.1, podIPs: [{{ip: 10.1.0.1}}]}}
+"
+    )
+}
+
+fn allow(name: &str, methods: &str) -> String {
+    format!(
+        "---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {{name: {name}, namespace: shop}}
+spec:
+  selector: {{matchLabels: {{app: {name}}}}}
+  rules:
+  - from: [{{source: {{principals: [cluster.local/ns/shop/sa/web]}}}}]
+    to: [{{operation: {{methods: [{methods}]}}}}]
+"
+    )
+}
+
+/// Compares the mesh where `orders` and `stock` accept GET and POST with one where `orders` accepts
+/// DELETE too and `stock` no POST.
+fn verify(arguments: &[&str]) -> Output {
+    let folder = tempfile::tempdir().unwrap();
+    let mesh = [MESH, &server("web"), &server("orders"), &server("stock")].concat();
+    let before = [allow("orders", "GET, POST"), allow("stock", "GET, POST")].concat();
+    let after = [allow("orders", "GET, POST, DELETE"), allow("stock", "GET")].concat();
+    for (name, policies) in [("before.yaml", before), ("after.yaml", after)] {
+        std::fs::write(folder.path().join(name), format!("{mesh}{policies}")).unwrap();
+    }
+    Command::new(env!("CARGO_BIN_EXE_castoff"))
+        .args(["verify", "before.yaml", "after.yaml", "--ascii"])
+        .args(arguments)
+        .current_dir(folder.path())
+        .output()
+        .unwrap()
+}
+
+fn first_lines(output: &Output) -> Vec<String> {
+    String::from_utf8(output.stdout.clone())
+        .unwrap()
+        .lines()
+        .filter(|line| !line.starts_with("      "))
+        .map(str::to_owned)
+        .collect()
+}
+
+#[test]
+fn a_difference_ends_with_3_and_is_shown_with_its_request() {
+    let output = verify(&[]);
+    assert_eq!(output.status.code(), Some(3));
+    let text = String::from_utf8(output.stdout.clone()).unwrap();
+    assert!(text.contains("DELETE"), "{text}");
+    assert_eq!(
+        first_lines(&output),
+        [
+            "Access now (after.yaml) compared with before.yaml",
+            "[opens] shop/orders-1 opens",
+            "    opens for workloads of the mesh to port 8080 (sidecar pods, http):",
+            "[breaks] shop/stock-1 breaks",
+            "    breaks for workloads of the mesh to port 8080 (sidecar pods, http):",
+            "[ok] shop/web-1 same",
+            "3 servers: 1 same, 1 opened, 1 broken (18 comparisons)",
+        ]
+    );
+}
+
+#[test]
+fn what_is_allowed_counts_as_no_difference_and_nothing_more_is_allowed() {
+    let all = verify(&[
+        "--allow",
+        "opens:shop/orders*",
+        "--allow",
+        "breaks:shop/stock-1:8080",
+    ]);
+    assert_eq!(
+        first_lines(&all),
+        [
+            "Access now (after.yaml) compared with before.yaml",
+            "[intended] shop/orders-1 differs as intended",
+            "    opens, as intended, for workloads of the mesh to port 8080 (sidecar pods, http):",
+            "[intended] shop/stock-1 differs as intended",
+            "    breaks, as intended, for workloads of the mesh to port 8080 (sidecar pods, http):",
+            "[ok] shop/web-1 same",
+            "3 servers: 1 same, 2 different as intended (18 comparisons)",
+        ]
+    );
+    assert_eq!(all.status.code(), Some(0));
+    let one = verify(&["--allow", "opens:shop/*", "--allow", "opens:shop/stock-1"]);
+    assert_eq!(one.status.code(), Some(3));
+    let text = String::from_utf8(one.stdout).unwrap();
+    assert!(text.contains("[breaks] shop/stock-1 breaks"), "{text}");
+    assert!(
+        text.contains("nothing was found for --allow opens:shop/stock-1"),
+        "{text}"
+    );
+}
+
+#[test]
+fn only_new_access_counts_no_loss() {
+    let output = verify(&["--only-new-access", "--allow", "opens:shop/orders-1"]);
+    assert_eq!(output.status.code(), Some(0));
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(!text.contains("breaks"), "{text}");
+}
+
+#[test]
+fn an_allowance_that_is_not_understood_is_wrong_usage() {
+    let output = verify(&["--allow", "opens:everything"]);
+    assert_eq!(output.status.code(), Some(64));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("opens:NAMESPACE/WORKLOAD"), "{said}");
+}
+
+#[test]
+fn the_json_obeys_the_committed_schema() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/schemas/access.v1.json");
+    let schema = castoff::report::access::schema();
+    if std::env::var_os("CASTOFF_BLESS").is_some() {
+        std::fs::write(path, &schema).unwrap();
+    }
+    assert_eq!(
+        std::fs::read_to_string(path).unwrap(),
+        schema,
+        "run the tests with CASTOFF_BLESS=1"
+    );
+    let schema: serde_json::Value = serde_json::from_str(&schema).unwrap();
+    let validator = jsonschema::validator_for(&schema).unwrap();
+    let output = verify(&[
+        "-o",
+        "json",
+        "--allow",
+        "opens:shop/orders-1",
+        "--allow",
+        "opens:no/one",
+    ]);
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(validator.is_valid(&report), "{report:#}");
+    assert_eq!(report["servers"][0]["verdict"], "intended");
+    assert_eq!(report["notFound"], serde_json::json!(["opens:no/one"]));
+}
