@@ -22,6 +22,7 @@ use castoff::mesh::{Distribution, Mesh, MeshOverrides};
 use castoff::plan::both::with_labelled_generations;
 use castoff::plan::wave::{State, Wave};
 use castoff::plan::{OnGap, Plan, PlanEnding, PlanOptions, plan, proof};
+use castoff::prove::rows::Prover;
 use castoff::simulate::command::parse_line;
 use castoff::simulate::{execute, settle};
 use castoff::snapshot::{Kind, ObjectName, Snapshot};
@@ -100,7 +101,7 @@ fn moments(
 ) {
     let run = |snapshot: &mut Snapshot, line: &str| {
         let command = parse_line(line).unwrap();
-        execute(snapshot, &command, &wave.manifests).unwrap();
+        execute(snapshot, &[command], &wave.manifests).unwrap();
         settle(snapshot);
     };
     let moving: BTreeSet<String> = wave
@@ -278,10 +279,11 @@ fn whoever_gains_or_loses_when_a_mesh_is_disturbed_is_named() {
         let snapshot = read(seed);
         let overrides = overrides(seed);
         let baseline = Mesh::build(&snapshot, &overrides);
+        let prover = Prover::new(&baseline, Limits::default());
         let before = Side::of(&baseline);
         let mut random = Random::new(!seed);
         for mesh in disturbed(&snapshot, &overrides, &mut random) {
-            let state = proof::state(&baseline, &mesh, "", Limits::default());
+            let state = proof::state(&prover, mesh.clone(), "");
             let known = announced(std::iter::once(&state));
             let replayed = replay::replay(&before, &Side::of(&mesh), REQUESTS, &mut random);
             requests += replayed.requests;

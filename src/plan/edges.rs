@@ -4,7 +4,7 @@
 //! In: the baseline, and the mesh with waypoints bound and copies applied. Out: [`Edges`].
 //! Invariant: undecided counts as an edge.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use castoff_authz::verdict::{Finding, Limits};
 
@@ -42,26 +42,29 @@ pub fn edges(
         present: &both,
     };
     let mut edges = Edges::default();
-    let mut counts: std::collections::BTreeMap<ObjectName, usize> =
-        std::collections::BTreeMap::new();
+    let mut counts: BTreeMap<ObjectName, usize> = BTreeMap::new();
     for one in relevant(&states, CallerMode::Sidecar, limits) {
         let gains = gains(&one);
-        let callers: Vec<ObjectName> = one
-            .callers
-            .into_iter()
-            .filter(|caller| gains || matters(caller, &one.server))
-            .collect();
         let count = counts.entry(one.server.clone()).or_default();
-        *count += callers.len();
+        for caller in &one.callers {
+            if *count > MANY {
+                break;
+            }
+            let caller = &both.workload(*caller).name;
+            if gains || matters(caller, &one.server) {
+                *count += 1;
+                edges.pairs.insert((caller.clone(), one.server.clone()));
+            }
+        }
         if *count > MANY {
             edges.after_everybody.insert(one.server);
-        } else {
-            let server = &one.server;
-            edges
-                .pairs
-                .extend(callers.into_iter().map(|caller| (caller, server.clone())));
         }
     }
+    let Edges {
+        pairs,
+        after_everybody,
+    } = &mut edges;
+    pairs.retain(|(_, server)| !after_everybody.contains(server));
     edges
 }
 

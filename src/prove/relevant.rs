@@ -4,7 +4,10 @@
 //! kind of difference. Invariant: asked for all callers at once first, then once for each group that
 //! no policy of the server tells apart; undecided counts as a difference.
 
+use std::collections::BTreeMap;
+
 use castoff_authz::verdict::{Identities, Limits};
+use rayon::prelude::*;
 
 use super::CallerMode;
 use super::callers::{self, CallerClass, Member};
@@ -18,8 +21,8 @@ use crate::snapshot::ObjectName;
 pub struct Relevant {
     /// The server.
     pub server: ObjectName,
-    /// Who: workloads alike in everything that decides.
-    pub callers: Vec<ObjectName>,
+    /// Who, of the present mesh: workloads alike in everything that decides, each once.
+    pub callers: Vec<WorkloadId>,
     /// What differs for the first of them, and so for all.
     pub because: Vec<PortAnswer>,
 }
@@ -29,106 +32,123 @@ pub struct Relevant {
 pub fn relevant(states: &States<'_>, mode: CallerMode, limits: Limits) -> Vec<Relevant> {
     let baseline = Side::of(states.baseline);
     let comparer = Comparer::new(&baseline, states.present, limits);
-    let together: Vec<CallerClass> = comparer
+    let together: Vec<ByPrincipal> = comparer
         .classes
         .iter()
         .filter(|class| {
             class.before == mode && class.now == mode && class.words == callers::WORKLOADS
         })
-        .cloned()
+        .map(ByPrincipal::of)
         .collect();
+    // Servers are independent of one another; their order stays.
+    states
+        .present
+        .workload_ids()
+        .collect::<Vec<_>>()
+        .into_par_iter()
+        .flat_map_iter(|id| of_server(&comparer, id, &together))
+        .collect()
+}
+
+fn of_server(comparer: &Comparer<'_>, id: WorkloadId, together: &[ByPrincipal]) -> Vec<Relevant> {
+    let present = comparer.present().workload(id);
+    let Some((baseline_id, _)) = comparer.baseline.workload(&present.name) else {
+        return Vec::new();
+    };
+    let ids = (baseline_id, id);
     let mut found = Vec::new();
-    for (index, present) in states.present.workloads.iter().enumerate() {
-        let Some((baseline_id, _)) = comparer.baseline.workload(&present.name) else {
+    for (generation, one) in present.generations.iter().enumerate() {
+        if one.mode != DataPlaneMode::Ambient || !present.is_mesh_application() {
             continue;
+        }
+        let ask = |classes: &mut dyn Iterator<Item = &CallerClass>| {
+            let classes: Vec<&CallerClass> = classes.collect();
+            let mut row = ServerRow::of(&present.name);
+            comparer.compare_generation(&mut row, ids, generation, classes.into_iter());
+            row.differences
         };
-        let ids = (baseline_id, WorkloadId(index));
-        for (generation, one) in present.generations.iter().enumerate() {
-            if one.mode != DataPlaneMode::Ambient || !present.is_mesh_application() {
-                continue;
-            }
-            let ask = |classes: &[CallerClass]| {
-                let mut row = ServerRow::of(&present.name);
-                comparer.compare_generation(&mut row, ids, generation, classes.iter());
-                row.differences
-            };
-            if ask(&together).is_empty() {
-                continue;
-            }
-            for class in &together {
-                for (callers, alone) in alike(&comparer, class, ids) {
-                    let because = ask(std::slice::from_ref(&alone));
-                    if because.is_empty() {
-                        continue;
-                    }
-                    let mut callers: Vec<ObjectName> = callers
-                        .into_iter()
-                        .map(|id| states.present.workload(id).name.clone())
-                        .filter(|caller| *caller != present.name)
-                        .collect();
-                    callers.sort();
-                    callers.dedup();
-                    if !callers.is_empty() {
-                        found.push(Relevant {
-                            server: present.name.clone(),
-                            callers,
-                            because,
-                        });
-                    }
+        if ask(&mut together.iter().map(|one| one.class)).is_empty() {
+            continue;
+        }
+        for class in together {
+            for (mut callers, alone) in class.alike(comparer, ids) {
+                let because = ask(&mut std::iter::once(&alone));
+                callers.retain(|caller| *caller != id);
+                callers.sort_unstable();
+                callers.dedup();
+                if !because.is_empty() && !callers.is_empty() {
+                    found.push(Relevant {
+                        server: present.name.clone(),
+                        callers,
+                        because,
+                    });
                 }
             }
         }
     }
     found
-        .sort_by(|left, right| (&left.server, &left.callers).cmp(&(&right.server, &right.callers)));
-    found
 }
 
-/// The members of a class in groups that no policy on the server's paths tells apart, each with the
-/// class of its first. Where NetworkPolicies see pods, each workload is alone.
-fn alike(
-    comparer: &Comparer<'_>,
-    class: &CallerClass,
-    server: (WorkloadId, WorkloadId),
-) -> Vec<(Vec<WorkloadId>, CallerClass)> {
-    let alone = |member: &Member, principal: &str| CallerClass {
-        identities: Identities::Only(vec![principal.to_owned()]),
-        members: vec![member.clone()],
-        ..class.clone_without_members()
-    };
-    let mut by_principal: std::collections::BTreeMap<&str, Vec<(&Member, WorkloadId)>> =
-        std::collections::BTreeMap::new();
-    for member in &class.members {
-        if let Member::Workload { principal, now, .. } = member {
-            by_principal
-                .entry(principal)
-                .or_default()
-                .push((member, now.0));
+/// The members of a class by identity, sorted.
+struct ByPrincipal<'a> {
+    class: &'a CallerClass,
+    principals: Vec<String>,
+    members: Vec<Vec<(&'a Member, WorkloadId)>>,
+}
+
+impl<'a> ByPrincipal<'a> {
+    fn of(class: &'a CallerClass) -> Self {
+        let mut by_principal: BTreeMap<&str, Vec<(&Member, WorkloadId)>> = BTreeMap::new();
+        for member in &class.members {
+            if let Member::Workload { principal, now, .. } = member {
+                by_principal
+                    .entry(principal)
+                    .or_default()
+                    .push((member, now.0));
+            }
+        }
+        Self {
+            class,
+            principals: by_principal.keys().map(|one| (*one).to_owned()).collect(),
+            members: by_principal.into_values().collect(),
         }
     }
-    if comparer.has_network_policies() {
-        return by_principal
-            .into_iter()
-            .flat_map(|(principal, members)| {
-                members
-                    .into_iter()
-                    .map(|(member, id)| (vec![id], alone(member, principal)))
-                    .collect::<Vec<_>>()
-            })
-            .collect();
-    }
-    let principals: Vec<String> = by_principal.keys().map(|one| (*one).to_owned()).collect();
-    comparer
-        .mentions(server)
-        .groups(&principals)
-        .into_iter()
-        .map(|group| {
-            let members: Vec<&(&Member, WorkloadId)> = group
-                .iter()
-                .flat_map(|index| &by_principal[principals[*index].as_str()])
+
+    /// The members in groups that no policy on the server's paths tells apart, each with the class of
+    /// its first. Where NetworkPolicies see pods, each workload is alone.
+    fn alike(
+        &self,
+        comparer: &Comparer<'_>,
+        server: (WorkloadId, WorkloadId),
+    ) -> Vec<(Vec<WorkloadId>, CallerClass)> {
+        let alone = |member: &Member, principal: &str| CallerClass {
+            identities: Identities::Only(vec![principal.to_owned()]),
+            members: vec![member.clone()],
+            ..self.class.clone_without_members()
+        };
+        if comparer.has_network_policies() {
+            let each = self.principals.iter().zip(&self.members);
+            return each
+                .flat_map(|(principal, members)| {
+                    members
+                        .iter()
+                        .map(|(member, id)| (vec![*id], alone(member, principal)))
+                })
                 .collect();
-            let ids = members.iter().map(|(_, id)| *id).collect();
-            (ids, alone(members[0].0, &principals[group[0]]))
-        })
-        .collect()
+        }
+        comparer
+            .mentions(server)
+            .groups(&self.principals)
+            .into_iter()
+            .map(|group| {
+                let first = group[0];
+                let members = group.iter().flat_map(|index| &self.members[*index]);
+                let ids = members.map(|(_, id)| *id).collect();
+                (
+                    ids,
+                    alone(self.members[first][0].0, &self.principals[first]),
+                )
+            })
+            .collect()
+    }
 }

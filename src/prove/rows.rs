@@ -204,6 +204,11 @@ impl<'a> Comparer<'a> {
         }
     }
 
+    /// The mesh now.
+    pub(super) fn present(&self) -> &'a Mesh {
+        self.present.mesh
+    }
+
     fn rows(&self, memory: Option<&mut Memory>) -> Vec<ServerRow> {
         let names: BTreeSet<&ObjectName> = self
             .present
