@@ -9,6 +9,8 @@ use std::ops::Range;
 
 use castoff_authz::path::EnforcementPath;
 use castoff_authz::policy::{Condition, Key, Policy, Rule, Source};
+use castoff_authz::request::namespace_of;
+use castoff_authz::text::{Piece, Set, Shape, Text};
 
 /// Texts of policies that tell identities apart.
 #[derive(Debug, Default)]
@@ -138,29 +140,55 @@ impl Mentions {
                 .collect()
         };
         for text in &self.principals {
-            // The trust domain may be written as an alias: what follows it counts.
+            if text == "*" {
+                continue;
+            }
+            // The trust domain may be written as an alias, or as a part of one that istiod replaces
+            // (istio pilot/pkg/security/trustdomain/bundle.go): what follows it counts.
             let tail = text.split_once("/ns/").map(|(_, tail)| tail);
-            match (tail, text.strip_suffix('*')) {
-                _ if text == "*" => {}
-                _ if text.starts_with('*') => {
-                    let end = text.trim_start_matches('*').to_owned();
-                    scattered.push(scan(&|one| one.ends_with(&end)));
+            if let Some(end) = text.strip_prefix('*') {
+                scattered.push(scan(&|one| one.ends_with(end)));
+                if end.contains('.') {
+                    let pattern = unquoted(&[Piece::Many(Set::Any)], end);
+                    scattered.push(scan(&|one| pattern.matches(one)));
                 }
+            }
+            match (tail, text.strip_suffix('*')) {
                 (Some(tail), prefix) => {
                     for domain in &domains {
                         let whole = format!("{domain}/ns/{}", tail.trim_end_matches('*'));
                         ranges.push(range(&whole, prefix.is_none()));
                     }
+                    if tail.contains('.') {
+                        let start = [Piece::Many(Set::NotSlash), Piece::Literal("/ns/".into())];
+                        let pattern = unquoted(&start, tail);
+                        scattered.push(scan(&|one| pattern.matches(one)));
+                    }
                 }
+                (None, _) if text.starts_with('*') => {}
                 (None, Some(prefix)) => ranges.push(range(prefix, false)),
                 (None, None) => ranges.push(range(text, true)),
             }
         }
         for text in &self.namespaces {
+            if text == "*" {
+                continue;
+            }
             let plain = text.strip_suffix('*').unwrap_or(text);
-            if plain.contains('*') {
-                // In the middle or in front: only a look at each namespace tells.
-                scattered.push(scan(&|one| namespace_matches(text, one)));
+            let name = |one: char| one.is_ascii_alphanumeric() || one == '-';
+            if !plain.chars().all(name) || "sa".starts_with(plain) {
+                // What Envoy makes of it reaches beyond the namespace; what ztunnel does, not.
+                let beyond = [
+                    namespace_pattern(text, false),
+                    namespace_pattern(text, true),
+                ];
+                for pattern in beyond {
+                    scattered.push(scan(&|one| pattern.matches(one)));
+                }
+                let alone = Text::wildcard(text);
+                scattered.push(scan(&|one| {
+                    namespace_of(one).is_some_and(|namespace| alone.matches(namespace))
+                }));
                 continue;
             }
             for domain in &domains {
@@ -239,131 +267,42 @@ fn of_account(account: &str, namespace: &str) -> String {
     format!("any/ns/{namespace}/sa/{account}")
 }
 
-/// Whether the namespace of an identity may match a pattern with `*` anywhere: all pieces in order.
-fn namespace_matches(pattern: &str, identity: &str) -> bool {
-    let Some(namespace) = identity
-        .split_once("/ns/")
-        .and_then(|(_, rest)| rest.split_once('/'))
-        .map(|(namespace, _)| namespace)
-    else {
-        return false;
-    };
-    let mut pieces = pattern.split('*');
-    let first = pieces.next().unwrap_or_default();
-    let Some(mut rest) = namespace.strip_prefix(first) else {
-        return false;
-    };
-    let pieces: Vec<&str> = pieces.collect();
-    for (index, piece) in pieces.iter().enumerate() {
-        if index + 1 == pieces.len() {
-            return rest.ends_with(piece);
+/// What a release that does not quote makes of a text inside a regular expression: `.` is any
+/// character (istio pilot/pkg/security/authz/model/generator.go). Other characters with a meaning leave
+/// the whole value undecided and need no look here.
+fn unquoted<'a>(before: &[Piece<'a>], text: &'a str) -> Text<'a> {
+    let mut pieces = before.to_vec();
+    pieces.extend(dotted(text));
+    Text::new(Shape::Sequences(vec![pieces]))
+}
+
+fn dotted(text: &str) -> Vec<Piece<'_>> {
+    let mut pieces = Vec::new();
+    for (index, part) in text.split('.').enumerate() {
+        if index > 0 {
+            pieces.push(Piece::One(Set::Any));
         }
-        match rest.find(piece) {
-            Some(at) => rest = &rest[at + piece.len()..],
-            None => return false,
+        pieces.push(Piece::Literal(part.into()));
+    }
+    pieces
+}
+
+/// `generator.go:srcNamespaceGenerator`: `.*/ns/<text>/.*`, each `*` of the text being `.*`.
+fn namespace_pattern(text: &str, quoted: bool) -> Text<'_> {
+    let mut pieces = vec![Piece::Many(Set::Any), Piece::Literal("/ns/".into())];
+    for (index, part) in text.split('*').enumerate() {
+        if index > 0 {
+            pieces.push(Piece::Many(Set::Any));
+        }
+        if quoted {
+            pieces.push(Piece::Literal(part.into()));
+        } else {
+            pieces.extend(dotted(part));
         }
     }
-    rest.is_empty()
+    pieces.extend([Piece::Literal("/".into()), Piece::Many(Set::Any)]);
+    Text::new(Shape::Sequences(vec![pieces]))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn identities() -> Vec<String> {
-        let mut all: Vec<String> = ["a/x", "a/y", "ab/x", "b/x", "b/y", "prod-a/x", "prod-b/x"]
-            .iter()
-            .map(|one| {
-                let (namespace, account) = one.split_once('/').unwrap_or_default();
-                format!("cluster.local/ns/{namespace}/sa/{account}")
-            })
-            .collect();
-        all.sort();
-        all
-    }
-
-    fn words(mentions: &Mentions) -> Vec<String> {
-        let all = identities();
-        let short = |index: &usize| {
-            all[*index]
-                .replace("cluster.local/ns/", "")
-                .replace("/sa/", "/")
-        };
-        mentions
-            .groups(&all)
-            .iter()
-            .map(|group| group.iter().map(short).collect::<Vec<_>>().join(" "))
-            .collect()
-    }
-
-    fn source(source: Source) -> Mentions {
-        let mut mentions = Mentions::default();
-        mentions.add_source(&source, "own");
-        mentions
-    }
-
-    #[test]
-    fn nothing_mentioned_is_one_group() {
-        assert_eq!(
-            words(&Mentions::default()),
-            ["a/x a/y ab/x b/x b/y prod-a/x prod-b/x"]
-        );
-    }
-
-    #[test]
-    fn who_is_named_stands_alone_under_any_alias_of_the_trust_domain() {
-        let named = source(Source {
-            principals: vec!["old.domain/ns/b/sa/x".to_owned()],
-            ..Source::default()
-        });
-        assert_eq!(words(&named), ["a/x a/y ab/x b/y prod-a/x prod-b/x", "b/x"]);
-    }
-
-    #[test]
-    fn a_namespace_is_not_a_prefix_of_another() {
-        let named = source(Source {
-            namespaces: vec!["a".to_owned()],
-            ..Source::default()
-        });
-        assert_eq!(words(&named), ["a/x a/y", "ab/x b/x b/y prod-a/x prod-b/x"]);
-    }
-
-    #[test]
-    fn prefixes_suffixes_and_pieces_make_groups() {
-        let named = source(Source {
-            namespaces: vec!["prod*".to_owned(), "*-b".to_owned()],
-            ..Source::default()
-        });
-        assert_eq!(
-            words(&named),
-            ["a/x a/y ab/x b/x b/y", "prod-a/x", "prod-b/x"]
-        );
-        let named = source(Source {
-            principals: vec!["*/y".to_owned()],
-            ..Source::default()
-        });
-        assert_eq!(words(&named), ["a/x ab/x b/x prod-a/x prod-b/x", "a/y b/y"]);
-    }
-
-    #[test]
-    fn only_who_is_named_one_by_one_is_told_from_all_others() {
-        let named = source(Source {
-            principals: vec![
-                "old.domain/ns/b/sa/x".to_owned(),
-                "cluster.local/ns/a/*".to_owned(),
-                "cluster.local/ns/nobody/sa/x".to_owned(),
-            ],
-            ..Source::default()
-        });
-        assert_eq!(named.named(&identities()), ["cluster.local/ns/b/sa/x"]);
-    }
-
-    #[test]
-    fn an_account_without_namespace_is_of_the_policys_own() {
-        let named = source(Source {
-            service_accounts: vec!["x".to_owned(), "b/y".to_owned()],
-            ..Source::default()
-        });
-        assert_eq!(words(&named), ["a/x a/y ab/x b/x prod-a/x prod-b/x", "b/y"]);
-    }
-}
+mod tests;
