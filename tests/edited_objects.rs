@@ -198,3 +198,35 @@ spec:
         "no rule there looks at a path: {found:?}"
     );
 }
+
+/// `outputClaimToHeaders` says which claim, so that another claim makes another header.
+#[test]
+fn a_header_made_from_a_claim_depends_on_the_rule_that_makes_it() {
+    let made = |claim: &str| {
+        format!(
+            "apiVersion: security.istio.io/v1
+kind: RequestAuthentication
+metadata: {{name: tokens, namespace: bookshop}}
+spec:
+  selector: {{matchLabels: {{app: catalog}}}}
+  jwtRules:
+  - issuer: https://issuer.example
+    jwksUri: https://issuer.example/keys
+    outputClaimToHeaders: [{{header: X-Role, claim: {claim}}}]
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {{name: staff, namespace: bookshop}}
+spec:
+  selector: {{matchLabels: {{app: catalog}}}}
+  action: DENY
+  rules:
+  - when: [{{key: 'request.headers[x-role]', notValues: [staff]}}]
+"
+        )
+    };
+    assert_eq!(
+        edited(&made("role"), &made("nickname")),
+        names(&["bookshop/catalog"])
+    );
+}

@@ -146,15 +146,16 @@ fn converted(mesh: &Mesh, workload: &PeerAuthentication, strict: bool, lost: boo
         )]
     };
     if strict {
-        // With a mode of its own, DISABLE exempts like PERMISSIVE; under an inherited STRICT only
-        // PERMISSIVE does.
-        let exempt = ports(&|mode| {
+        // With a mode of its own, DISABLE makes the workload refer to the converted policy like
+        // PERMISSIVE; under an inherited STRICT only PERMISSIVE does. That policy exempts both.
+        let refers = ports(&|mode| {
             mode == MtlsMode::Permissive
                 || (mode == MtlsMode::Disable && workload.mode == MtlsMode::Strict)
         });
-        if exempt.is_empty() {
+        if refers.is_empty() {
             return static_strict(mesh, true);
         }
+        let exempt = ports(&|mode| matches!(mode, MtlsMode::Permissive | MtlsMode::Disable));
         if lost {
             // The workload is told of a policy that istiod never sends; ztunnel passes it over.
             return Vec::new();
@@ -228,6 +229,39 @@ mod tests {
                 expected,
                 "{policies:?} port {port}"
             );
+        }
+    }
+
+    /// `convertPeerAuthentication`: once a permissive port makes the workload refer to the converted
+    /// policy, disabled ports are exempt, too; alone they are not.
+    #[test]
+    fn a_disabled_port_is_exempt_at_ztunnel_beside_a_permissive_one() {
+        let strict = "metadata: {name: all, namespace: shop}\nspec: {mtls: {mode: STRICT}}";
+        let labels: Labels = [("app", "web")].into_iter().collect();
+        let table = [
+            ("8080: {mode: DISABLE}", None),
+            (
+                "8080: {mode: DISABLE}, 9090: {mode: PERMISSIVE}",
+                Some(vec!["8080", "9090"]),
+            ),
+            ("9090: {mode: PERMISSIVE}", Some(vec!["9090"])),
+        ];
+        for (ports, exempt) in table {
+            let ported = format!(
+                "metadata: {{name: c, namespace: shop}}\n\
+                 spec: {{selector: {{matchLabels: {{app: web}}}}, portLevelMtls: {{{ports}}}}}"
+            );
+            let mesh = mesh(&[strict, &ported]);
+            let policies = mesh.ztunnel_mtls_policies("shop", &labels);
+            let found: Vec<&str> = policies
+                .iter()
+                .flat_map(|policy| &policy.rules)
+                .flat_map(|rule| &rule.to)
+                .flat_map(|operation| &operation.not_ports)
+                .map(String::as_str)
+                .collect();
+            assert_eq!(policies.len(), 1, "{ports}");
+            assert_eq!(found, exempt.unwrap_or_default(), "{ports}");
         }
     }
 

@@ -92,6 +92,23 @@ pub struct RequestAuthentication {
 }
 
 impl RequestAuthentication {
+    /// Headers that its rules make from tokens, in lower case, and how: equal words, equal values.
+    pub fn headers_set(&self) -> Vec<(String, String)> {
+        let words = |rule: &JwtRule, from: &str| {
+            let JwtRule {
+                issuer, validation, ..
+            } = rule;
+            format!("{from} of a token of {issuer} ({validation})")
+        };
+        let rules = self.rules.iter();
+        rules
+            .flat_map(|rule| {
+                let made = rule.output_headers.iter();
+                made.map(move |(header, from)| (header.to_string(), words(rule, from)))
+            })
+            .collect()
+    }
+
     /// Its rules, for the evaluator.
     pub fn token_rules(&self) -> Vec<castoff_authz::path::TokenRule> {
         self.rules.iter().map(JwtRule::token_rule).collect()
@@ -110,6 +127,8 @@ pub struct JwtRule {
     /// All else of the rule that decides whether a token is valid and where it is looked for, as
     /// text: equal texts validate alike.
     pub validation: SmolStr,
+    /// Headers that it makes from the token, in lower case, and which part: `payload`, `claim NAME`.
+    pub output_headers: Vec<(SmolStr, SmolStr)>,
 }
 
 impl JwtRule {
@@ -142,6 +161,7 @@ impl JwtRule {
                 .collect(),
             forwards_token: rule["forwardOriginalToken"].as_bool().unwrap_or(false),
             validation: validation.join(", ").into(),
+            output_headers: output_headers(rule),
         }
     }
 
@@ -154,6 +174,25 @@ impl JwtRule {
             validation: self.validation.to_string(),
         }
     }
+}
+
+/// `outputPayloadToHeader` and `outputClaimToHeaders` of an item of `spec.jwtRules`.
+fn output_headers(rule: &Value) -> Vec<(SmolStr, SmolStr)> {
+    let lower = |name: &str| SmolStr::from(name.to_ascii_lowercase());
+    let payload = rule["outputPayloadToHeader"].as_str().into_iter();
+    let payload = payload.map(|name| (lower(name), "payload".into()));
+    let claims = rule["outputClaimToHeaders"]
+        .as_array()
+        .into_iter()
+        .flatten();
+    let claims = claims.filter_map(|one| {
+        let claim = one["claim"].as_str().unwrap_or_default();
+        Some((
+            lower(one["header"].as_str()?),
+            format!("claim {claim}").into(),
+        ))
+    });
+    payload.chain(claims).collect()
 }
 
 /// mTLS mode of a PeerAuthentication.

@@ -261,7 +261,10 @@ impl Asker<'_> {
                 ]
             })
             .filter_map(|seen| match seen {
-                IpSeen::Of { owner, .. } => Some((owner.clone(), stand_in)),
+                IpSeen::Of { among, .. } => {
+                    let address = among.first().copied().unwrap_or(stand_in);
+                    Some((seen.choice()?, address))
+                }
                 _ => None,
             })
             .collect();

@@ -27,6 +27,8 @@ pub struct AtPoint {
     pub policies: Vec<Arc<Policy>>,
     /// Rules of the RequestAuthentications.
     pub token_rules: Vec<TokenRule>,
+    /// Headers that these rules make from tokens, in lower case, and how.
+    pub headers_set: Vec<(String, String)>,
     /// Why the point cannot be modelled, one reason an object; empty when it can.
     pub opaque: Vec<Unmodelled>,
 }
@@ -113,17 +115,19 @@ impl<'a> Attachments<'a> {
         }
     }
 
-    /// At the sidecar or the gateway in front of pods with these labels. A Gateway API gateway
-    /// also takes what targets its Gateway (`ENABLE_SELECTOR_BASED_K8S_GATEWAY_POLICY`, on by
+    /// At the sidecar or the gateway of a revision in front of pods with these labels. A Gateway API
+    /// gateway also takes what targets its Gateway (`ENABLE_SELECTOR_BASED_K8S_GATEWAY_POLICY`, on by
     /// default).
     pub fn at_proxy(
         &self,
         namespace: &str,
         labels: &Labels,
+        revision: &str,
         gateway: Option<&ObjectName>,
     ) -> AtPoint {
         self.collect(
             &[&self.mesh.settings.root_namespace, namespace],
+            revision,
             |attachment, policy_namespace| {
                 let targeted = gateway.is_some_and(|gateway| {
                     policy_namespace == gateway.namespace
@@ -151,6 +155,7 @@ impl<'a> Attachments<'a> {
         let mut at = AtPoint::default();
         self.each_policy(
             &[&self.mesh.settings.root_namespace, namespace],
+            self.ambient_index_reads_revisions().then_some(""),
             &mut at,
             |attachment, _| match attachment {
                 Attachment::Namespace => true,
@@ -172,7 +177,7 @@ impl<'a> Attachments<'a> {
         if let Some(service) = service {
             namespaces.push(&service.name.namespace);
         }
-        self.collect(&namespaces, |attachment, policy_namespace| {
+        self.collect(&namespaces, "", |attachment, policy_namespace| {
             targets(attachment, |target| match target.kind.as_str() {
                 "GatewayClass" => policy_namespace == root && target.name == WAYPOINT_CLASS,
                 "Gateway" => {
@@ -186,25 +191,78 @@ impl<'a> Attachments<'a> {
         })
     }
 
+    /// Whether the istiod of a revision (empty: that of waypoints and ztunnel) reads an object: one with
+    /// the label `istio.io/rev` is for that revision alone (istio pkg/config/model.go
+    /// `LabelsInRevision`). Where the revision is not known, the point is not modelled.
+    fn reads(
+        &self,
+        labels: &Labels,
+        revision: &str,
+        name: impl Fn() -> String,
+        raw: &Value,
+        at: &mut AtPoint,
+    ) -> bool {
+        let Some(wanted) = labels.get("istio.io/rev") else {
+            return true;
+        };
+        let only = match self.mesh.control_planes.as_slice() {
+            [only] => Some(only.revision.as_str()),
+            _ => None,
+        };
+        let tags = &self.mesh.revision_tags;
+        let named = tags.iter().find(|tag| tag.tag == revision);
+        let known = named.map_or(revision, |tag| tag.revision.as_str());
+        match only.or(Some(known).filter(|known| !known.is_empty())) {
+            Some(revision) => revision == wanted,
+            None => {
+                let reason = format!("{} is for revision {wanted}", name());
+                at.opaque.push(Unmodelled::new(reason, raw));
+                false
+            }
+        }
+    }
+
+    /// The index that feeds ztunnel passes over objects of other revisions since Istio 1.27.
+    fn ambient_index_reads_revisions(&self) -> bool {
+        let versions = self.mesh.control_planes.iter();
+        versions
+            .filter_map(|one| one.version.as_ref())
+            .all(|version| version.minor >= 27)
+    }
+
     fn collect(
         &self,
         namespaces: &[&str],
+        revision: &str,
         attaches: impl Fn(&Attachment, &str) -> bool,
     ) -> AtPoint {
         let mut at = AtPoint::default();
-        self.each_policy(namespaces, &mut at, &attaches);
+        self.each_policy(namespaces, Some(revision), &mut at, &attaches);
         for namespace in distinct(namespaces) {
             for index in self.tokens.get(namespace).into_iter().flatten() {
                 let authentication = &self.mesh.request_authentications[*index];
-                if attaches(&authentication.attachment, namespace) {
+                let name = || format!("RequestAuthentication {}", authentication.name);
+                if attaches(&authentication.attachment, namespace)
+                    && self.reads(
+                        &authentication.labels,
+                        revision,
+                        name,
+                        &authentication.raw,
+                        &mut at,
+                    )
+                {
                     at.token_rules.extend(authentication.token_rules());
+                    at.headers_set.extend(authentication.headers_set());
                 }
             }
             for index in self.extensions.get(namespace).into_iter().flatten() {
                 let extension = &self.mesh.extension_policies[*index];
-                if extension.kind != Kind::Telemetry && attaches(&extension.attachment, namespace) {
-                    let reason = format!("{} {}", extension.kind.row().name, extension.name);
-                    at.opaque.push(Unmodelled::new(reason, &extension.raw));
+                let name = || format!("{} {}", extension.kind.row().name, extension.name);
+                if extension.kind != Kind::Telemetry
+                    && attaches(&extension.attachment, namespace)
+                    && self.reads(&extension.labels, revision, name, &extension.raw, &mut at)
+                {
+                    at.opaque.push(Unmodelled::new(name(), &extension.raw));
                 }
             }
         }
@@ -214,20 +272,25 @@ impl<'a> Attachments<'a> {
     fn each_policy(
         &self,
         namespaces: &[&str],
+        revision: Option<&str>,
         at: &mut AtPoint,
         attaches: impl Fn(&Attachment, &str) -> bool,
     ) {
         for namespace in distinct(namespaces) {
             for (index, meaning) in self.policies.get(namespace).into_iter().flatten() {
                 let policy = &self.mesh.authorization_policies[*index];
-                if !attaches(&policy.attachment, namespace) {
+                let name = || format!("AuthorizationPolicy {}", policy.name);
+                if !attaches(&policy.attachment, namespace)
+                    || revision.is_some_and(|revision| {
+                        !self.reads(&policy.labels, revision, name, &policy.raw, at)
+                    })
+                {
                     continue;
                 }
                 match meaning {
                     Some(meaning) => at.policies.push(Arc::clone(meaning)),
                     None => {
-                        let reason =
-                            format!("AuthorizationPolicy {} is not understood", policy.name);
+                        let reason = format!("{} is not understood", name());
                         at.opaque.push(Unmodelled::new(reason, &policy.raw));
                     }
                 }

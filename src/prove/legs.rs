@@ -5,7 +5,11 @@
 //! know (a DestinationRule with TLS of its own, a Sidecar with ingress listeners …) is an opaque
 //! point, so that nothing is claimed about it.
 
+use std::sync::Arc;
+
 use castoff_authz::path::{Point, PointKind, Protocol as Chain, Proxy};
+
+use castoff_authz::policy::{Key, Policy};
 
 use super::attach::Unmodelled;
 use super::reading;
@@ -85,9 +89,34 @@ pub fn hops(
     };
     if let Some(mut hop) = way.server_hop(sender) {
         way.rewrite_by_caller(&mut hop.point, sender);
+        if let Some(before) = hops.first() {
+            hop.point
+                .seen
+                .headers_set
+                .extend(made_from_tokens(&before.point));
+        }
         hops.push(hop);
     }
     hops
+}
+
+/// What a proxy writes itself, whatever the caller sent (istio pilot/pkg/networking/core/listener.go
+/// `buildHTTPConnectionManager`, `forward_client_cert_details`; a waypoint removes it).
+const CLIENT_CERTIFICATE: &str = "x-forwarded-client-cert";
+
+/// Headers that a point passes on with values from tokens.
+fn made_from_tokens(point: &Point) -> impl Iterator<Item = (String, String)> {
+    let set = point.seen.headers_set.iter();
+    set.filter(|(name, _)| name != CLIENT_CERTIFICATE).cloned()
+}
+
+/// Whether some policy looks at a header (lower case).
+fn looks_at(policies: &[Arc<Policy>], header: &str) -> bool {
+    let rules = policies.iter().flat_map(|policy| &policy.rules);
+    let mut conditions = rules.flat_map(|rule| &rule.when);
+    conditions.any(
+        |one| matches!(&one.key, Key::RequestHeader(name) if name.eq_ignore_ascii_case(header)),
+    )
 }
 
 impl Way<'_> {
@@ -206,7 +235,8 @@ impl Way<'_> {
                     self.mesh
                         .ztunnel_mtls_policies(namespace, &generation.labels)
                         .into_iter()
-                        .map(std::sync::Arc::new),
+                        .chain(reading::implicit_waypoint_policies(self.mesh, self.server))
+                        .map(Arc::new),
                 );
                 let leg = Leg {
                     from_waypoint,
@@ -228,9 +258,12 @@ impl Way<'_> {
                 })
             }
             DataPlaneMode::Sidecar => {
-                let mut at = self
-                    .attachments
-                    .at_proxy(namespace, &generation.labels, None);
+                let mut at = self.attachments.at_proxy(
+                    namespace,
+                    &generation.labels,
+                    &generation.revision,
+                    None,
+                );
                 at.opaque.extend(self.ingress_listeners());
                 let chain = self.chain(reading::inbound_protocol(self.mesh, self.server));
                 let mode =
@@ -279,6 +312,13 @@ impl Way<'_> {
         }
         point.identity_required = identity_required;
         point.seen = leg.seen(self.mesh, self.caller, self.server);
+        if protocol == Chain::Http {
+            point.seen.headers_set = at.headers_set;
+            if looks_at(&point.policies, CLIENT_CERTIFICATE) {
+                let set = (CLIENT_CERTIFICATE.to_owned(), format!("the {proxy}"));
+                point.seen.headers_set.push(set);
+            }
+        }
         point
     }
 

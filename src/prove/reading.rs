@@ -1,10 +1,13 @@
 //! What the mesh's settings and objects mean for a path: release, flags, protocols of ports.
 
+use std::collections::BTreeSet;
+
+use castoff_authz::policy::{Action, Policy, Rule, Source};
 use castoff_authz::settings::{Authorizer, Behaviour, Release, Settings};
 
 use super::Server;
 use super::attach::Unmodelled;
-use crate::mesh::{ControlPlane, Mesh, Protocol};
+use crate::mesh::{ControlPlane, Mesh, Protocol, WaypointId};
 use crate::snapshot::{Kind, Labels};
 
 /// The oldest release that can be migrated; taken where no istiod shows its version.
@@ -91,6 +94,44 @@ pub fn inbound_protocol(mesh: &Mesh, server: Server) -> Protocol {
         })
         .min_by(|(left, _), (right, _)| left.cmp(right))
         .map_or(Protocol::Unknown, |(_, protocol)| protocol)
+}
+
+/// `PILOT_AUTO_ALLOW_WAYPOINT_POLICY` (off by default): the ALLOW policies that let a pod's waypoints in,
+/// and with that nobody else whom no other ALLOW names (istio
+/// pilot/pkg/serviceregistry/ambient/policies.go `implicitWaypointPolicy`). Where istiods differ it is
+/// taken to be on. Istio leaves out waypoints that have no pods yet; here they count.
+pub fn implicit_waypoint_policies(mesh: &Mesh, server: Server) -> Vec<Policy> {
+    let on = |one: &ControlPlane| one.flag("PILOT_AUTO_ALLOW_WAYPOINT_POLICY", false);
+    if !mesh.control_planes.iter().any(on) {
+        return Vec::new();
+    }
+    waypoints_of(mesh, server)
+        .into_iter()
+        .map(|id| {
+            let waypoint = mesh.waypoint(id);
+            let rule = Rule {
+                from: vec![Source {
+                    principals: vec![waypoint.principal(&mesh.settings.trust_domain)],
+                    ..Source::default()
+                }],
+                ..Rule::default()
+            };
+            let name = &waypoint.name;
+            let policy = format!("istio_allow_waypoint_{}_{}", name.namespace, name.name);
+            Policy::new(&name.namespace, &policy, Action::Allow, vec![rule])
+        })
+        .collect()
+}
+
+/// The waypoints of the Services in front of a server, and of its pods.
+pub fn waypoints_of(mesh: &Mesh, server: Server) -> BTreeSet<WaypointId> {
+    let by_service = mesh
+        .services_of(server.workload)
+        .filter_map(|(_, service)| service.binding.waypoint());
+    let by_pod = mesh
+        .workload_binding(server.workload, server.generation)
+        .waypoint();
+    by_service.chain(by_pod).collect()
 }
 
 /// A Sidecar object with ingress listeners of its own that selects these pods: its ports take the

@@ -70,6 +70,7 @@ impl Leg<'_> {
             sni: self.sni(mesh),
             http: HttpSeen::AsSent,
             headers_removed: Vec::new(),
+            headers_set: Vec::new(),
         }
     }
 

@@ -7,6 +7,7 @@
 use castoff_authz::path::{IpSeen, Point, PointKind, PortSeen, Seen};
 
 use super::network::{NetworkPolicies, Party, Pods};
+use super::reading;
 use super::{Hop, Server, Transport};
 use crate::mesh::network_policy::HBONE_PORT;
 use crate::mesh::{Mesh, Waypoint};
@@ -134,14 +135,8 @@ fn waypoint_of<'a>(mesh: &'a Mesh, hop: &Hop) -> Option<&'a Waypoint> {
 
 /// Namespace and pod labels of every waypoint that may stand before a server.
 pub fn waypoint_labels(mesh: &Mesh, server: Server) -> Vec<(String, Labels)> {
-    let by_service = mesh
-        .services_of(server.workload)
-        .filter_map(|(_, service)| service.binding.waypoint());
-    let by_pod = mesh
-        .workload_binding(server.workload, server.generation)
-        .waypoint();
-    let ids: std::collections::BTreeSet<_> = by_service.chain(by_pod).collect();
-    ids.into_iter()
+    reading::waypoints_of(mesh, server)
+        .into_iter()
         .map(|id| mesh.waypoint(id))
         .map(|waypoint| {
             (

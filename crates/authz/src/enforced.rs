@@ -236,7 +236,7 @@ pub(crate) fn preflight() -> EnforcedRule<'static> {
     };
     let filled = |name| {
         let predicate = Predicate::Header(Cow::Borrowed(name), Text::new(Shape::NotEmpty));
-        test("headers", "*", predicate)
+        test("headers", "(not empty)", predicate)
     };
     let method = Predicate::Method(Text::exact("OPTIONS"));
     let tests = vec![

@@ -183,6 +183,9 @@ pub struct Seen {
     pub http: HttpSeen,
     /// Headers (lower case) that a proxy on the way removed, `authorization` included.
     pub headers_removed: Vec<String>,
+    /// Headers (lower case) that a proxy on the way set, this one included, and how, in words that tell
+    /// two ways apart: what they hold is unknown, and equal only where a point sees all alike.
+    pub headers_set: Vec<(String, String)>,
 }
 
 impl Seen {
@@ -198,7 +201,18 @@ impl Seen {
             sni: SniSeen::AsSent,
             http: HttpSeen::AsSent,
             headers_removed: Vec::new(),
+            headers_set: Vec::new(),
         }
+    }
+}
+
+impl Seen {
+    /// How a proxy on the way sets a header (lower case), if one does.
+    #[must_use]
+    pub fn how_set(&self, header: &str) -> Option<&str> {
+        let mut set = self.headers_set.iter();
+        set.find(|(name, _)| name == header)
+            .map(|(_, how)| how.as_str())
     }
 }
 

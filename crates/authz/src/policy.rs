@@ -248,7 +248,7 @@ fn in_brackets(text: &str) -> Option<&str> {
     text.strip_prefix('[')?.strip_suffix(']')
 }
 
-/// `[a][b]` to `a`, `b`; a bracket inside a name makes it one single name, as istiod does.
+/// `[a][b]` to `a`, `b`; nothing to no name; a bracket inside a name makes it one single name, as istiod does.
 fn in_nested_brackets(text: &str) -> Option<Vec<String>> {
     let mut names = Vec::new();
     let mut rest = text;
@@ -264,5 +264,5 @@ fn in_nested_brackets(text: &str) -> Option<Vec<String>> {
             _ => return in_brackets(text).map(|name| vec![name.to_owned()]),
         }
     }
-    (!names.is_empty()).then_some(names)
+    Some(names)
 }

@@ -9,6 +9,7 @@ use std::net::IpAddr;
 use crate::enforced::Predicate;
 use crate::path::{HttpSeen, IpSeen, Point, PortSeen, PrincipalSeen, SniSeen};
 use crate::request::{Http, Request, Token, namespace_of, parts_of};
+use crate::text::Text;
 use crate::unknown::Unknown;
 
 /// One request at one point.
@@ -88,11 +89,17 @@ impl<'a> Sight<'a> {
         }
     }
 
-    fn sni(&self) -> &str {
+    /// Envoy keeps it in lower case (`source/common/network/listen_socket_impl.h`).
+    fn sni(&self) -> String {
         match &self.point.seen.sni {
-            SniSeen::None => "",
-            SniSeen::AsSent => self.request.sni.as_deref().unwrap_or(""),
-            SniSeen::Fixed(name) => name,
+            SniSeen::None => String::new(),
+            SniSeen::AsSent => self
+                .request
+                .sni
+                .as_deref()
+                .unwrap_or("")
+                .to_ascii_lowercase(),
+            SniSeen::Fixed(name) => name.clone(),
         }
     }
 
@@ -144,16 +151,19 @@ impl<'a> Sight<'a> {
             Predicate::RemoteIp(one) => return block(&seen.remote_ip, one),
             Predicate::DestinationIp(one) => return block(&seen.destination_ip, one),
             Predicate::DestinationPort(port) => self.destination_port() == *port,
-            Predicate::Sni(pattern) => pattern.matches(self.sni()),
+            Predicate::Sni(pattern) => pattern.matches(&self.sni()),
             Predicate::Method(pattern) => self
                 .http()
                 .is_some_and(|http| pattern.matches(&http.method)),
             Predicate::Host(pattern) => self
-                .rewritten("host", text)?
+                .rewritten(host_field(pattern), text)?
                 .unwrap_or_else(|| self.http().is_some_and(|http| pattern.matches(&http.host))),
             Predicate::Path(pattern) => self
                 .rewritten("path", text)?
                 .unwrap_or_else(|| self.http().is_some_and(|http| pattern.matches(&http.path))),
+            Predicate::Header(name, _) if self.sets(name).is_some() => {
+                return self.ask(Unknown::set_header(name, text, self.point));
+            }
             Predicate::Header(name, pattern) => self
                 .rewritten(&format!("header {name}"), text)?
                 .unwrap_or_else(|| {
@@ -172,9 +182,15 @@ impl<'a> Sight<'a> {
         })
     }
 
-    /// The values of a claim of the validated token.
+    fn sets(&self, name: &str) -> Option<&str> {
+        self.point.seen.how_set(name)
+    }
+
+    /// The values of a claim of the validated token; a claim without a name is the whole payload, which
+    /// is neither a string nor a list.
     fn claim(&self, path: &[String]) -> &[String] {
         self.validated
+            .filter(|_| !path.is_empty())
             .and_then(|token| token.claims.get(path))
             .map_or(&[], Vec::as_slice)
     }
@@ -210,11 +226,13 @@ impl<'a> Sight<'a> {
             Predicate::RemoteIp(_) => address(&seen.remote_ip),
             Predicate::DestinationIp(_) => address(&seen.destination_ip),
             Predicate::DestinationPort(_) => Some(self.destination_port().to_string()),
-            Predicate::Sni(_) => Some(self.sni().to_owned()).filter(|name| !name.is_empty()),
+            Predicate::Sni(_) => Some(self.sni()).filter(|name| !name.is_empty()),
             Predicate::Method(_) => Some(self.http()?.method.clone()),
             Predicate::Host(_) if seen.http == HttpSeen::AsSent => Some(self.http()?.host.clone()),
             Predicate::Path(_) if seen.http == HttpSeen::AsSent => Some(self.http()?.path.clone()),
-            Predicate::Header(name, _) if seen.http == HttpSeen::AsSent => {
+            Predicate::Header(name, _)
+                if seen.http == HttpSeen::AsSent && self.sets(name).is_none() =>
+            {
                 self.header(name).map(str::to_owned)
             }
             Predicate::RequestPrincipal { .. } => {
@@ -229,5 +247,14 @@ impl<'a> Sight<'a> {
             | Predicate::Header(..)
             | Predicate::Unknown(_) => None,
         }
+    }
+}
+
+/// The name of the question about the host: `hosts` ignores case, the header `host` does not.
+pub(crate) fn host_field(pattern: &Text<'_>) -> &'static str {
+    if pattern.ignore_case {
+        "host"
+    } else {
+        "header host"
     }
 }

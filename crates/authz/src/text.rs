@@ -61,11 +61,14 @@ pub enum Set {
     Path,
     /// Visible ASCII.
     Visible,
+    /// Visible ASCII but capitals: a server name, which Envoy keeps in lower case
+    /// (`source/common/network/listen_socket_impl.h:setRequestedServerName`).
+    ServerName,
 }
 
 impl Set {
     /// All sets, in a fixed order.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Any,
         Self::NotSlash,
         Self::Segment,
@@ -73,6 +76,7 @@ impl Set {
         Self::Name,
         Self::Path,
         Self::Visible,
+        Self::ServerName,
     ];
 
     /// Whether the character is in the set.
@@ -108,6 +112,7 @@ impl Set {
             Self::Name => character.is_ascii_alphanumeric() || matches!(character, '-' | '.' | '_'),
             Self::Path => character.is_ascii_graphic() && character != '?' && character != '#',
             Self::Visible => character.is_ascii_graphic(),
+            Self::ServerName => character.is_ascii_graphic() && !character.is_ascii_uppercase(),
         }
     }
 }

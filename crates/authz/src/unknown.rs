@@ -67,6 +67,11 @@ impl Unknown {
         }
     }
 
+    /// The question for a header that a proxy on the way sets.
+    pub(crate) fn set_header(name: &str, text: &str, point: &Point) -> Self {
+        Self::value(&format!("request.headers[{name}]"), text, point)
+    }
+
     /// The question for a field that a rewrite on the way hides; `None` where nothing rewrites.
     pub(crate) fn behind_rewrite(field: &str, text: &str, http: &HttpSeen) -> Option<Self> {
         let HttpSeen::Rewritten { by, content } = http else {

@@ -476,3 +476,19 @@ fn a_prefix_on_a_claim_covers_more_than_one_value() {
         .unwrap();
     assert_eq!(token.claims[&vec!["groups".to_owned()]], ["ad"]);
 }
+
+#[test]
+fn a_server_name_with_a_capital_is_no_difference() {
+    let with = |value: &str| {
+        let deny = deny(vec![when(Key::parse("connection.sni"), value)]);
+        vec![at(tcp(), &[deny])]
+    };
+    let mut comparison = question(with("WWW.Example.com"), vec![at(tcp(), &[])]);
+    comparison.http = false;
+    let verdict = compare(&comparison, Limits::default());
+    assert!(verdict.is_same(), "{verdict:?}");
+    let mut comparison = question(with("www.example.com"), vec![at(tcp(), &[])]);
+    comparison.http = false;
+    let verdict = compare(&comparison, Limits::default());
+    assert!(matches!(verdict.opens, Finding::Witness(_)), "{verdict:?}");
+}

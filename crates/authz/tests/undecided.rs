@@ -190,3 +190,44 @@ fn a_limit_gives_undecided_and_no_hang() {
     assert!(matches!(undecided.reason, UndecidedReason::TooLarge { .. }));
     assert_eq!(undecided.proved, Proved::Nothing);
 }
+
+/// The same words on `hosts` and on the header `host` are not the same question: only one ignores case.
+#[test]
+fn what_a_rewrite_hides_is_asked_by_field_and_not_by_words_alone() {
+    let behind = |rule: Rule| {
+        let mut path = at(http(), &[deny(vec![rule])]);
+        path.points[0].seen.http = HttpSeen::Rewritten {
+            by: "route".to_owned(),
+            content: "a".into(),
+        };
+        vec![path]
+    };
+    let hosts = || behind(to(&[("hosts", "a.example")]));
+    let header = || behind(when(Key::parse("request.headers[host]"), "a.example"));
+    assert!(ask(hosts(), hosts()).is_same());
+    assert!(matches!(
+        ask(hosts(), header()).opens,
+        Finding::Undecided(_)
+    ));
+}
+
+#[test]
+fn a_header_that_a_proxy_sets_is_equal_only_where_it_is_set_alike() {
+    let key = || Key::parse("request.headers[X-Forwarded-Client-Cert]");
+    let with = |how: &str| {
+        let mut path = at(http(), &[allow(vec![when(key(), "*spiffe://a")])]);
+        if !how.is_empty() {
+            path.points[0].seen.headers_set =
+                vec![("x-forwarded-client-cert".to_owned(), how.to_owned())];
+        }
+        vec![path]
+    };
+    assert!(ask(with("sidecar"), with("sidecar")).is_same());
+    for other in ["waypoint", ""] {
+        let verdict = ask(with("sidecar"), with(other));
+        assert!(
+            matches!(verdict.breaks, Finding::Undecided(_)),
+            "{verdict:?}"
+        );
+    }
+}

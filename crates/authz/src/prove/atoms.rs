@@ -9,6 +9,7 @@ use super::world::{on_account, on_namespace};
 use crate::enforced::{EnforcedRule, Predicate, Test};
 use crate::ip::IpBlock;
 use crate::path::{IpSeen, Point, PortSeen, PrincipalSeen, SniSeen};
+use crate::sight::host_field;
 use crate::text::{Shape, Text};
 use crate::unknown::Unknown;
 
@@ -157,7 +158,7 @@ impl<'a> Atoms<'_, 'a> {
                 SniSeen::AsSent => self.text(&TextAttribute::Sni, pattern),
             },
             Predicate::Method(pattern) => self.text(&TextAttribute::Method, pattern),
-            Predicate::Host(pattern) => match self.rewritten("host", text) {
+            Predicate::Host(pattern) => match self.rewritten(host_field(pattern), text) {
                 Some(question) => question,
                 None => self.text(&TextAttribute::Host, pattern),
             },
@@ -165,6 +166,9 @@ impl<'a> Atoms<'_, 'a> {
                 Some(question) => question,
                 None => self.text(&TextAttribute::Path, pattern),
             },
+            Predicate::Header(name, _) if seen.how_set(name).is_some() => {
+                self.question(Unknown::set_header(name, text, self.point))
+            }
             Predicate::Header(name, pattern) => {
                 match self.rewritten(&format!("header {name}"), text) {
                     Some(question) => question,
@@ -179,7 +183,7 @@ impl<'a> Atoms<'_, 'a> {
                 let (_, subject) = self.occurring.text(&TextAttribute::Subject, subject);
                 Answer::Open(Atom::RequestPrincipal(issuer, subject))
             }
-            Predicate::Claim(path, pattern) if self.validates() => {
+            Predicate::Claim(path, pattern) if self.validates() && !path.is_empty() => {
                 let attribute = match path.as_ref() {
                     [one] if one == "iss" => TextAttribute::Issuer,
                     [one] if one == "sub" => TextAttribute::Subject,

@@ -10,7 +10,8 @@
 //! - A port is 0 to 65535.
 //! - A path begins with `/` and holds visible ASCII but `?` and `#`: the proxies cut the query off, and
 //!   normalize (`*` of `OPTIONS *` included) unless `meshConfig.pathNormalization` is NONE.
-//! - Method, host and SNI are visible ASCII; a method is not empty; every HTTP request has a host.
+//! - Method, host and SNI are visible ASCII, the SNI without capitals; a method is not empty; every HTTP
+//!   request has a host.
 //! - A header may be absent, empty or any text without a line break.
 //! - A request carries at most one token. Its issuer and subject are single strings or absent; another
 //!   claim has any set of strings. If a claim has a value, no claim below it has one.
@@ -80,7 +81,7 @@ impl World<'_> {
             TextAttribute::Sni => {
                 // An absent one is the empty string, and preferred.
                 preferred.insert(0, String::new());
-                vec![Piece::Many(Set::Visible)]
+                vec![Piece::Many(Set::ServerName)]
             }
             TextAttribute::Method => {
                 preferred.extend(["GET", "POST", "DELETE"].map(str::to_owned));
