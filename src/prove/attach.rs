@@ -149,9 +149,10 @@ impl<'a> Attachments<'a> {
 
     /// At the ztunnel in front of pods with these labels: nothing with targetRefs; `selector: {}`
     /// attaches to nothing, and a pod without any label takes every selector
-    /// (istio pilot/pkg/serviceregistry/ambient/workloads.go `buildWorkloadPolicies`).
-    /// RequestAuthentications and extensions have no effect there.
-    pub fn at_ztunnel(&self, namespace: &str, labels: &Labels) -> AtPoint {
+    /// (istio pilot/pkg/serviceregistry/ambient/workloads.go `buildWorkloadPolicies`,
+    /// pkg/kube/krt/filter.go `Matches`); `owned` pods have labels of their controller, which are not
+    /// listed. RequestAuthentications and extensions have no effect there.
+    pub fn at_ztunnel(&self, namespace: &str, labels: &Labels, owned: bool) -> AtPoint {
         let mut at = AtPoint::default();
         self.each_policy(
             &[&self.mesh.settings.root_namespace, namespace],
@@ -162,7 +163,9 @@ impl<'a> Attachments<'a> {
                 Attachment::EmptySelector {
                     match_labels_written,
                 } => *match_labels_written,
-                Attachment::Selector(selector) => labels.is_empty() || labels.selected_by(selector),
+                Attachment::Selector(selector) => {
+                    (labels.is_empty() && !owned) || labels.selected_by(selector)
+                }
                 Attachment::Targets(_) => false,
             },
         );

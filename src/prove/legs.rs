@@ -17,7 +17,8 @@ use super::seen::{self, Leg};
 use super::{Attachments, Caller, CallerMode, Content, Dial, Server};
 use crate::mesh::policy::MtlsMode;
 use crate::mesh::{
-    DataPlaneMode, Distribution, Generation, Mesh, Protocol, Service, ServiceId, Waypoint, Workload,
+    DataPlaneMode, Distribution, Generation, Mesh, OwnerKind, Protocol, Service, ServiceId,
+    Waypoint, Workload,
 };
 use crate::snapshot::ObjectName;
 
@@ -230,7 +231,11 @@ impl Way<'_> {
         match generation.mode {
             DataPlaneMode::None => None,
             DataPlaneMode::Ambient => {
-                let mut at = self.attachments.at_ztunnel(namespace, &generation.labels);
+                let mut at = {
+                    let owned = self.workload().owner != OwnerKind::Pod;
+                    self.attachments
+                        .at_ztunnel(namespace, &generation.labels, owned)
+                };
                 at.policies.extend(
                     self.mesh
                         .ztunnel_mtls_policies(namespace, &generation.labels)

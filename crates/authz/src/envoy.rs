@@ -276,7 +276,8 @@ impl<'a> Translation<'a> {
         Ok(())
     }
 
-    /// `generator.go:srcPrincipalGenerator` after `bundle.go:ReplaceTrustDomainAliases`.
+    /// `generator.go:srcPrincipalGenerator` after `bundle.go:ReplaceTrustDomainAliases`. Without TLS no
+    /// identity matches (Envoy `rbac/matchers.cc:AuthenticatedMatcher`).
     fn principals(
         &self,
         tests: &mut Vec<Test<'a>>,
@@ -395,37 +396,46 @@ impl<'a> Translation<'a> {
         Ok(Predicate::Identity(Text::new(Shape::Sequences(sequences))))
     }
 
+    /// `generator.go:srcIPGenerator`: `direct_remote_ip`, the peer of the connection whatever the headers
+    /// say (Envoy `source/extensions/filters/common/rbac/matchers.cc:IPMatcher`).
     fn source_ip(&self, text: &'a str) -> Result<Predicate<'a>, Untranslatable> {
         block(text).map(Predicate::SourceIp)
     }
 
-    /// Allowed on TCP (`generator.go:remoteIPGenerator` does not look at `forTCP`).
+    /// `remote_ip`, by X-Forwarded-For or PROXY protocol where the proxy believes them. Allowed on TCP
+    /// (`generator.go:remoteIPGenerator` does not look at `forTCP`).
     fn remote_ip(&self, text: &'a str) -> Result<Predicate<'a>, Untranslatable> {
         block(text).map(Predicate::RemoteIp)
     }
 
+    /// `generator.go:destIPGenerator`: the local address of the connection.
     fn destination_ip(&self, text: &'a str) -> Result<Predicate<'a>, Untranslatable> {
         block(text).map(Predicate::DestinationIp)
     }
 
+    /// `generator.go:destPortGenerator`: the local port (Envoy `rbac/matchers.cc:PortMatcher`), which is
+    /// the container's at a sidecar.
     fn port(&self, text: &'a str) -> Result<Predicate<'a>, Untranslatable> {
         port(text)
             .map(Predicate::DestinationPort)
             .ok_or(Untranslatable)
     }
 
-    /// `matcher/header.go:HostMatcher` on `:authority`, ignoring case.
+    /// `matcher/header.go:HostMatcher` on `:authority`, ignoring case. A port in it stays: istiod sets none
+    /// of Envoy's `strip_*_host_port` (istio/istio `pilot/pkg/networking`).
     fn host(&self, text: &'a str) -> Result<Predicate<'a>, Untranslatable> {
         self.http_only()?;
         Ok(Predicate::Host(Text::header(text).without_case()))
     }
 
+    /// `generator.go:methodGenerator`: the header `:method`, with case.
     fn method(&self, text: &'a str) -> Result<Predicate<'a>, Untranslatable> {
         self.http_only()?;
         Ok(Predicate::Method(Text::header(text)))
     }
 
-    /// `generator.go:pathGenerator`: a template if it holds `{*}` or `{**}`.
+    /// `generator.go:pathGenerator`: a template if it holds `{*}` or `{**}`. Both are matched without query
+    /// and fragment (Envoy `source/common/common/matchers.cc:PathMatcher`).
     fn path(&self, text: &'a str) -> Result<Predicate<'a>, Untranslatable> {
         self.http_only()?;
         if !text.contains("{*}") && !text.contains("{**}") {
@@ -435,8 +445,9 @@ impl<'a> Translation<'a> {
         Ok(template(text).map_or_else(|| Predicate::Unknown("paths".into()), Predicate::Path))
     }
 
-    /// `matcher/header.go:HeaderMatcher`. Envoy keeps `host` as `:authority`, and `:path` with its
-    /// query, which we do not model.
+    /// `matcher/header.go:HeaderMatcher`. The name without case, the value with; several headers of one
+    /// name are one value, joined by commas (Envoy `source/common/http/header_utility.cc`). Envoy keeps
+    /// `host` as `:authority`, and `:path` with its query, which we do not model.
     fn header(&self, name: &'a str, text: &'a str) -> Result<Predicate<'a>, Untranslatable> {
         self.http_only()?;
         let text = Text::header(text);
@@ -453,7 +464,9 @@ impl<'a> Translation<'a> {
         })
     }
 
-    /// `generator.go:requestClaimGenerator`: the claim is a matching string or a list with one.
+    /// `generator.go:requestClaimGenerator`: the claim is a matching string or a list with one
+    /// (`model/util.go:MetadataListValueMatcherForJWTClaims`); any other kind of value matches nothing
+    /// (Envoy `source/common/common/matchers.cc`).
     fn claim(
         &self,
         path: Cow<'a, [String]>,

@@ -1,8 +1,10 @@
 //! IP addresses and blocks of them, as `ipBlocks`, `remoteIpBlocks` and `destination.ip` write them.
 //!
 //! In comes the user's text, out comes a block that answers `contains`. Invariant: a block keeps its
-//! family; an IPv4 block never contains an IPv6 address, mapped or not (Envoy's `CidrRange` and
-//! ztunnel's `IpNet` both compare families first).
+//! family; an IPv4 block never contains an IPv6 address, mapped or not (Envoy
+//! `source/common/network/cidr_range.cc:isInRange` and ztunnel's `IpNet` both compare families first).
+//! istiod reads both with Go's `netip` (istio/istio `pilot/pkg/networking/util/util.go:AddrStrToPrefix`,
+//! `pilot/pkg/serviceregistry/ambient/authorization.go:stringToIP`), without unmapping.
 
 use std::net::IpAddr;
 

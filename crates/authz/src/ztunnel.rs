@@ -365,7 +365,8 @@ fn typed<'a, T>(typed: Vec<(&'a str, T)>, predicate: fn(T) -> Predicate<'a>) -> 
     values.collect()
 }
 
-/// `rbac.rs:StringMatch::matches_principal`: `spiffe://` is cut off first, and must be there.
+/// `rbac.rs:StringMatch::matches_principal`: `spiffe://` is cut off first, and must be there. No alias of
+/// a trust domain counts: `authorization.go:stringToMatch` takes the text as it is.
 fn principal(text: &str) -> Predicate<'_> {
     Predicate::Identity(match Text::wildcard(text).shape {
         Shape::Exact(text) => Text::new(Shape::Exact(format!("spiffe://{text}").into())),
