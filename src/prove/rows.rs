@@ -215,7 +215,12 @@ impl<'a> Comparer<'a> {
             .mesh
             .workloads
             .iter()
-            .filter(|workload| workload.is_mesh_application())
+            .filter(|workload| {
+                // One that has left the mesh lets everybody in.
+                let was = self.baseline.workload(&workload.name);
+                workload.is_mesh_application()
+                    || was.is_some_and(|(_, was)| was.is_mesh_application())
+            })
             .map(|workload| &workload.name)
             .collect();
         // NetworkPolicies tell callers of one kind apart, so that nothing holds for the whole kind.
@@ -314,7 +319,8 @@ impl<'a> Comparer<'a> {
             self.present.mesh.workload(present_id),
             generation,
         );
-        let ports = addresses::ports(self.present.mesh, present_id);
+        let mut ports = addresses::ports(self.present.mesh, present_id);
+        ports.extend(addresses::ports(self.baseline.mesh, baseline_id));
         counterparts.into_iter().flat_map(move |before| {
             ports.clone().into_iter().flat_map(move |port| {
                 let server = |workload, generation| Server {

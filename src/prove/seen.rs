@@ -3,6 +3,8 @@
 //! In: a leg. Out: [`Seen`]. Invariant: where the true value is not known (an address that only
 //! the cluster knows), the answer names whose it is, so that nothing is claimed from it.
 
+use std::net::IpAddr;
+
 use castoff_authz::path::{
     HttpSeen, IpSeen, PortSeen, PrincipalSeen, Protocol as Chain, Seen, SniSeen,
 };
@@ -42,17 +44,19 @@ impl Leg<'_> {
         let destination_ip = match self.into {
             Into::Waypoint {
                 service: Some((service, _)),
-            } => service
-                .addresses
-                .first()
-                .and_then(|address| address.parse().ok())
-                .map_or_else(
-                    || IpSeen::Of {
+            } => {
+                let addresses = service.addresses.iter();
+                // One that cannot be read makes the whole list unknown.
+                let parsed: Option<Vec<IpAddr>> = addresses.map(|one| one.parse().ok()).collect();
+                let parsed = parsed.unwrap_or_default();
+                match parsed.as_slice() {
+                    [only] => IpSeen::Fixed(*only),
+                    _ => IpSeen::Of {
                         owner: format!("Service {}", service.name),
-                        among: Vec::new(),
+                        among: parsed,
                     },
-                    IpSeen::Fixed,
-                ),
+                }
+            }
             _ => pod(),
         };
         let port = match self.into {
