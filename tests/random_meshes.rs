@@ -18,7 +18,7 @@ mod replay;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use castoff::mesh::{Distribution, Mesh, MeshOverrides};
+use castoff::mesh::{DataPlaneMode, Distribution, Mesh, MeshOverrides};
 use castoff::plan::both::with_labelled_generations;
 use castoff::plan::wave::{State, Wave};
 use castoff::plan::{OnGap, Plan, PlanEnding, PlanOptions, plan, proof};
@@ -245,7 +245,8 @@ fn nobody_gains_or_loses_on_the_way_but_whom_a_verdict_names() {
     );
 }
 
-/// States that nobody planned: everything both ways at once, one policy gone, one turned around.
+/// States that nobody planned: everything both ways at once, one policy gone, one turned around, one
+/// Service gone, one workload out of the mesh.
 fn disturbed(snapshot: &Snapshot, overrides: &MeshOverrides, random: &mut Random) -> Vec<Mesh> {
     let both = |mesh: &Mesh| with_labelled_generations(mesh, |_| true, &[]);
     let mut meshes = vec![both(&Mesh::build(snapshot, overrides))];
@@ -263,7 +264,20 @@ fn disturbed(snapshot: &Snapshot, overrides: &MeshOverrides, random: &mut Random
         "DENY"
     };
     body["spec"]["action"] = action.into();
-    for snapshot in [without, turned] {
+    let mut fewer = snapshot.clone();
+    let services = &mut fewer.services;
+    let ours = |name: &str| name.starts_with("app-");
+    if let Some(index) = services.iter().position(|one| ours(&one.metadata.name)) {
+        services.remove(index);
+    }
+    let mut out = Mesh::build(snapshot, overrides);
+    if let Some(workload) = out.workloads.iter_mut().find(|one| ours(&one.name.name)) {
+        for generation in &mut workload.generations {
+            generation.mode = DataPlaneMode::None;
+        }
+    }
+    meshes.push(out);
+    for snapshot in [without, turned, fewer] {
         let mesh = Mesh::build(&snapshot, overrides);
         meshes.push(both(&mesh));
         meshes.push(mesh);

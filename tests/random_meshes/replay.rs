@@ -233,12 +233,14 @@ pub(crate) fn replay(
         let Some((was_id, was)) = before.find(&workload.name) else {
             continue;
         };
-        if !workload.is_mesh_application() {
+        if !workload.is_mesh_application() && !was.is_mesh_application() {
             continue;
         }
         for (generation, is) in workload.generations.iter().enumerate() {
             for old in counterparts(was, is.mode) {
-                for port in addresses::ports(now.mesh, WorkloadId(index)) {
+                let mut ports = addresses::ports(now.mesh, WorkloadId(index));
+                ports.extend(addresses::ports(before.mesh, was_id));
+                for port in ports {
                     let server = |workload, generation| Server {
                         workload,
                         generation,
@@ -407,7 +409,15 @@ impl Asked<'_> {
             token: (random.below(3) > 0).then(|| token(random)),
         });
         Request {
-            principal: self.pair.now.0.caller.principal.clone(),
+            // Who leaves the mesh had an identity and shows none now.
+            principal: self
+                .pair
+                .before
+                .0
+                .caller
+                .principal
+                .clone()
+                .or_else(|| self.pair.now.0.caller.principal.clone()),
             source_ip,
             forwarded_ip,
             destination_ip: address(random),
