@@ -1,7 +1,7 @@
 //! Callers grouped by how they arrive: thousands of workloads, a handful of classes.
 //!
-//! In: the two states. Out: [`CallerClass`]es that cover every workload, every other identity of
-//! the trust domain, and outsiders. Invariant: waypoints are left out: that a waypoint reaches the
+//! In: the two states. Out: [`CallerClass`]es that cover every workload that was there before, every
+//! other identity of the trust domain, and outsiders. Invariant: waypoints are left out: that a waypoint reaches the
 //! pods behind it is meant, and is told apart.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -121,7 +121,7 @@ pub fn classes(states: &States<'_>) -> Vec<CallerClass> {
             continue;
         }
         let now_id = WorkloadId(index);
-        // A caller that is new has nothing to lose and is compared with itself.
+        // One that is new is asked for among the identities that no workload had.
         let (before_mesh, before_id) = match before_by_name.get(&workload.name) {
             Some(id) => (states.baseline, *id),
             None => continue,
@@ -152,11 +152,12 @@ pub fn classes(states: &States<'_>) -> Vec<CallerClass> {
             }
         }
     }
-    let known: BTreeSet<String> = states
-        .present
-        .workloads
+    // Whoever is not asked for by himself is one of the others: a workload that is new, one outside the
+    // mesh, istiod.
+    let known: BTreeSet<String> = by_modes
         .iter()
-        .map(|workload| workload.principal(trust_domain))
+        .filter(|(modes, _)| **modes != (CallerMode::Plain, CallerMode::Plain))
+        .flat_map(|(_, members)| principals(members))
         .chain(waypoints)
         .collect();
     let mut classes = Vec::new();
