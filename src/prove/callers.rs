@@ -20,7 +20,10 @@ pub struct CallerClass {
     pub before: CallerMode,
     /// How they arrive now.
     pub now: CallerMode,
-    /// Their identities.
+    /// The identity that they had in the baseline, where that was another: another service account,
+    /// another trust domain.
+    pub was: Option<String>,
+    /// Their identities now.
     pub identities: Identities,
     /// Who, one by one, where that matters (NetworkPolicies).
     pub members: Vec<Member>,
@@ -91,6 +94,7 @@ impl CallerClass {
         Self {
             before: self.before,
             now: self.now,
+            was: self.was.clone(),
             identities: Identities::Nobody,
             members: Vec::new(),
             words: self.words,
@@ -107,7 +111,8 @@ pub fn classes(states: &States<'_>) -> Vec<CallerClass> {
         .iter()
         .map(|waypoint| waypoint.principal(trust_domain))
         .collect();
-    let mut by_modes: BTreeMap<(CallerMode, CallerMode), Vec<Member>> = BTreeMap::new();
+    type Arrival = (CallerMode, CallerMode, Option<String>);
+    let mut by_modes: BTreeMap<Arrival, Vec<Member>> = BTreeMap::new();
     let before_by_name = by_name(states.baseline);
     for (index, workload) in states.present.workloads.iter().enumerate() {
         if matches!(
@@ -141,8 +146,10 @@ pub fn classes(states: &States<'_>) -> Vec<CallerClass> {
                 if in_system && before == CallerMode::Plain && now == CallerMode::Plain {
                     continue;
                 }
+                let had = before_workload.principal(&states.baseline.settings.trust_domain);
+                let changed = before != CallerMode::Plain && had != principal;
                 by_modes
-                    .entry((before, now))
+                    .entry((before, now, changed.then_some(had)))
                     .or_default()
                     .push(Member::Workload {
                         principal: principal.clone(),
@@ -156,12 +163,13 @@ pub fn classes(states: &States<'_>) -> Vec<CallerClass> {
     // mesh, istiod.
     let known: BTreeSet<String> = by_modes
         .iter()
-        .filter(|(modes, _)| **modes != (CallerMode::Plain, CallerMode::Plain))
+        .filter(|((before, now, _), _)| (*before, *now) != (CallerMode::Plain, CallerMode::Plain))
         .flat_map(|(_, members)| principals(members))
         .chain(waypoints)
         .collect();
     let mut classes = Vec::new();
-    for ((before, now), members) in by_modes {
+    let mut others: BTreeSet<(CallerMode, CallerMode)> = BTreeSet::new();
+    for ((before, now, was), members) in by_modes {
         // Workloads outside the mesh have no identity: they are told apart from outsiders only by
         // what NetworkPolicies see of them.
         let identities = if before == CallerMode::Plain && now == CallerMode::Plain {
@@ -178,14 +186,17 @@ pub fn classes(states: &States<'_>) -> Vec<CallerClass> {
         classes.push(CallerClass {
             before,
             now,
+            was,
             identities,
             members,
             words,
         });
-        if !plain && before != CallerMode::Plain && now != CallerMode::Plain {
+        let in_mesh = !plain && before != CallerMode::Plain && now != CallerMode::Plain;
+        if in_mesh && others.insert((before, now)) {
             classes.push(CallerClass {
                 before,
                 now,
+                was: None,
                 identities: Identities::OfTrustDomain {
                     trust_domain: trust_domain.to_owned(),
                     but: known.iter().cloned().collect(),
@@ -198,6 +209,7 @@ pub fn classes(states: &States<'_>) -> Vec<CallerClass> {
     classes.push(CallerClass {
         before: CallerMode::Plain,
         now: CallerMode::Plain,
+        was: None,
         identities: Identities::Nobody,
         members: vec![Member::Outsiders],
         words: "outsiders",

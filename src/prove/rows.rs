@@ -11,7 +11,9 @@ use std::sync::{Mutex, PoisonError};
 
 use rayon::prelude::*;
 
-use castoff_authz::path::{Address, AddressKind, EnforcementPath, PointKind, Protocol, Proxy};
+use castoff_authz::path::{
+    Address, AddressKind, EnforcementPath, PointKind, PrincipalSeen, Protocol, Proxy,
+};
 use castoff_authz::verdict::{self, Comparison, Finding, Limits, Verdict};
 
 use super::addresses::{self, DialledAddress};
@@ -262,13 +264,14 @@ impl<'a> Comparer<'a> {
         let mut asked: Vec<&CallerClass> = Vec::new();
         for class in &self.classes {
             let kind = (class.before, class.now, class.words);
-            let indifferent = memory.is_some_and(|memory| {
-                memory.indifferent(name, kind).unwrap_or_else(|| {
-                    let indifferent = self.is_indifferent(ids, class);
-                    learnt.push((kind, indifferent));
-                    indifferent
-                })
-            });
+            let indifferent = class.was.is_none()
+                && memory.is_some_and(|memory| {
+                    memory.indifferent(name, kind).unwrap_or_else(|| {
+                        let indifferent = self.is_indifferent(ids, class);
+                        learnt.push((kind, indifferent));
+                        indifferent
+                    })
+                });
             if !indifferent {
                 asked.push(class);
             }
@@ -455,6 +458,13 @@ impl<'a> Comparer<'a> {
             now_addresses,
             content,
         );
+        if let Some(was) = &class.was {
+            for point in baseline.iter_mut().flat_map(|path| &mut path.points) {
+                if point.seen.principal == PrincipalSeen::Callers {
+                    point.seen.principal = PrincipalSeen::Fixed(was.clone());
+                }
+            }
+        }
         self.baseline
             .mark_normalization(&self.present, &mut baseline);
         self.present.mark_normalization(self.baseline, &mut present);
