@@ -11,6 +11,8 @@ mod files;
 mod harvest;
 mod json;
 mod object;
+#[cfg(feature = "cluster")]
+pub mod prometheus;
 pub mod recording;
 #[cfg(feature = "cluster")]
 pub mod redact;

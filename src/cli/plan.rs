@@ -17,6 +17,8 @@ use crate::plan::traffic::CallGraph;
 use crate::plan::{OnGap, PlanOptions};
 use crate::report::plan::{PlanReport, exit, folder};
 use crate::snapshot::ObjectName;
+#[cfg(feature = "cluster")]
+use crate::source::prometheus;
 
 /// Arguments of `plan`.
 #[derive(Debug, Args)]
@@ -41,6 +43,19 @@ pub struct PlanArguments {
     /// Who calls whom: a saved answer of Prometheus to `istio_requests_total`, JSON or text
     #[arg(long, value_name = "FILE", env = "CASTOFF_TRAFFIC")]
     pub traffic: Option<PathBuf>,
+    /// Who calls whom, asked of this Prometheus; a token for it in CASTOFF_PROMETHEUS_TOKEN
+    #[cfg(feature = "cluster")]
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "CASTOFF_PROMETHEUS",
+        conflicts_with = "traffic"
+    )]
+    pub prometheus: Option<String>,
+    /// How far back Prometheus looks: 12h, 7d, 2w
+    #[cfg(feature = "cluster")]
+    #[arg(long, value_name = "DURATION", default_value = "7d", value_parser = prometheus::parse_window, env = "CASTOFF_PROMETHEUS_WINDOW")]
+    pub prometheus_window: String,
     /// Take multicluster, virtual machines and SPIRE for warnings; translate EnvoyFilters
     #[arg(long, env = "CASTOFF_ENTERPRISE", value_parser = clap::builder::FalseyValueParser::new())]
     pub enterprise: bool,
@@ -123,7 +138,7 @@ pub fn run(arguments: &PlanArguments) -> Result<Exit, CliError> {
             OnGapArgument::Deny => OnGap::Deny,
             OnGapArgument::Accept => OnGap::Accept,
         },
-        calls: arguments.traffic.as_ref().map(traffic).transpose()?,
+        calls: calls(arguments)?,
     };
     let plan = crate::plan::plan(&baseline, snapshot, &overrides, &options);
     let report = PlanReport::new(&plan, input, compared_with, unread);
@@ -141,6 +156,27 @@ pub fn run(arguments: &PlanArguments) -> Result<Exit, CliError> {
     };
     super::print(text.as_bytes())?;
     Ok(exit(&plan, &report.unread))
+}
+
+/// Who calls whom, where that was given.
+fn calls(arguments: &PlanArguments) -> Result<Option<CallGraph>, CliError> {
+    #[cfg(feature = "cluster")]
+    if let Some(address) = &arguments.prometheus {
+        let token = std::env::var("CASTOFF_PROMETHEUS_TOKEN").ok();
+        let answer = prometheus::calls(
+            address,
+            &arguments.prometheus_window,
+            token.as_deref(),
+            arguments.input.cluster.request_timeout,
+        )
+        .map_err(CliError::CouldNotRun)?;
+        return CallGraph::read(&answer).map(Some).map_err(|error| {
+            CliError::CouldNotRun(format!(
+                "cannot use what Prometheus at `{address}` answered: {error}"
+            ))
+        });
+    }
+    arguments.traffic.as_ref().map(traffic).transpose()
 }
 
 fn traffic(path: &PathBuf) -> Result<CallGraph, CliError> {
