@@ -174,3 +174,55 @@ fn the_json_obeys_the_committed_schema() {
     assert_eq!(report["servers"][0]["verdict"], "intended");
     assert_eq!(report["notFound"], serde_json::json!(["opens:no/one"]));
 }
+
+/// Compares a server that takes plaintext with one that asks for an identity.
+fn verify_identity_required(arguments: &[&str]) -> Output {
+    let folder = tempfile::tempdir().unwrap();
+    let mesh = [MESH, &server("web"), &server("orders")].concat();
+    let deny = "---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: with-identity, namespace: shop}
+spec:
+  action: DENY
+  selector: {matchLabels: {app: orders}}
+  rules: [{from: [{source: {notPrincipals: ['*']}}]}]
+";
+    std::fs::write(folder.path().join("before.yaml"), &mesh).unwrap();
+    std::fs::write(folder.path().join("after.yaml"), format!("{mesh}{deny}")).unwrap();
+    Command::new(env!("CARGO_BIN_EXE_castoff"))
+        .args(["verify", "before.yaml", "after.yaml", "--ascii"])
+        .args(arguments)
+        .current_dir(folder.path())
+        .output()
+        .unwrap()
+}
+
+#[test]
+fn a_loss_that_nobody_is_known_to_suffer_is_a_note_until_it_is_said_to_count() {
+    let noted = verify_identity_required(&[]);
+    assert_eq!(
+        first_lines(&noted),
+        [
+            "Access now (after.yaml) compared with before.yaml",
+            "[ok] shop/orders-1 same; closed to outsiders (none is known to call); pod addresses closed to any other \
+             identity (nobody is known to dial them); pod addresses closed to workloads of the mesh (nobody is known \
+             to dial them)",
+            "[ok] shop/web-1 same",
+            "2 servers: 2 same (12 comparisons)",
+        ]
+    );
+    assert_eq!(noted.status.code(), Some(0));
+    for (argument, callers) in [
+        (
+            "--direct=fail",
+            "breaks for workloads of the mesh to port 8080",
+        ),
+        ("--outsiders=fail", "breaks for outsiders to port 8080"),
+    ] {
+        let failed = verify_identity_required(&[argument]);
+        assert_eq!(failed.status.code(), Some(3), "{argument}");
+        let text = String::from_utf8(failed.stdout).unwrap();
+        assert!(text.contains(callers), "{argument}: {text}");
+    }
+}

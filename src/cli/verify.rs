@@ -12,7 +12,7 @@ use super::CliError;
 use super::input::{self, ClusterArguments};
 use crate::exit::Exit;
 use crate::mesh::{Mesh, MeshOverrides};
-use crate::prove::rows::{States, rows};
+use crate::prove::rows::{Counted, States, rows};
 use crate::report::access::AccessReport;
 use crate::report::intended::Intended;
 use crate::snapshot::{ProblemLevel, Snapshot};
@@ -31,6 +31,12 @@ pub struct VerifyArguments {
     /// repeatable
     #[arg(long, value_name = "DIFFERENCE")]
     pub allow: Vec<Intended>,
+    /// What it is when pod addresses are closed that nobody is known to dial
+    #[arg(long, value_enum, default_value_t = Loss::Note)]
+    pub direct: Loss,
+    /// What it is when callers without identity are refused, none of whom is known to call
+    #[arg(long, value_enum, default_value_t = Loss::Note)]
+    pub outsiders: Loss,
     /// Format of the output
     #[arg(short, long, value_enum, default_value_t = AccessFormat::Text)]
     pub output: AccessFormat,
@@ -40,6 +46,15 @@ pub struct VerifyArguments {
     /// Which cluster `live` is.
     #[command(flatten)]
     pub cluster: ClusterArguments,
+}
+
+/// What a loss is that nobody is known to suffer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Loss {
+    /// A difference, like any other
+    Fail,
+    /// Worth a note
+    Note,
 }
 
 /// Formats of access reports.
@@ -72,6 +87,10 @@ pub fn run(arguments: &VerifyArguments) -> Result<Exit, CliError> {
             present: &present,
         },
         Limits::default(),
+        Counted {
+            direct: arguments.direct == Loss::Fail,
+            outsiders: arguments.outsiders == Loss::Fail,
+        },
     );
     let mut open = only_in_one(&baseline, &present);
     open.extend(lost(&before));

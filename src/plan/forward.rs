@@ -60,7 +60,15 @@ pub fn plan(
     if let Err(ending) = player.play() {
         player.plan.ending = ending;
     }
+    let end = player.field.mesh();
     let mut plan = player.plan;
+    if let Some(state) = plan
+        .waves
+        .last_mut()
+        .and_then(|wave| wave.states.last_mut())
+    {
+        state.notes.extend(prover.closed(&end));
+    }
     plan.gaps = proof::gaps(&plan.waves);
     plan
 }

@@ -23,6 +23,7 @@ pub fn state(prover: &Prover<'_>, present: Mesh, when: impl Into<String>) -> Sta
         differing: Vec::new(),
         newly_trusted: BTreeMap::new(),
         shares_trust: Vec::new(),
+        notes: BTreeMap::new(),
     };
     let mut shares = BTreeSet::new();
     for row in rows {
@@ -31,6 +32,10 @@ pub fn state(prover: &Prover<'_>, present: Mesh, when: impl Into<String>) -> Sta
             servers.push(row.server.clone());
         }
         shares.extend(row.shares_trust.iter().cloned());
+        for note in &row.notes {
+            let servers = state.notes.entry(note.clone()).or_default();
+            servers.push(row.server.clone());
+        }
         if !row.differences.is_empty() {
             state.differing.push(row);
         }

@@ -66,7 +66,10 @@ pub fn prove(
             .iter()
             .filter(|workload| workload.is_mesh_application())
             .count(),
-        now: field.at_rest("now"),
+        now: State {
+            notes: prover.closed(&mesh),
+            ..field.at_rest("now")
+        },
         phases: Vec::new(),
         not_played: Vec::new(),
     };

@@ -138,6 +138,8 @@ pub struct State {
     pub newly_trusted: BTreeMap<String, Vec<ObjectName>>,
     /// Other workloads that run under a newly trusted identity.
     pub shares_trust: Vec<String>,
+    /// What is no difference and should be known, with the servers that it holds for.
+    pub notes: BTreeMap<String, Vec<ObjectName>>,
 }
 
 impl State {

@@ -22,7 +22,7 @@ use super::identities::Mentions;
 use super::memory::{self, Memory};
 use super::network::Party;
 use super::side::{Admitted, Side};
-use super::{CallerMode, Content, Server};
+use super::{CallerMode, Content, Dial, Server};
 use crate::mesh::{DataPlaneMode, Mesh, OwnerKind, Role, WorkloadId};
 use crate::snapshot::ObjectName;
 
@@ -125,10 +125,23 @@ impl ServerRow {
     }
 }
 
-/// Compares every server that is in the mesh before and now.
-pub fn rows(states: &States<'_>, limits: Limits) -> Vec<ServerRow> {
+/// Whose losses count, beyond those who are known to call.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counted {
+    /// Somebody dials pods, though nothing that was read shows it.
+    pub direct: bool,
+    /// Somebody without identity calls, though nothing is exposed.
+    pub outsiders: bool,
+}
+
+/// Compares every server that is in the mesh before and now, and notes who loses an address that
+/// nobody is known to use.
+pub fn rows(states: &States<'_>, limits: Limits, counted: Counted) -> Vec<ServerRow> {
     let baseline = Side::of(states.baseline);
-    Comparer::new(&baseline, states.present, limits).rows(None)
+    let mut comparer = Comparer::new(&baseline, states.present, limits);
+    comparer.counted = counted;
+    comparer.notes_closed = true;
+    comparer.rows(None)
 }
 
 /// Compares state after state with one baseline and remembers what need not be asked again.
@@ -158,7 +171,22 @@ impl<'a> Prover<'a> {
         self.limits
     }
 
-    /// The same rows as [`rows`], sooner where an earlier state answered already.
+    /// Notes on this state, with the servers that they hold for: who loses an address that nobody is
+    /// known to use.
+    pub fn closed(&self, present: &Mesh) -> BTreeMap<String, Vec<ObjectName>> {
+        let mut comparer = Comparer::new(&self.baseline, present, self.limits);
+        comparer.notes_closed = true;
+        let mut notes: BTreeMap<String, Vec<ObjectName>> = BTreeMap::new();
+        for row in comparer.rows(None) {
+            for note in row.notes {
+                notes.entry(note).or_default().push(row.server.clone());
+            }
+        }
+        notes
+    }
+
+    /// The same rows as [`rows`] without notes on closed addresses, sooner where an earlier state
+    /// answered already.
     pub fn rows(&self, present: Mesh) -> Vec<ServerRow> {
         // A thread that panicked in the middle of a proof leaves nothing half learnt.
         let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
@@ -186,6 +214,9 @@ pub(super) struct Comparer<'a> {
     /// Whether some caller is ambient now. An identity that no workload has is then taken to arrive
     /// as they do, as far as losing goes: nobody is there to lose by another way.
     some_are_ambient: bool,
+    counted: Counted,
+    /// Whether to note who loses an address that nobody is known to use.
+    notes_closed: bool,
     limits: Limits,
 }
 
@@ -202,6 +233,8 @@ impl<'a> Comparer<'a> {
             everybody: verdict::Identities::Only(callers::identities(present)),
             some_are_ambient: classes.iter().any(|class| class.now == CallerMode::Ambient),
             classes,
+            counted: Counted::default(),
+            notes_closed: false,
             limits,
         }
     }
@@ -423,7 +456,8 @@ impl<'a> Comparer<'a> {
         [(self.baseline, before), (&self.present, now)].map(|(side, server)| {
             let mut list = addresses::of(side.mesh, &side.routed, server);
             for dialled in &mut list {
-                dialled.in_use &= !outsiders || dialled.from_outside;
+                dialled.in_use |= self.counted.direct && dialled.dial == Dial::Pod;
+                dialled.in_use &= !outsiders || dialled.from_outside || self.counted.outsiders;
                 dialled.in_use &= !gateways || dialled.from_gateways;
             }
             list
@@ -500,6 +534,9 @@ impl<'a> Comparer<'a> {
                 continue;
             };
             let verdict = self.ask(&comparison, class, member, now, row);
+            if self.notes_closed && verdict.breaks == Finding::Never {
+                row.notes.extend(self.closed(&comparison, class));
+            }
             if !verdict.is_same() {
                 row.differences.push(PortAnswer {
                     port: now.port,
@@ -514,6 +551,24 @@ impl<'a> Comparer<'a> {
                 });
             }
         }
+    }
+
+    /// Who loses an address that nobody is known to use, in words.
+    fn closed(&self, comparison: &Comparison, class: &CallerClass) -> Option<String> {
+        if comparison.baseline.iter().all(|path| path.in_use) {
+            return None;
+        }
+        let every = every_address_in_use(comparison);
+        let Finding::Witness(witness) = verdict::compare(&every, self.limits).breaks else {
+            return None;
+        };
+        Some(match witness.address.kind {
+            AddressKind::Pod => format!(
+                "pod addresses closed to {} (nobody is known to dial them)",
+                class.words
+            ),
+            _ => format!("closed to {} (none is known to call)", class.words),
+        })
     }
 
     /// The prover's answer, narrowed to losses that somebody can have and gains that are new.

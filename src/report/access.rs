@@ -44,6 +44,9 @@ pub struct ServerAccess {
     pub verdict: Verdict,
     /// What differs, port by port.
     pub differences: Vec<Difference>,
+    /// What is no difference and should be known.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 /// The verdict for one server.
@@ -148,11 +151,16 @@ impl AccessReport {
         );
         for server in &self.servers {
             out.push_str(&format!(
-                "{} {} {}\n",
+                "{} {} {}",
                 symbol(server.verdict, ascii),
                 server.server,
                 words(server.verdict)
             ));
+            for note in &server.notes {
+                out.push_str(if ascii { "; " } else { " · " });
+                out.push_str(note);
+            }
+            out.push('\n');
             for difference in &server.differences {
                 out.push_str(&format!(
                     "    {}{} for {} to port {} ({} pods, {}):\n",
@@ -188,7 +196,7 @@ impl AccessReport {
             "## Access: `{}` compared with `{}`\n\n",
             self.after, self.before
         );
-        out.push_str("| server | verdict | witness |\n|---|---|---|\n");
+        out.push_str("| server | verdict | witness, notes |\n|---|---|---|\n");
         for server in &self.servers {
             let witness: Vec<String> = server
                 .differences
@@ -206,6 +214,7 @@ impl AccessReport {
                         difference.lines.join("; ")
                     )
                 })
+                .chain(server.notes.iter().cloned())
                 .collect();
             out.push_str(&format!(
                 "| `{}` | {} {} | {} |\n",
@@ -269,10 +278,19 @@ pub fn server(row: &ServerRow, only_new_access: bool) -> ServerAccess {
     } else {
         full_verdict(row.verdict())
     };
+    let trusted = row.newly_trusted.iter();
+    let shares = row.shares_trust.iter();
+    let notes = row
+        .notes
+        .iter()
+        .cloned()
+        .chain(trusted.map(|one| format!("newly trusted: {one}")))
+        .chain(shares.map(|one| format!("{one} shares the identity of a waypoint")));
     ServerAccess {
         server: row.server.to_string(),
         verdict,
         differences,
+        notes: notes.collect(),
     }
 }
 

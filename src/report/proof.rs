@@ -28,6 +28,17 @@ pub struct StateReport {
     pub newly_trusted: Vec<Trusted>,
     /// Other workloads that run under such an identity.
     pub shares_trust: Vec<String>,
+    /// What is no difference and should be known: addresses that are closed and nobody is known to use.
+    pub notes: Vec<Note>,
+}
+
+/// A note with the servers that it holds for.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct Note {
+    /// In words.
+    pub text: String,
+    /// `namespace/name` of workloads.
+    pub servers: Vec<String>,
 }
 
 /// A newly trusted waypoint.
@@ -135,6 +146,14 @@ pub fn state(state: &State) -> StateReport {
             })
             .collect(),
         shares_trust: state.shares_trust.clone(),
+        notes: state
+            .notes
+            .iter()
+            .map(|(text, servers)| Note {
+                text: text.clone(),
+                servers: servers.iter().map(ToString::to_string).collect(),
+            })
+            .collect(),
     }
 }
 

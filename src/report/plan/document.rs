@@ -158,6 +158,14 @@ fn proof(page: &mut String, state: &StateReport) {
     for server in &state.differing {
         differing(page, server);
     }
+    for note in &state.notes {
+        let _ = writeln!(
+            page,
+            "  - {}: {}",
+            note.text,
+            crate::phases::wording::first_few(&note.servers, 5)
+        );
+    }
     for trusted in &state.newly_trusted {
         let _ = writeln!(
             page,

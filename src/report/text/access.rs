@@ -38,6 +38,12 @@ impl Page {
             for server in &state.differing {
                 self.differing(server);
             }
+            for note in &state.notes {
+                self.line(
+                    Symbol::Information,
+                    &format!("{}: {}", note.text, self.names(&note.servers)),
+                );
+            }
             for trusted in &state.newly_trusted {
                 if self.style.verbose {
                     self.star(&format!(
@@ -75,6 +81,15 @@ impl Page {
         }
         for reason in &access.not_played {
             self.line(Symbol::Unknown, &format!("not proved: {reason}"));
+        }
+    }
+
+    /// All names with `-v`, else the first few.
+    fn names(&self, servers: &[String]) -> String {
+        if self.style.verbose {
+            servers.join(", ")
+        } else {
+            crate::phases::wording::first_few(servers, 3)
         }
     }
 
