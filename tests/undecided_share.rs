@@ -13,7 +13,7 @@ use std::sync::Arc;
 use castoff::mesh::{DataPlaneMode, Mesh, MeshOverrides};
 use castoff::plan::both::with_ambient_generations;
 use castoff::prove::reading::authorization_settings;
-use castoff::prove::rows::{Counted, RowVerdict, States, rows};
+use castoff::prove::rows::{RowVerdict, States, rows};
 use castoff::snapshot::{Kind, Snapshot};
 use castoff::source::read_files;
 use castoff_authz::path::{
@@ -222,11 +222,7 @@ fn no_pair_of_policy_sets_of_the_corpus_is_undecided_but_those_that_ask_others()
 }
 
 fn compare_rows(baseline: &Mesh, present: &Mesh, count: &mut Count) {
-    for row in rows(
-        &States { baseline, present },
-        Limits::default(),
-        Counted::default(),
-    ) {
+    for row in rows(&States { baseline, present }, Limits::default()) {
         count.add(row.verdict() == RowVerdict::Undecided);
     }
 }

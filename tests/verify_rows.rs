@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use castoff::mesh::{Mesh, MeshOverrides};
-use castoff::prove::rows::{Counted, RowVerdict, States, rows};
+use castoff::prove::rows::{RowVerdict, States, rows};
 use castoff_authz::verdict::Limits;
 
 fn mesh(state: &str) -> Option<Mesh> {
@@ -25,7 +25,7 @@ fn verdicts(before: &str, now: &str) -> Option<Vec<(String, RowVerdict)>> {
         baseline: &baseline,
         present: &present,
     };
-    let rows = rows(&states, Limits::default(), Counted::default());
+    let rows = rows(&states, Limits::default());
     for row in &rows {
         for answer in &row.differences {
             eprintln!(
@@ -157,7 +157,6 @@ fn a_mesh_made_ready_for_ambient_gives_everybody_the_access_they_had() {
                 present: &present,
             },
             Limits::default(),
-            Counted::default(),
         ) {
             for answer in &row.differences {
                 for finding in [&answer.verdict.opens, &answer.verdict.breaks] {

@@ -12,7 +12,7 @@ use super::CliError;
 use super::input::{self, ClusterArguments};
 use crate::exit::Exit;
 use crate::mesh::{Mesh, MeshOverrides};
-use crate::prove::rows::{Counted, States, rows};
+use crate::prove::rows::{Counted, States, rows_counting};
 use crate::report::access::AccessReport;
 use crate::report::intended::Intended;
 use crate::snapshot::{ProblemLevel, Snapshot};
@@ -81,7 +81,7 @@ pub fn run(arguments: &VerifyArguments) -> Result<Exit, CliError> {
         Mesh::build(&before, &overrides),
         Mesh::build(&after, &overrides),
     );
-    let rows = rows(
+    let rows = rows_counting(
         &States {
             baseline: &baseline,
             present: &present,

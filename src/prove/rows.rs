@@ -136,7 +136,12 @@ pub struct Counted {
 
 /// Compares every server that is in the mesh before and now, and notes who loses an address that
 /// nobody is known to use.
-pub fn rows(states: &States<'_>, limits: Limits, counted: Counted) -> Vec<ServerRow> {
+pub fn rows(states: &States<'_>, limits: Limits) -> Vec<ServerRow> {
+    rows_counting(states, limits, Counted::default())
+}
+
+/// The same, where more losses count than those of who is known to call.
+pub fn rows_counting(states: &States<'_>, limits: Limits, counted: Counted) -> Vec<ServerRow> {
     let baseline = Side::of(states.baseline);
     let mut comparer = Comparer::new(&baseline, states.present, limits);
     comparer.counted = counted;
