@@ -19,7 +19,7 @@ use std::time::Instant;
 use castoff::mesh::{Mesh, MeshOverrides};
 use castoff::plan::both::with_ambient_generations;
 use castoff::plan::{PlanOptions, plan, proof};
-use castoff::prove::rows::Prover;
+use castoff::prove::prover::Prover;
 use castoff::snapshot::Snapshot;
 use castoff::source::{Collector, Place};
 use castoff_authz::verdict::Limits;

@@ -22,7 +22,7 @@ use castoff::mesh::{DataPlaneMode, Distribution, Mesh, MeshOverrides};
 use castoff::plan::both::with_labelled_generations;
 use castoff::plan::wave::{State, Wave};
 use castoff::plan::{OnGap, Plan, PlanEnding, PlanOptions, plan, proof};
-use castoff::prove::rows::Prover;
+use castoff::prove::prover::Prover;
 use castoff::simulate::command::parse_line;
 use castoff::simulate::{execute, settle};
 use castoff::snapshot::{Kind, ObjectName, Snapshot};

@@ -11,7 +11,7 @@ use super::proof;
 use super::wave::{Files, State, Step, WayBack};
 use crate::mesh::{Mesh, MeshOverrides};
 use crate::phases::MigrateOptions;
-use crate::prove::rows::Prover;
+use crate::prove::prover::Prover;
 use crate::simulate::{Command, command, execute, settle};
 use crate::snapshot::{Kind, ObjectName, Snapshot};
 

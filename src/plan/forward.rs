@@ -18,7 +18,7 @@ use super::{cleanup, edits, lock, moves, order, prepare, proof};
 use crate::finding::PhaseOutcome;
 use crate::mesh::{DataPlaneMode, Distribution, Mesh, MeshOverrides};
 use crate::phases::{MigrateOptions, wording};
-use crate::prove::rows::Prover;
+use crate::prove::prover::Prover;
 use crate::snapshot::{ObjectName, Snapshot};
 
 /// What to do where no order is without a gap.

@@ -10,7 +10,8 @@ use castoff_authz::verdict::Finding;
 
 use super::wave::{Gap, State, Wave};
 use crate::mesh::Mesh;
-use crate::prove::rows::{Prover, ServerRow};
+use crate::prove::prover::Prover;
+use crate::prove::row::ServerRow;
 use crate::prove::tell;
 use crate::snapshot::ObjectName;
 

@@ -17,7 +17,7 @@ use crate::finding::{
 };
 use crate::mesh::{DataPlaneMode, Distribution, Mesh, MeshOverrides};
 use crate::phases::{MigrateOptions, wording};
-use crate::prove::rows::Prover;
+use crate::prove::prover::Prover;
 use crate::snapshot::{Kind, ObjectName, Snapshot};
 use castoff_authz::verdict::Limits;
 

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use crate::finding::PhaseResult;
-use crate::prove::rows::{RowVerdict, ServerRow};
+use crate::prove::row::{RowVerdict, ServerRow};
 use crate::snapshot::ObjectName;
 
 /// The whole migration.

@@ -11,7 +11,8 @@ use rayon::prelude::*;
 
 use super::CallerMode;
 use super::callers::{self, CallerClass, Member};
-use super::rows::{Comparer, PortAnswer, ServerRow, States};
+use super::row::{PortAnswer, ServerRow};
+use super::rows::{Comparer, States};
 use super::side::Side;
 use crate::mesh::{DataPlaneMode, WorkloadId};
 use crate::snapshot::ObjectName;
@@ -51,7 +52,7 @@ pub fn relevant(states: &States<'_>, mode: CallerMode, limits: Limits) -> Vec<Re
 }
 
 fn of_server(comparer: &Comparer<'_>, id: WorkloadId, together: &[ByPrincipal]) -> Vec<Relevant> {
-    let present = comparer.present().workload(id);
+    let present = comparer.present.mesh.workload(id);
     let Some((baseline_id, _)) = comparer.baseline.workload(&present.name) else {
         return Vec::new();
     };

@@ -7,7 +7,6 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Mutex, PoisonError};
 
 use rayon::prelude::*;
 
@@ -21,6 +20,7 @@ use super::callers::{self, CallerClass, Member};
 use super::identities::Mentions;
 use super::memory::{self, Memory};
 use super::network::Party;
+pub use super::row::{PortAnswer, RowVerdict, ServerRow};
 use super::side::{Admitted, Side};
 use super::{CallerMode, Content, Dial, Server};
 use crate::mesh::{DataPlaneMode, Mesh, OwnerKind, Role, WorkloadId};
@@ -32,97 +32,6 @@ pub struct States<'a> {
     pub baseline: &'a Mesh,
     /// What it is now.
     pub present: &'a Mesh,
-}
-
-/// The answer for one class of callers at one port of a server.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PortAnswer {
-    /// The pods' port.
-    pub port: u16,
-    /// Which pods answer now.
-    pub generation: DataPlaneMode,
-    /// What is sent.
-    pub content: Content,
-    /// Who calls, in words.
-    pub callers: &'static str,
-    /// The paths of the baseline, for telling a witness.
-    pub baseline: Vec<EnforcementPath>,
-    /// The paths now.
-    pub present: Vec<EnforcementPath>,
-    /// The verdict.
-    pub verdict: Verdict,
-}
-
-/// Everything that can be said of one server.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ServerRow {
-    /// The workload.
-    pub server: ObjectName,
-    /// Answers that are not plainly the same.
-    pub differences: Vec<PortAnswer>,
-    /// How many comparisons were made, equal ones included.
-    pub compared: usize,
-    /// Waypoints whose own identity may now reach the pods, by Gateway: the one gain that is meant.
-    pub newly_trusted: Vec<String>,
-    /// Workloads that run under a newly trusted waypoint's service account and so share its trust.
-    pub shares_trust: Vec<String>,
-    /// What changes neither colour nor exit code and should be known.
-    pub notes: BTreeSet<String>,
-}
-
-/// The one word for a row.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum RowVerdict {
-    /// Neither gain nor loss, proved.
-    Same,
-    /// Something could not be decided.
-    Undecided,
-    /// Somebody loses.
-    Breaks,
-    /// Somebody gains.
-    Opens,
-    /// Both.
-    OpensAndBreaks,
-}
-
-impl ServerRow {
-    /// A row without any comparison yet.
-    pub(super) fn of(server: &ObjectName) -> Self {
-        Self {
-            server: server.clone(),
-            differences: Vec::new(),
-            compared: 0,
-            newly_trusted: Vec::new(),
-            shares_trust: Vec::new(),
-            notes: BTreeSet::new(),
-        }
-    }
-
-    /// The row in one word; a bug of the prover counts as undecided, never as same.
-    pub fn verdict(&self) -> RowVerdict {
-        let any = |pick: fn(&Verdict) -> &Finding, wanted: fn(&Finding) -> bool| {
-            self.differences
-                .iter()
-                .any(|answer| wanted(pick(&answer.verdict)))
-        };
-        let witness = |finding: &Finding| matches!(finding, Finding::Witness(_));
-        let open = |finding: &Finding| matches!(finding, Finding::Undecided(_) | Finding::Bug(_));
-        let (opens, breaks) = (
-            any(|verdict| &verdict.opens, witness),
-            any(|verdict| &verdict.breaks, witness),
-        );
-        match (opens, breaks) {
-            (true, true) => RowVerdict::OpensAndBreaks,
-            (true, false) => RowVerdict::Opens,
-            (false, true) => RowVerdict::Breaks,
-            (false, false)
-                if any(|verdict| &verdict.opens, open) || any(|verdict| &verdict.breaks, open) =>
-            {
-                RowVerdict::Undecided
-            }
-            (false, false) => RowVerdict::Same,
-        }
-    }
 }
 
 /// Whose losses count, beyond those who are known to call.
@@ -149,79 +58,19 @@ pub fn rows_counting(states: &States<'_>, limits: Limits, counted: Counted) -> V
     comparer.rows(None)
 }
 
-/// Compares state after state with one baseline and remembers what need not be asked again.
-pub struct Prover<'a> {
-    baseline: Side<'a>,
-    limits: Limits,
-    memory: Mutex<Memory>,
-}
-
-impl<'a> Prover<'a> {
-    /// A prover that remembers nothing yet.
-    pub fn new(baseline: &'a Mesh, limits: Limits) -> Self {
-        Self {
-            baseline: Side::of(baseline),
-            limits,
-            memory: Mutex::default(),
-        }
-    }
-
-    /// The mesh that everything is compared with.
-    pub fn baseline(&self) -> &'a Mesh {
-        self.baseline.mesh
-    }
-
-    /// The limits of one comparison.
-    pub fn limits(&self) -> Limits {
-        self.limits
-    }
-
-    /// Notes on this state, with the servers that they hold for: who loses an address that nobody is
-    /// known to use.
-    pub fn closed(&self, present: &Mesh) -> BTreeMap<String, Vec<ObjectName>> {
-        let mut comparer = Comparer::new(&self.baseline, present, self.limits);
-        comparer.notes_closed = true;
-        let mut notes: BTreeMap<String, Vec<ObjectName>> = BTreeMap::new();
-        for row in comparer.rows(None) {
-            for note in row.notes {
-                notes.entry(note).or_default().push(row.server.clone());
-            }
-        }
-        notes
-    }
-
-    /// The same rows as [`rows`] without notes on closed addresses, sooner where an earlier state
-    /// answered already.
-    pub fn rows(&self, present: Mesh) -> Vec<ServerRow> {
-        // A thread that panicked in the middle of a proof leaves nothing half learnt.
-        let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
-        let comparer = Comparer::new(&self.baseline, &present, self.limits);
-        let rows = comparer.rows(Some(&mut memory));
-        // Wherever tests plan, what is remembered is held against what is asked anew.
-        debug_assert_eq!(
-            rows,
-            comparer.rows(None),
-            "an earlier answer no longer holds"
-        );
-        let (routed, everybody) = (comparer.present.routed, comparer.everybody);
-        memory.keep(present, routed, everybody);
-        rows
-    }
-}
-
 /// Two states with what is looked up again and again.
 pub(super) struct Comparer<'a> {
     pub(super) baseline: &'a Side<'a>,
-    present: Side<'a>,
+    pub(super) present: Side<'a>,
     pub(super) classes: Vec<CallerClass>,
     /// All identities that workloads have.
-    everybody: verdict::Identities,
+    pub(super) everybody: verdict::Identities,
     /// Whether some caller is ambient now. An identity that no workload has is then taken to arrive
     /// as they do, as far as losing goes: nobody is there to lose by another way.
     some_are_ambient: bool,
     counted: Counted,
     /// Whether to note who loses an address that nobody is known to use.
-    notes_closed: bool,
+    pub(super) notes_closed: bool,
     limits: Limits,
 }
 
@@ -244,12 +93,7 @@ impl<'a> Comparer<'a> {
         }
     }
 
-    /// The mesh now.
-    pub(super) fn present(&self) -> &'a Mesh {
-        self.present.mesh
-    }
-
-    fn rows(&self, memory: Option<&mut Memory>) -> Vec<ServerRow> {
+    pub(super) fn rows(&self, memory: Option<&mut Memory>) -> Vec<ServerRow> {
         let names: BTreeSet<&ObjectName> = self
             .present
             .mesh

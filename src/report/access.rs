@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::intended::Intended;
 use crate::mesh::DataPlaneMode;
-use crate::prove::rows::{PortAnswer, RowVerdict, ServerRow};
+use crate::prove::row::{PortAnswer, RowVerdict, ServerRow};
 use crate::prove::{Content, tell};
 
 /// `castoff verify`, complete and sorted.

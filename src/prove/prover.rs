@@ -1,0 +1,76 @@
+//! State after state compared with one baseline.
+//!
+//! In: the mesh of the baseline, then one mesh a state. Out: rows, and notes on closed addresses.
+//! Invariant: what is remembered of earlier states changes how soon an answer comes, never the answer.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+use castoff_authz::verdict::Limits;
+
+use super::memory::Memory;
+use super::row::ServerRow;
+use super::rows::Comparer;
+use super::side::Side;
+use crate::mesh::Mesh;
+use crate::snapshot::ObjectName;
+
+/// Compares state after state with one baseline and remembers what need not be asked again.
+pub struct Prover<'a> {
+    baseline: Side<'a>,
+    limits: Limits,
+    memory: Mutex<Memory>,
+}
+
+impl<'a> Prover<'a> {
+    /// A prover that remembers nothing yet.
+    pub fn new(baseline: &'a Mesh, limits: Limits) -> Self {
+        Self {
+            baseline: Side::of(baseline),
+            limits,
+            memory: Mutex::default(),
+        }
+    }
+
+    /// The mesh that everything is compared with.
+    pub fn baseline(&self) -> &'a Mesh {
+        self.baseline.mesh
+    }
+
+    /// The limits of one comparison.
+    pub fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    /// Notes on this state, with the servers that they hold for: who loses an address that nobody is
+    /// known to use.
+    pub fn closed(&self, present: &Mesh) -> BTreeMap<String, Vec<ObjectName>> {
+        let mut comparer = Comparer::new(&self.baseline, present, self.limits);
+        comparer.notes_closed = true;
+        let mut notes: BTreeMap<String, Vec<ObjectName>> = BTreeMap::new();
+        for row in comparer.rows(None) {
+            for note in row.notes {
+                notes.entry(note).or_default().push(row.server.clone());
+            }
+        }
+        notes
+    }
+
+    /// The same rows as [`rows`] without notes on closed addresses, sooner where an earlier state
+    /// answered already.
+    pub fn rows(&self, present: Mesh) -> Vec<ServerRow> {
+        // A thread that panicked in the middle of a proof leaves nothing half learnt.
+        let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        let comparer = Comparer::new(&self.baseline, &present, self.limits);
+        let rows = comparer.rows(Some(&mut memory));
+        // Wherever tests plan, what is remembered is held against what is asked anew.
+        debug_assert_eq!(
+            rows,
+            comparer.rows(None),
+            "an earlier answer no longer holds"
+        );
+        let (routed, everybody) = (comparer.present.routed, comparer.everybody);
+        memory.keep(present, routed, everybody);
+        rows
+    }
+}

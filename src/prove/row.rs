@@ -1,0 +1,105 @@
+//! What is said of one server: its answers port by port, in one word, and what should be known
+//! besides.
+//!
+//! In: verdicts of the prover. Out: a [`ServerRow`]. Invariant: what is not decided, and a bug of the
+//! prover, is never called the same.
+
+use std::collections::BTreeSet;
+
+use castoff_authz::path::EnforcementPath;
+use castoff_authz::verdict::{Finding, Verdict};
+
+use super::Content;
+use crate::mesh::DataPlaneMode;
+use crate::snapshot::ObjectName;
+
+/// The answer for one class of callers at one port of a server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PortAnswer {
+    /// The pods' port.
+    pub port: u16,
+    /// Which pods answer now.
+    pub generation: DataPlaneMode,
+    /// What is sent.
+    pub content: Content,
+    /// Who calls, in words.
+    pub callers: &'static str,
+    /// The paths of the baseline, for telling a witness.
+    pub baseline: Vec<EnforcementPath>,
+    /// The paths now.
+    pub present: Vec<EnforcementPath>,
+    /// The verdict.
+    pub verdict: Verdict,
+}
+
+/// Everything that can be said of one server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerRow {
+    /// The workload.
+    pub server: ObjectName,
+    /// Answers that are not plainly the same.
+    pub differences: Vec<PortAnswer>,
+    /// How many comparisons were made, equal ones included.
+    pub compared: usize,
+    /// Waypoints whose own identity may now reach the pods, by Gateway: the one gain that is meant.
+    pub newly_trusted: Vec<String>,
+    /// Workloads that run under a newly trusted waypoint's service account and so share its trust.
+    pub shares_trust: Vec<String>,
+    /// What changes neither colour nor exit code and should be known.
+    pub notes: BTreeSet<String>,
+}
+
+/// The one word for a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum RowVerdict {
+    /// Neither gain nor loss, proved.
+    Same,
+    /// Something could not be decided.
+    Undecided,
+    /// Somebody loses.
+    Breaks,
+    /// Somebody gains.
+    Opens,
+    /// Both.
+    OpensAndBreaks,
+}
+
+impl ServerRow {
+    /// A row without any comparison yet.
+    pub(super) fn of(server: &ObjectName) -> Self {
+        Self {
+            server: server.clone(),
+            differences: Vec::new(),
+            compared: 0,
+            newly_trusted: Vec::new(),
+            shares_trust: Vec::new(),
+            notes: BTreeSet::new(),
+        }
+    }
+
+    /// The row in one word; a bug of the prover counts as undecided, never as same.
+    pub fn verdict(&self) -> RowVerdict {
+        let any = |pick: fn(&Verdict) -> &Finding, wanted: fn(&Finding) -> bool| {
+            self.differences
+                .iter()
+                .any(|answer| wanted(pick(&answer.verdict)))
+        };
+        let witness = |finding: &Finding| matches!(finding, Finding::Witness(_));
+        let open = |finding: &Finding| matches!(finding, Finding::Undecided(_) | Finding::Bug(_));
+        let (opens, breaks) = (
+            any(|verdict| &verdict.opens, witness),
+            any(|verdict| &verdict.breaks, witness),
+        );
+        match (opens, breaks) {
+            (true, true) => RowVerdict::OpensAndBreaks,
+            (true, false) => RowVerdict::Opens,
+            (false, true) => RowVerdict::Breaks,
+            (false, false)
+                if any(|verdict| &verdict.opens, open) || any(|verdict| &verdict.breaks, open) =>
+            {
+                RowVerdict::Undecided
+            }
+            (false, false) => RowVerdict::Same,
+        }
+    }
+}
