@@ -246,7 +246,7 @@ fn nobody_gains_or_loses_on_the_way_but_whom_a_verdict_names() {
 }
 
 /// States that nobody planned: everything both ways at once, one policy gone, one turned around, one
-/// Service gone, one workload out of the mesh.
+/// Service gone, one workload out of the mesh, one with another service account.
 fn disturbed(snapshot: &Snapshot, overrides: &MeshOverrides, random: &mut Random) -> Vec<Mesh> {
     let both = |mesh: &Mesh| with_labelled_generations(mesh, |_| true, &[]);
     let mut meshes = vec![both(&Mesh::build(snapshot, overrides))];
@@ -277,6 +277,16 @@ fn disturbed(snapshot: &Snapshot, overrides: &MeshOverrides, random: &mut Random
         }
     }
     meshes.push(out);
+    let mut renamed = Mesh::build(snapshot, overrides);
+    let account = format!("app-{}", random.below(4));
+    if let Some(workload) = renamed
+        .workloads
+        .iter_mut()
+        .find(|one| ours(&one.name.name))
+    {
+        workload.service_account = account.into();
+    }
+    meshes.push(renamed);
     for snapshot in [without, turned, fewer] {
         let mesh = Mesh::build(&snapshot, overrides);
         meshes.push(both(&mesh));

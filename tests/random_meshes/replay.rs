@@ -130,6 +130,13 @@ impl Call {
     fn uses(&self, dialled: &DialledAddress) -> bool {
         dialled.in_use && (!self.outsider || dialled.from_outside)
     }
+
+    /// The request with the identity that the caller has in this state.
+    fn sends(&self, request: &Request) -> Request {
+        let mut request = request.clone();
+        request.principal.clone_from(&self.caller.principal);
+        request
+    }
 }
 
 /// A caller before and now.
@@ -186,11 +193,15 @@ fn pairs(before: &Side<'_>, now: &Side<'_>) -> Vec<Pair> {
                 };
                 let (then, since) = (mode(was, old), mode(workload, generation));
                 modes.insert((then, since));
-                let make = |mode| call(mode, Some(&principal), Some(&workload.name));
+                let had = was.principal(&before.mesh.settings.trust_domain);
+                let make = |mode, principal| call(mode, Some(principal), Some(&workload.name));
                 pairs.push(Pair {
                     name: workload.name.to_string(),
-                    before: (make(then), Sender::Workload(was_id, old)),
-                    now: (make(since), Sender::Workload(WorkloadId(index), generation)),
+                    before: (make(then, &had), Sender::Workload(was_id, old)),
+                    now: (
+                        make(since, &principal),
+                        Sender::Workload(WorkloadId(index), generation),
+                    ),
                 });
             }
         }
@@ -314,11 +325,13 @@ impl Asked<'_> {
     }
 
     fn differs(&self, request: &Request) -> Vec<&'static str> {
-        let outcomes = |paths: &[EnforcementPath]| -> Vec<Outcome> {
-            let decide = |path| evaluate(request, path).outcome;
+        let outcomes = |paths: &[EnforcementPath], call: &Call| -> Vec<Outcome> {
+            let request = call.sends(request);
+            let decide = |path| evaluate(&request, path).outcome;
             paths.iter().map(decide).collect()
         };
-        let (before, now) = (outcomes(&self.before), outcomes(&self.now));
+        let before = outcomes(&self.before, &self.pair.before.0);
+        let now = outcomes(&self.now, &self.pair.now.0);
         // Whoever has no identity is seen alike wherever it dials.
         let plain = self.pair.before.0.caller.mode == CallerMode::Plain;
         let opens = now.contains(&Outcome::Allow)
@@ -409,15 +422,7 @@ impl Asked<'_> {
             token: (random.below(3) > 0).then(|| token(random)),
         });
         Request {
-            // Who leaves the mesh had an identity and shows none now.
-            principal: self
-                .pair
-                .before
-                .0
-                .caller
-                .principal
-                .clone()
-                .or_else(|| self.pair.now.0.caller.principal.clone()),
+            principal: None,
             source_ip,
             forwarded_ip,
             destination_ip: address(random),
@@ -430,9 +435,9 @@ impl Asked<'_> {
     }
 
     fn told(&self, request: &Request) -> String {
-        let lines = |paths: &[EnforcementPath]| -> Vec<String> {
+        let lines = |paths: &[EnforcementPath], call: &Call| -> Vec<String> {
             let line = |path: &EnforcementPath| {
-                let decision = evaluate(request, path);
+                let decision = evaluate(&call.sends(request), path);
                 let used = if path.in_use { "" } else { " (not in use)" };
                 format!(
                     "  {}{used}: {}",
@@ -450,8 +455,8 @@ impl Asked<'_> {
             self.server.name,
             self.port,
             self.content,
-            lines(&self.before).join("\n"),
-            lines(&self.now).join("\n"),
+            lines(&self.before, &self.pair.before.0).join("\n"),
+            lines(&self.now, &self.pair.now.0).join("\n"),
         )
     }
 }
