@@ -14,6 +14,7 @@
 #[path = "../tests/support/generator.rs"]
 mod generator;
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use castoff::mesh::{Mesh, MeshOverrides};
@@ -24,6 +25,11 @@ use castoff::snapshot::Snapshot;
 use castoff::source::{Collector, Place};
 use castoff_authz::verdict::Limits;
 use generator::MeshShape;
+
+/// The allocator of the binary.
+#[cfg(feature = "fast-alloc")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() {
     let full = std::env::args().any(|argument| argument == "--bench");
@@ -58,13 +64,13 @@ fn main() {
     let limits = Limits::default();
     timed("same state", || {
         let prover = Prover::new(&baseline, limits);
-        let state = proof::state(&prover, baseline.clone(), "now");
+        let state = proof::state(&prover, Arc::new(baseline.clone()), "now");
         assert!(state.differing.is_empty());
     });
     timed("mixed state, everything moving", || {
         let both = with_ambient_generations(&baseline, |_| true);
         let prover = Prover::new(&baseline, limits);
-        let state = proof::state(&prover, both, "mixed");
+        let state = proof::state(&prover, Arc::new(both), "mixed");
         println!("  {} servers differ", state.differing.len());
     });
     timed("whole plan", || {

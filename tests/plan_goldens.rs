@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use castoff::mesh::{Distribution, Mesh, MeshOverrides};
 use castoff::plan::both::with_ambient_generations;
@@ -218,7 +219,7 @@ fn originals_deleted_before_sidecars_and_servers_before_callers_are_shown_to_dif
     let verdicts = |present: &Mesh| -> Vec<(String, RowVerdict)> {
         let state = proof::state(
             &Prover::new(&baseline, Limits::default()),
-            present.clone(),
+            Arc::new(present.clone()),
             "",
         );
         let rows = state.differing.iter();

@@ -17,6 +17,7 @@ mod generator;
 mod replay;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use castoff::mesh::{DataPlaneMode, Distribution, Mesh, MeshOverrides};
 use castoff::plan::both::with_labelled_generations;
@@ -307,7 +308,7 @@ fn whoever_gains_or_loses_when_a_mesh_is_disturbed_is_named() {
         let before = Side::of(&baseline);
         let mut random = Random::new(!seed);
         for mesh in disturbed(&snapshot, &overrides, &mut random) {
-            let state = proof::state(&prover, mesh.clone(), "");
+            let state = proof::state(&prover, Arc::new(mesh.clone()), "");
             let known = announced(std::iter::once(&state));
             let replayed = replay::replay(&before, &Side::of(&mesh), REQUESTS, &mut random);
             requests += replayed.requests;

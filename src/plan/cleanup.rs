@@ -6,6 +6,7 @@
 //! deleted one colour after the other.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::field::Field;
 use super::saved;
@@ -85,7 +86,7 @@ fn step(
 ) -> Step {
     let originals: Vec<_> = group
         .iter()
-        .filter_map(|(kind, name)| saved::object(&field.snapshot, *kind, name))
+        .filter_map(|(kind, name)| saved::object(field.snapshot(), *kind, name))
         .collect();
     let file = format!("before-{}.yaml", index + 1);
     saved_files.insert(file.clone(), manifest::documents(&originals));
@@ -110,7 +111,7 @@ fn step(
 
 /// Originals whose copies are applied and whose Services all use their waypoint.
 fn candidates(field: &Field<'_>, mesh: &Mesh) -> BTreeSet<Policy> {
-    let context = Context::new(mesh, &field.snapshot, field.options);
+    let context = Context::new(mesh, field.snapshot(), field.options);
     let conversion = context.conversion();
     let mut bound: BTreeMap<Policy, bool> = BTreeMap::new();
     for generated in &conversion.generated {
@@ -133,7 +134,7 @@ fn candidates(field: &Field<'_>, mesh: &Mesh) -> BTreeSet<Policy> {
 
 /// The `Sidecar` objects that phase policy-simplification would delete.
 fn sidecar_objects(field: &Field<'_>, mesh: &Mesh) -> Vec<Policy> {
-    let context = Context::new(mesh, &field.snapshot, field.options);
+    let context = Context::new(mesh, field.snapshot(), field.options);
     phases::run_phase(Phase::PolicySimplification, &context)
         .checks
         .iter()
@@ -253,7 +254,7 @@ fn states(field: &Field<'_>, colours: &[Vec<Policy>]) -> Vec<State> {
     subsets
         .into_iter()
         .map(|subset| {
-            let mut snapshot = field.snapshot.clone();
+            let mut snapshot = field.snapshot().clone();
             let mut gone = 0;
             for (kind, name) in subset.iter().flat_map(|colour| &colours[*colour]) {
                 snapshot.remove(*kind, name);
@@ -261,7 +262,7 @@ fn states(field: &Field<'_>, colours: &[Vec<Policy>]) -> Vec<State> {
             }
             let mesh = Mesh::build(&snapshot, field.overrides);
             let when = format!("while {gone} of {total} originals are deleted");
-            super::proof::state(field.prover, mesh, when)
+            super::proof::state(field.prover, Arc::new(mesh), when)
         })
         .collect()
 }

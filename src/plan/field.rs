@@ -3,7 +3,9 @@
 //! In: the snapshot found, commands and manifests of steps. Out: the snapshot after them, and proved
 //! states. Invariant: only the written commands and files change it.
 
+use std::cell::OnceCell;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use super::both::{with_ambient_generations, with_labelled_generations};
 use super::moves::TEMPLATE_LABELS;
@@ -12,21 +14,46 @@ use super::wave::{Files, State, Step, WayBack};
 use crate::mesh::{Mesh, MeshOverrides};
 use crate::phases::MigrateOptions;
 use crate::prove::prover::Prover;
-use crate::simulate::{Command, command, execute, settle};
+use crate::simulate::controllers::{act, settle};
+use crate::simulate::{Command, command, execute};
 use crate::snapshot::{Kind, ObjectName, Snapshot};
 
 /// What is played, and what it is compared with.
+#[derive(Clone)]
 pub(super) struct Field<'a> {
-    pub(super) snapshot: Snapshot,
+    snapshot: Snapshot,
+    /// The mesh of the snapshot, when it was asked for.
+    mesh: OnceCell<Arc<Mesh>>,
     pub(super) prover: &'a Prover<'a>,
     pub(super) overrides: &'a MeshOverrides,
     pub(super) options: &'a MigrateOptions,
 }
 
-impl Field<'_> {
+impl<'a> Field<'a> {
+    pub(super) fn new(
+        snapshot: Snapshot,
+        prover: &'a Prover<'a>,
+        overrides: &'a MeshOverrides,
+        options: &'a MigrateOptions,
+    ) -> Self {
+        Self {
+            snapshot,
+            mesh: OnceCell::new(),
+            prover,
+            overrides,
+            options,
+        }
+    }
+
+    /// What an API server would show now.
+    pub(super) fn snapshot(&self) -> &Snapshot {
+        &self.snapshot
+    }
+
     /// The mesh now.
-    pub(super) fn mesh(&self) -> Mesh {
-        Mesh::build(&self.snapshot, self.overrides)
+    pub(super) fn mesh(&self) -> Arc<Mesh> {
+        let build = || Arc::new(Mesh::build(&self.snapshot, self.overrides));
+        Arc::clone(self.mesh.get_or_init(build))
     }
 
     /// Carries out the commands of steps, then lets controllers act.
@@ -39,7 +66,11 @@ impl Field<'_> {
             steps.iter().flat_map(|step| &step.run),
             files,
         )?;
-        settle(&mut self.snapshot);
+        self.mesh = OnceCell::new();
+        let mesh = self.mesh();
+        if act(&mut self.snapshot, &mesh) {
+            self.mesh = OnceCell::new();
+        }
         Ok(())
     }
 
@@ -56,13 +87,13 @@ impl Field<'_> {
     ) -> State {
         let both =
             with_labelled_generations(&self.mesh(), |name| moving.contains(name), &TEMPLATE_LABELS);
-        proof::state(self.prover, both, when)
+        proof::state(self.prover, Arc::new(both), when)
     }
 
     /// Proves the state in which old and new pods of these workloads run side by side.
     pub(super) fn mixed(&self, moving: &BTreeSet<ObjectName>, when: impl Into<String>) -> State {
         let both = with_ambient_generations(&self.mesh(), |name| moving.contains(name));
-        proof::state(self.prover, both, when)
+        proof::state(self.prover, Arc::new(both), when)
     }
 }
 

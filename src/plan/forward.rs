@@ -6,6 +6,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use castoff_authz::verdict::Limits;
 
@@ -123,12 +124,7 @@ impl<'a> Player<'a> {
         options: &'a PlanOptions,
     ) -> Self {
         Self {
-            field: Field {
-                snapshot: found,
-                prover,
-                overrides,
-                options: &options.migrate,
-            },
+            field: Field::new(found, prover, overrides, &options.migrate),
             options,
             plan: Plan {
                 waves: Vec::new(),
@@ -194,7 +190,7 @@ impl<'a> Player<'a> {
             let Some(mut wave) = prepare::next(&self.field) else {
                 return Ok(());
             };
-            let (before_snapshot, before) = (self.field.snapshot.clone(), self.field.mesh());
+            let (before_snapshot, before) = (self.field.snapshot().clone(), self.field.mesh());
             self.carry_out(&mut wave, &before_snapshot)?;
             let after = self.field.mesh();
             let waits = prepare::waits_for_binding(&before, &after);
@@ -309,8 +305,8 @@ impl<'a> Player<'a> {
             goes |= self.options.on_gap == OnGap::Deny && opening(&gaps).is_empty();
             if goes {
                 let (mut wave, after) = wave;
-                let before = std::mem::replace(&mut self.field.snapshot, after);
-                complete(&self.field, &mut wave, &before);
+                let before = std::mem::replace(&mut self.field, after);
+                complete(&self.field, &mut wave, before.snapshot());
                 self.plan.waves.push(wave);
                 return Ok(moving);
             }
@@ -348,12 +344,12 @@ impl<'a> Player<'a> {
             .collect()
     }
 
-    /// A wave that moves these, with its states, and the snapshot after it.
+    /// A wave that moves these, with its states, and the field after it.
     fn attempt(
         &self,
         moving: &BTreeSet<ObjectName>,
         circle: bool,
-    ) -> Result<(Wave, Snapshot), PlanEnding> {
+    ) -> Result<(Wave, Field<'a>), PlanEnding> {
         let mesh = self.field.mesh();
         let why = if circle {
             "They call one another, so that none can move before the other."
@@ -365,14 +361,14 @@ impl<'a> Player<'a> {
         let both = with_ambient_generations(&mesh, |name| moving.contains(name));
         let when = "while old and new pods run side by side";
         wave.states
-            .push(proof::state(self.field.prover, both, when));
-        let mut field = self.fork();
+            .push(proof::state(self.field.prover, Arc::new(both), when));
+        let mut field = self.field.clone();
         field
             .advance(&wave.steps, &wave.manifests)
             .map_err(PlanEnding::Failed)?;
         wave.states
             .push(field.at_rest("after the last pod is replaced"));
-        Ok((wave, field.snapshot))
+        Ok((wave, field))
     }
 
     /// The same with these servers closed to everyone but their waypoint, while the wave lasts or
@@ -382,7 +378,7 @@ impl<'a> Player<'a> {
         moving: &BTreeSet<ObjectName>,
         servers: &BTreeSet<ObjectName>,
         for_good: bool,
-    ) -> Result<Option<(Wave, Snapshot)>, PlanEnding> {
+    ) -> Result<Option<(Wave, Field<'a>)>, PlanEnding> {
         let mesh = self.field.mesh();
         let Some((lock, open, files)) = lock::steps(&mesh, servers) else {
             return Ok(None);
@@ -395,7 +391,7 @@ impl<'a> Player<'a> {
         wave.steps.push(lock);
         wave.steps
             .extend(moves::steps(&mesh, moving, &staying(&mesh, moving), true));
-        let mut locked = self.fork();
+        let mut locked = self.field.clone();
         locked
             .advance(&wave.steps[..1], &wave.manifests)
             .map_err(PlanEnding::Failed)?;
@@ -420,15 +416,7 @@ impl<'a> Player<'a> {
             wave.states
                 .push(locked.at_rest("after these policies are gone again"));
         }
-        Ok(Some((wave, locked.snapshot)))
-    }
-
-    /// The same field, to try something on.
-    fn fork(&self) -> Field<'_> {
-        Field {
-            snapshot: self.field.snapshot.clone(),
-            ..self.field
-        }
+        Ok(Some((wave, locked)))
     }
 
     fn clean_up(&mut self) -> Result<(), PlanEnding> {
@@ -442,7 +430,7 @@ impl<'a> Player<'a> {
         let Some(mut wave) = wave else {
             return Ok(());
         };
-        let before = self.field.snapshot.clone();
+        let before = self.field.snapshot().clone();
         self.carry_out(&mut wave, &before)?;
         wave.states
             .push(self.field.at_rest("after the last deletion"));
@@ -508,7 +496,7 @@ fn complete(field: &Field<'_>, wave: &mut Wave, before: &Snapshot) {
         .chain(&wave.saved)
         .map(|(name, content)| (name.clone(), content.clone()))
         .collect();
-    wave.way_back = way_back(before, &field.snapshot, &wave.steps, &files);
+    wave.way_back = way_back(before, field.snapshot(), &wave.steps, &files);
 }
 
 fn held(workload: &ObjectName, gaps: &[Gap], moving: &BTreeSet<ObjectName>, circle: bool) -> Held {

@@ -28,7 +28,7 @@ pub(super) fn prerequisites(field: &Field<'_>) -> Vec<PhaseResult> {
         ignore_failures: true,
         ..field.options.clone()
     };
-    let context = Context::new(&mesh, &field.snapshot, &options);
+    let context = Context::new(&mesh, field.snapshot(), &options);
     [Phase::PreRequisites, Phase::ClusterSetup]
         .into_iter()
         .map(|phase| phases::run_phase(phase, &context))
@@ -38,7 +38,7 @@ pub(super) fn prerequisites(field: &Field<'_>) -> Vec<PhaseResult> {
 /// The next wave of preparation, without states; `None` when nothing is left to apply.
 pub(super) fn next(field: &Field<'_>) -> Option<Wave> {
     let mesh = field.mesh();
-    let context = Context::new(&mesh, &field.snapshot, field.options);
+    let context = Context::new(&mesh, field.snapshot(), field.options);
     PHASES
         .into_iter()
         .map(|phase| phases::run_phase(phase, &context))
@@ -54,7 +54,7 @@ fn wave(field: &Field<'_>, result: &PhaseResult) -> Option<Wave> {
     let mut saved_files = Files::new();
     let mut steps = Vec::new();
     for (file, content) in &manifests {
-        let undo = saved::undo_apply(&field.snapshot, file, content, &mut saved_files);
+        let undo = saved::undo_apply(field.snapshot(), file, content, &mut saved_files);
         steps.push(Step {
             what: match result.phase {
                 Phase::DeployWaypoints => "deploy the waypoints; nothing uses them yet".to_owned(),

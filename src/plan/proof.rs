@@ -5,6 +5,7 @@
 //! is compared in each of its modes with each generation of the server.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use castoff_authz::verdict::Finding;
 
@@ -16,7 +17,7 @@ use crate::prove::tell;
 use crate::snapshot::ObjectName;
 
 /// Proves one state.
-pub fn state(prover: &Prover<'_>, present: Mesh, when: impl Into<String>) -> State {
+pub fn state(prover: &Prover<'_>, present: Arc<Mesh>, when: impl Into<String>) -> State {
     let rows = prover.rows(present);
     let mut state = State {
         when: when.into(),

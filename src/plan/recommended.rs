@@ -53,12 +53,7 @@ pub fn prove(
     results: &mut [PhaseResult],
 ) -> Access {
     let prover = Prover::new(baseline, Limits::default());
-    let mut field = Field {
-        snapshot: found.clone(),
-        prover: &prover,
-        overrides,
-        options,
-    };
+    let mut field = Field::new(found.clone(), &prover, overrides, options);
     let mesh = field.mesh();
     let mut access = Access {
         servers: mesh
@@ -77,7 +72,7 @@ pub fn prove(
         if result.outcome != PhaseOutcome::Recommends {
             continue;
         }
-        let mut outcome = play(&mut field, result);
+        let mut outcome = play(&field, result);
         let differs = outcome
             .as_ref()
             .is_ok_and(|(states, _)| states.iter().any(|state| !state.differing.is_empty()));
@@ -87,13 +82,13 @@ pub fn prove(
                 migrate: options.clone(),
                 ..PlanOptions::default()
             };
-            let next = forward::next_moves(&prover, &field.snapshot, overrides, &plan_options);
+            let next = forward::next_moves(&prover, field.snapshot(), overrides, &plan_options);
             only_what_is_proved(result, &next, &mesh);
-            outcome = play(&mut field, result);
+            outcome = play(&field, result);
         }
         match outcome {
             Ok((states, after)) => {
-                field.snapshot = after;
+                field = after;
                 access.phases.push((result.phase, states));
             }
             Err(reason) => access.not_played.push(reason),
@@ -102,8 +97,8 @@ pub fn prove(
     access
 }
 
-/// Plays what a phase wrote; returns the states and the snapshot after it.
-fn play(field: &mut Field<'_>, result: &PhaseResult) -> Result<(Vec<State>, Snapshot), String> {
+/// Plays what a phase wrote; returns the states and the field after it.
+fn play<'a>(field: &Field<'a>, result: &PhaseResult) -> Result<(Vec<State>, Field<'a>), String> {
     let files: Files = result
         .artefacts
         .iter()
@@ -118,10 +113,7 @@ fn play(field: &mut Field<'_>, result: &PhaseResult) -> Result<(Vec<State>, Snap
         run,
         ..Step::default()
     }];
-    let mut after = Field {
-        snapshot: field.snapshot.clone(),
-        ..*field
-    };
+    let mut after = field.clone();
     after.advance(&steps, &files)?;
     let name = result.phase.name();
     let mut states = Vec::new();
@@ -136,7 +128,7 @@ fn play(field: &mut Field<'_>, result: &PhaseResult) -> Result<(Vec<State>, Snap
         states.extend(cleanup::states_of(field, &deleted(result)));
     }
     states.push(after.at_rest(format!("after the recommendations of phase {name}")));
-    Ok((states, after.snapshot))
+    Ok((states, after))
 }
 
 /// Commands of recommendations, each once.

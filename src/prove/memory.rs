@@ -6,6 +6,7 @@
 //! that its paths are made of differs from the state before; where that is not plain, everything is.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use castoff_authz::verdict::Identities;
 
@@ -27,7 +28,7 @@ pub(super) struct Memory {
 
 #[derive(Debug)]
 struct Last {
-    mesh: Mesh,
+    mesh: Arc<Mesh>,
     routed: Routed,
     everybody: Identities,
 }
@@ -49,7 +50,7 @@ impl Memory {
     }
 
     /// Keeps the state, to tell what the next one changes.
-    pub(super) fn keep(&mut self, mesh: Mesh, routed: Routed, everybody: Identities) {
+    pub(super) fn keep(&mut self, mesh: Arc<Mesh>, routed: Routed, everybody: Identities) {
         self.last = Some(Last {
             mesh,
             routed,

@@ -4,7 +4,7 @@
 //! Invariant: what is remembered of earlier states changes how soon an answer comes, never the answer.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use castoff_authz::verdict::Limits;
 
@@ -58,7 +58,7 @@ impl<'a> Prover<'a> {
 
     /// The same rows as [`rows`] without notes on closed addresses, sooner where an earlier state
     /// answered already.
-    pub fn rows(&self, present: Mesh) -> Vec<ServerRow> {
+    pub fn rows(&self, present: Arc<Mesh>) -> Vec<ServerRow> {
         // A thread that panicked in the middle of a proof leaves nothing half learnt.
         let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
         let comparer = Comparer::new(&self.baseline, &present, self.limits);

@@ -90,6 +90,9 @@ fn kind_of(owner: &OwnerKind) -> Option<Kind> {
     }
 }
 
+/// Says that the CNI agent redirects a pod to ztunnel (istio pkg/constants, `AmbientRedirection`).
+const REDIRECTION: &str = "ambient.istio.io/redirection";
+
 /// Labels that controllers, not templates, put on pods; a replaced pod keeps them.
 const CONTROLLER_LABELS: [&str; 4] = [
     "pod-template-hash",
@@ -124,10 +127,7 @@ fn renew(pod: &mut Object<Pod>, template: &PodTemplate, workload: &Workload, mes
     }
     match workload.next_mode {
         DataPlaneMode::Sidecar => inject(pod, mesh),
-        DataPlaneMode::Ambient => pod
-            .metadata
-            .annotations
-            .set("ambient.istio.io/redirection", "enabled"),
+        DataPlaneMode::Ambient => pod.metadata.annotations.set(REDIRECTION, "enabled"),
         DataPlaneMode::None => {}
     }
 }
@@ -173,11 +173,16 @@ fn inject(pod: &mut Object<Pod>, mesh: &Mesh) {
 /// and is programmed; every running pod that is enrolled and has no sidecar is captured.
 pub fn settle(snapshot: &mut Snapshot) {
     let mesh = Mesh::build(snapshot, &MeshOverrides::default());
-    program_waypoints(snapshot, &mesh);
-    capture_pods(snapshot, &mesh);
+    act(snapshot, &mesh);
 }
 
-fn program_waypoints(snapshot: &mut Snapshot, mesh: &Mesh) {
+/// Lets controllers act on a snapshot, of which `mesh` was made; whether they changed anything.
+pub(crate) fn act(snapshot: &mut Snapshot, mesh: &Mesh) -> bool {
+    let programmed = program_waypoints(snapshot, mesh);
+    capture_pods(snapshot, mesh) || programmed
+}
+
+fn program_waypoints(snapshot: &mut Snapshot, mesh: &Mesh) -> bool {
     let waiting: Vec<ObjectName> = mesh
         .waypoints
         .iter()
@@ -189,6 +194,7 @@ fn program_waypoints(snapshot: &mut Snapshot, mesh: &Mesh) {
             gateway.body["status"] = programmed_status(&gateway.metadata);
         }
     }
+    !waiting.is_empty()
 }
 
 fn programmed_status(metadata: &Metadata) -> Value {
@@ -204,7 +210,7 @@ fn programmed_status(metadata: &Metadata) -> Value {
 
 /// The CNI agent redirects enrolled pods without a restart
 /// (istio cni/pkg/nodeagent; istio.io "Add workloads to the mesh").
-fn capture_pods(snapshot: &mut Snapshot, mesh: &Mesh) {
+fn capture_pods(snapshot: &mut Snapshot, mesh: &Mesh) -> bool {
     let mut ambient: BTreeSet<ObjectName> = BTreeSet::new();
     for workload in mesh
         .workloads
@@ -226,20 +232,18 @@ fn capture_pods(snapshot: &mut Snapshot, mesh: &Mesh) {
             }
         }
     }
+    let mut changed = false;
     for pod in &mut snapshot.pods {
-        if ambient.contains(&pod.object_name()) {
-            pod.metadata
-                .annotations
-                .set("ambient.istio.io/redirection", "enabled");
-        } else if pod
-            .metadata
-            .annotations
-            .get("sidecar.istio.io/status")
-            .is_some()
-        {
-            pod.metadata
-                .annotations
-                .remove("ambient.istio.io/redirection");
+        let captured = ambient.contains(&pod.object_name());
+        let annotations = &mut pod.metadata.annotations;
+        let known = annotations.get(REDIRECTION).is_some();
+        if captured && !annotations.has(REDIRECTION, "enabled") {
+            annotations.set(REDIRECTION, "enabled");
+            changed = true;
+        } else if !captured && known && annotations.get("sidecar.istio.io/status").is_some() {
+            annotations.remove(REDIRECTION);
+            changed = true;
         }
     }
+    changed
 }
