@@ -226,3 +226,80 @@ fn a_loss_that_nobody_is_known_to_suffer_is_a_note_until_it_is_said_to_count() {
         assert!(text.contains(callers), "{argument}: {text}");
     }
 }
+
+/// `orders` as an ambient server behind a waypoint that alone is let in.
+const BEHIND_A_WAYPOINT: &str = "
+apiVersion: v1
+kind: Namespace
+metadata: {name: shop, labels: {istio.io/dataplane-mode: ambient, istio.io/use-waypoint: waypoint}}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: waypoint, namespace: shop, labels: {istio.io/waypoint-for: service}}
+spec: {gatewayClassName: istio-waypoint, listeners: [{name: mesh, port: 15008, protocol: HBONE}]}
+status:
+  addresses: [{type: Hostname, value: waypoint.shop.svc.cluster.local}]
+  conditions: [{type: Programmed, status: 'True', reason: Programmed}]
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: orders-waypoint, namespace: shop}
+spec:
+  targetRefs: [{group: '', kind: Service, name: orders}]
+  rules: [{to: [{operation: {methods: [GET]}}]}]
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: orders, namespace: shop}
+spec:
+  selector: {matchLabels: {app: orders}}
+  rules: [{from: [{source: {principals: [cluster.local/ns/shop/sa/waypoint]}}]}]
+---
+apiVersion: v1
+kind: Service
+metadata: {name: orders, namespace: shop}
+spec: {clusterIP: 10.0.0.1, selector: {app: orders}, ports: [{name: http, port: 80, targetPort: 8080}]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: orders-1, namespace: shop, labels: {app: orders}, annotations: {ambient.istio.io/redirection: enabled, prometheus.io/scrape: 'true', prometheus.io/port: '8080'}}
+spec:
+  serviceAccountName: orders
+  containers: [{name: orders, image: orders, ports: [{containerPort: 8080}]}]
+status: {phase: Running, podIP: 10.1.0.1, podIPs: [{ip: 10.1.0.1}]}
+";
+
+#[test]
+fn who_dials_pods_and_is_cut_off_is_shown_the_ways_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let scraped = server("orders").replace(
+        "annotations: {sidecar.istio.io/status: '{}'}",
+        "annotations: {sidecar.istio.io/status: '{}', prometheus.io/scrape: 'true', prometheus.io/port: '8080'}",
+    );
+    let reads = "---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: orders, namespace: shop}
+spec:
+  selector: {matchLabels: {app: orders}}
+  rules: [{to: [{operation: {methods: [GET]}}]}]
+";
+    let before = [MESH, &scraped, &server("web"), reads].concat();
+    let after = [BEHIND_A_WAYPOINT, &server("web")].concat();
+    std::fs::write(folder.path().join("before.yaml"), before).unwrap();
+    std::fs::write(folder.path().join("after.yaml"), after).unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_castoff"))
+        .args(["verify", "before.yaml", "after.yaml"])
+        .current_dir(folder.path())
+        .output()
+        .unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(3), "{text}");
+    for way in [
+        "way out: an ALLOW policy on these pods for",
+        "way out: let it dial the Service",
+        "way out: label the waypoint `istio.io/waypoint-for: all`",
+    ] {
+        assert!(text.contains(way), "{text}");
+    }
+}
