@@ -1,0 +1,310 @@
+//! Ways in which a migration by hand gives or takes access, one folder each in `tests/fixtures/traps`:
+//! the mesh before, what somebody does who copies naively, and what castoff does instead.
+//!
+//! The verdicts in the table are written from Istio's source, named in the fixtures; what is said in
+//! full is in `tests/goldens/traps`, rewritten with `CASTOFF_BLESS=1`.
+#![allow(missing_docs, clippy::unwrap_used)]
+
+use std::path::Path;
+use std::process::Output;
+
+use assert_cmd::Command;
+
+const FIXTURES: &str = "tests/fixtures/traps";
+
+/// Folder; the server that naive copying does something to, and what; how castoff's plan ends: `done`,
+/// or `partial` where no order is without a gap, so that workloads keep their sidecars and the witness
+/// is shown. No state of either may differ from the baseline.
+const TRAPS: &[(&str, &str, &str, &str)] = &[
+    (
+        "callers-named-at-the-pod-only-see-the-waypoint",
+        "shop/orders",
+        "breaks",
+        "done",
+    ),
+    (
+        "namespace-of-the-waypoint-is-let-in",
+        "shop/orders",
+        "opens",
+        "done",
+    ),
+    (
+        "caller-denied-at-the-pod-only",
+        "shop/orders",
+        "opens",
+        "done",
+    ),
+    ("everybody-but-some-denied", "shop/orders", "breaks", "done"),
+    (
+        "open-server-is-locked-to-its-waypoint",
+        "shop/orders",
+        "breaks",
+        "done",
+    ),
+    (
+        "pods-left-open-behind-a-waypoint",
+        "shop/orders",
+        "opens",
+        "done",
+    ),
+    (
+        "allow-nothing-denies-the-waypoint",
+        "shop/orders",
+        "breaks",
+        "done",
+    ),
+    ("two-waypoints-one-let-in", "shop/orders", "breaks", "done"),
+    (
+        "namespace-wide-request-denial-not-copied",
+        "shop/orders",
+        "opens",
+        "partial",
+    ),
+    (
+        "mesh-wide-request-denial-not-copied",
+        "shop/orders",
+        "opens",
+        "partial",
+    ),
+    (
+        "copy-in-the-root-namespace-never-attaches",
+        "shop/orders",
+        "opens",
+        "done",
+    ),
+    (
+        "copy-covers-pods-that-were-not-selected",
+        "shop/orders",
+        "breaks",
+        "partial",
+    ),
+    (
+        "union-of-allows-of-two-versions",
+        "shop/orders",
+        "opens",
+        "partial",
+    ),
+    (
+        "one-of-two-services-has-the-copy",
+        "shop/orders",
+        "opens",
+        "done",
+    ),
+    (
+        "copy-at-the-gateway-holds-for-every-service",
+        "shop/stock",
+        "breaks",
+        "done",
+    ),
+    (
+        "server-without-a-service",
+        "shop/worker",
+        "opens",
+        "partial",
+    ),
+    (
+        "service-that-uses-no-waypoint",
+        "shop/orders",
+        "opens",
+        "done",
+    ),
+    (
+        "pod-port-where-the-waypoint-sees-the-service-port",
+        "shop/orders",
+        "breaks",
+        "done",
+    ),
+    (
+        "denied-pod-port-where-the-waypoint-sees-the-service-port",
+        "shop/orders",
+        "opens",
+        "partial",
+    ),
+    ("token-rule-left-behind", "shop/orders", "breaks", "done"),
+    (
+        "server-moves-before-its-callers",
+        "shop/orders",
+        "opens",
+        "done",
+    ),
+    (
+        "request-allow-kept-at-moved-pods",
+        "shop/orders",
+        "breaks",
+        "done",
+    ),
+    (
+        "request-denial-of-a-port-kept-at-moved-pods",
+        "shop/orders",
+        "breaks",
+        "partial",
+    ),
+    (
+        "external-authorizer-vanishes",
+        "shop/orders",
+        "opens",
+        "done",
+    ),
+    (
+        "empty-selector-is-nothing-to-ztunnel",
+        "shop/orders",
+        "opens",
+        "partial",
+    ),
+    (
+        "request-denial-of-a-tcp-port",
+        "shop/orders",
+        "opens",
+        "done",
+    ),
+    (
+        "caller-outside-the-mesh-goes-past-the-waypoint",
+        "shop/orders",
+        "opens",
+        "partial",
+    ),
+    (
+        "namespace-of-the-waypoint-is-denied",
+        "shop/orders",
+        "breaks",
+        "partial",
+    ),
+    (
+        "network-policy-without-the-tunnel-port",
+        "shop/orders",
+        "breaks",
+        "done",
+    ),
+];
+
+fn read(path: &str) -> String {
+    std::fs::read_to_string(Path::new(FIXTURES).join(path)).unwrap_or_default()
+}
+
+/// The documents of `text` but those that `gone` names, a line each: `Kind namespace/name`.
+fn without(text: &str, gone: &str) -> String {
+    let stays = |document: &&str| {
+        !gone.lines().any(|line| {
+            let (kind, name) = line.split_once(' ').unwrap();
+            let (namespace, name) = name.split_once('/').unwrap();
+            document.contains(&format!("kind: {kind}\n"))
+                && document.contains(&format!(
+                    "metadata: {{name: {name}, namespace: {namespace}}}"
+                ))
+        })
+    };
+    text.split("---\n")
+        .filter(stays)
+        .collect::<Vec<_>>()
+        .join("---\n")
+}
+
+fn castoff(folder: &Path, arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_castoff"))
+        .args(arguments)
+        .current_dir(folder)
+        .env("NO_COLOR", "1")
+        .output()
+        .unwrap()
+}
+
+/// Writes the input folders `before` and `after` of a trap. Files are read in the order of their
+/// names, and the later of two objects with one name counts.
+fn write(folder: &Path, trap: &str) {
+    let before = read(&format!("{trap}/before.yaml"));
+    let after = without(&before, &read(&format!("{trap}/gone")));
+    let naive = read(&format!("{trap}/naive.yaml"));
+    for (state, files) in [
+        ("before", vec![before]),
+        ("after", vec![after, read("moved.yaml"), naive]),
+    ] {
+        let state = folder.join(state);
+        std::fs::create_dir_all(&state).unwrap();
+        for (index, (_, text)) in castoff::demo::FILES[..2].iter().enumerate() {
+            std::fs::write(state.join(format!("0-{index}.yaml")), text).unwrap();
+        }
+        std::fs::write(state.join("1-mesh.yaml"), read("mesh.yaml")).unwrap();
+        for (index, text) in files.iter().enumerate() {
+            std::fs::write(state.join(format!("{}.yaml", index + 2)), text).unwrap();
+        }
+    }
+}
+
+#[test]
+fn naive_copies_are_caught_and_castoff_avoids_or_refuses_them() {
+    let mut problems = Vec::new();
+    for (trap, server, naive, ending) in TRAPS {
+        let folder = tempfile::tempdir().unwrap();
+        write(folder.path(), trap);
+        let verify = castoff(folder.path(), &["verify", "before", "after", "-o", "json"]);
+        let report: serde_json::Value = serde_json::from_slice(&verify.stdout).unwrap();
+        let verdict = report["servers"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|one| one["server"] == *server)
+            .map_or("absent", |one| one["verdict"].as_str().unwrap());
+        if verdict != *naive {
+            problems.push(format!("{trap}: naive {verdict} instead of {naive}"));
+        }
+        let code = if *naive == "undecided" { 4 } else { 3 };
+        if verify.status.code() != Some(code) {
+            problems.push(format!(
+                "{trap}: verify ended with {:?}",
+                verify.status.code()
+            ));
+        }
+        let plan = castoff(
+            folder.path(),
+            &["plan", "--from-files", "before", "-o", "json"],
+        );
+        let planned: serde_json::Value = serde_json::from_slice(&plan.stdout).unwrap();
+        let differs: Vec<&str> = planned["waves"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|wave| wave["verdict"].as_str().unwrap())
+            .filter(|verdict| *verdict != "same")
+            .collect();
+        if planned["ending"] != *ending || !differs.is_empty() {
+            problems.push(format!(
+                "{trap}: plan {} with {differs:?} instead of {ending}",
+                planned["ending"]
+            ));
+        }
+        let text = castoff(folder.path(), &["verify", "before", "after"]).stdout;
+        let summary = castoff(folder.path(), &["plan", "--from-files", "before"]).stdout;
+        let transcript = [
+            "$ castoff verify before after\n",
+            &String::from_utf8(text).unwrap(),
+            "\n$ castoff plan --from-files before\n",
+            &String::from_utf8(summary).unwrap(),
+        ]
+        .concat();
+        let golden = Path::new("tests/goldens/traps").join(format!("{trap}.txt"));
+        if std::env::var_os("CASTOFF_BLESS").is_some() {
+            std::fs::create_dir_all(golden.parent().unwrap()).unwrap();
+            std::fs::write(&golden, &transcript).unwrap();
+        } else if std::fs::read_to_string(&golden).unwrap_or_default() != transcript {
+            problems.push(format!(
+                "{trap}: {} differs; look at it and run with CASTOFF_BLESS=1",
+                golden.display()
+            ));
+        }
+    }
+    assert!(problems.is_empty(), "{}", problems.join("\n"));
+}
+
+#[test]
+fn every_fixture_is_in_the_table() {
+    let mut folders: Vec<String> = std::fs::read_dir(FIXTURES)
+        .unwrap()
+        .map(|entry| entry.unwrap())
+        .filter(|entry| entry.path().is_dir())
+        .map(|entry| entry.file_name().into_string().unwrap())
+        .collect();
+    folders.sort();
+    let mut known: Vec<String> = TRAPS.iter().map(|row| row.0.to_owned()).collect();
+    known.sort();
+    assert_eq!(folders, known);
+}
