@@ -10,6 +10,7 @@ pub mod ask;
 pub mod attach;
 pub mod caller;
 pub mod callers;
+mod gateways;
 mod identities;
 pub mod legs;
 mod memory;

@@ -17,6 +17,7 @@ use castoff_authz::verdict::{self, Comparison, Finding, Limits, Verdict};
 
 use super::addresses::{self, DialledAddress};
 use super::callers::{self, CallerClass, Member};
+use super::gateways;
 use super::identities::Mentions;
 use super::memory::{self, Memory};
 use super::network::Party;
@@ -94,6 +95,13 @@ impl<'a> Comparer<'a> {
     }
 
     pub(super) fn rows(&self, memory: Option<&mut Memory>) -> Vec<ServerRow> {
+        let mut rows = self.servers(memory);
+        rows.extend(gateways::rows(self.baseline, &self.present, self.limits));
+        rows.sort_by(|left, right| left.server.cmp(&right.server));
+        rows
+    }
+
+    fn servers(&self, memory: Option<&mut Memory>) -> Vec<ServerRow> {
         let names: BTreeSet<&ObjectName> = self
             .present
             .mesh

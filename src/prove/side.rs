@@ -24,10 +24,10 @@ pub(super) type Admitted = Vec<Option<Vec<NetworkEntry>>>;
 /// One mesh with its indexes.
 pub(super) struct Side<'a> {
     pub(super) mesh: &'a Mesh,
-    attachments: Attachments<'a>,
+    pub(super) attachments: Attachments<'a>,
     pub(super) network: NetworkPolicies<'a>,
     pub(super) routed: Routed,
-    settings: Arc<Settings>,
+    pub(super) settings: Arc<Settings>,
     by_name: BTreeMap<&'a ObjectName, WorkloadId>,
 }
 
