@@ -270,6 +270,9 @@ impl Way<'_> {
                     None,
                 );
                 at.opaque.extend(self.ingress_listeners());
+                let port = self.server.port;
+                at.opaque
+                    .extend(reading::past_sidecar(self.workload(), port));
                 let chain = self.chain(reading::inbound_protocol(self.mesh, self.server));
                 let mode =
                     self.mesh

@@ -7,7 +7,7 @@ use castoff_authz::settings::{Authorizer, Behaviour, Release, Settings};
 
 use super::Server;
 use super::attach::Unmodelled;
-use crate::mesh::{ControlPlane, Mesh, Protocol, WaypointId};
+use crate::mesh::{ControlPlane, Mesh, Protocol, WaypointId, Workload};
 use crate::snapshot::{Kind, Labels};
 
 /// The oldest release that can be migrated; taken where no istiod shows its version.
@@ -132,6 +132,29 @@ pub fn waypoints_of(mesh: &Mesh, server: Server) -> BTreeSet<WaypointId> {
         .workload_binding(server.workload, server.generation)
         .waypoint();
     by_service.chain(by_pod).collect()
+}
+
+/// An annotation that keeps a port from being redirected to the sidecar, so that nothing of it applies
+/// there, and a client's mutual TLS meets the application (istio
+/// tools/istio-iptables/pkg/capture/run.go). What then gets through is not modelled.
+pub fn past_sidecar(workload: &Workload, port: u16) -> Option<Unmodelled> {
+    let port = port.to_string();
+    let named = |text: &str| text.split(',').any(|one| one.trim() == port);
+    let annotation = |name: &str| {
+        let key = format!("traffic.sidecar.istio.io/{name}");
+        let value = workload.template_annotations.get(&key)?;
+        Some((key, value))
+    };
+    let (key, value) = match annotation("includeInboundPorts") {
+        Some((_, "*")) | None => {
+            annotation("excludeInboundPorts").filter(|(_, value)| named(value))
+        }
+        included => included.filter(|(_, value)| !named(value)),
+    }?;
+    Some(Unmodelled {
+        reason: format!("annotation {key} takes port {port} past the sidecar"),
+        content: value.to_owned(),
+    })
 }
 
 /// A Sidecar object with ingress listeners of its own that selects these pods: its ports take the

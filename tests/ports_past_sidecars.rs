@@ -1,0 +1,46 @@
+//! Ports that annotations take past the sidecar: its policies decide nothing there.
+#![allow(clippy::unwrap_used, reason = "a test stops at what it did not expect")]
+
+use castoff::mesh::{Mesh, MeshOverrides};
+use castoff::prove::rows::{RowVerdict, States, rows};
+use castoff_authz::verdict::Limits;
+
+fn annotated(key: &str, value: &str) -> Mesh {
+    let snapshot = castoff::demo::snapshot().unwrap();
+    let mut mesh = Mesh::build(&snapshot, &MeshOverrides::default());
+    let mut workloads = mesh.workloads.iter_mut();
+    let catalog = workloads.find(|one| one.name.name == "catalog").unwrap();
+    if !key.is_empty() {
+        catalog.template_annotations = [(key, value)].into_iter().collect();
+    }
+    mesh
+}
+
+/// istio tools/istio-iptables/pkg/capture/run.go: ports that are excluded, or not included, are not
+/// redirected to the sidecar.
+#[test]
+fn a_port_that_is_not_redirected_is_undecided() {
+    let include = "traffic.sidecar.istio.io/includeInboundPorts";
+    let exclude = "traffic.sidecar.istio.io/excludeInboundPorts";
+    let plain = annotated("", "");
+    let (same, undecided) = (RowVerdict::Same, RowVerdict::Undecided);
+    for (key, value, expected) in [
+        (exclude, "3306", same),
+        (exclude, "3306, 8080", undecided),
+        (exclude, "", same),
+        (include, "*", same),
+        (include, "8080,9090", same),
+        (include, "9090", undecided),
+        (include, "", undecided),
+    ] {
+        let present = annotated(key, value);
+        let states = States {
+            baseline: &plain,
+            present: &present,
+        };
+        let rows = rows(&states, Limits::default());
+        let mut catalog = rows.iter().filter(|row| row.server.name == "catalog");
+        let verdict = catalog.next().unwrap().verdict();
+        assert_eq!(verdict, expected, "{key}: {value}");
+    }
+}
