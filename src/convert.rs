@@ -6,6 +6,7 @@
 //! Services that have a waypoint; every `targetRef` names something that exists.
 
 mod emit;
+mod exception;
 mod extensions;
 mod guard;
 mod hazards;
@@ -44,6 +45,11 @@ pub enum Purpose {
         source: ObjectReference,
         /// How far the original reaches.
         scope: Scope,
+    },
+    /// The user's own DENY, edited so that it does not turn the waypoint away.
+    Exception {
+        /// The original.
+        source: ObjectReference,
     },
     /// Lets the waypoint reach the pods behind a Service.
     Guard {
@@ -234,7 +240,12 @@ impl Generated {
 pub fn convert(mesh: &Mesh, needs: &WaypointNeeds, choice: &Choice<'_>) -> Conversion {
     let mut draft = place::Draft::new(mesh, needs, choice);
     for policy in extensions::policies(mesh, choice) {
-        draft.place(&policy);
+        // The waypoint enforces what the user wrote, without the exceptions that castoff added.
+        let restored = exception::restored(policy.raw);
+        draft.place(&extensions::Policy {
+            raw: restored.as_ref().unwrap_or(policy.raw),
+            ..policy
+        });
     }
     guard::add(&mut draft);
     names::finish(draft)

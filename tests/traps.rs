@@ -36,6 +36,12 @@ const TRAPS: &[(&str, &str, &str, &str)] = &[
     ),
     ("everybody-but-some-denied", "shop/orders", "breaks", "done"),
     (
+        "everybody-but-some-denied-a-request",
+        "shop/orders",
+        "breaks",
+        "done",
+    ),
+    (
         "open-server-is-locked-to-its-waypoint",
         "shop/orders",
         "breaks",

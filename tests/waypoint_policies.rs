@@ -257,6 +257,39 @@ fn a_namespace_policy_with_ports_goes_to_each_service() {
 }
 
 #[test]
+fn a_denial_that_the_waypoint_would_meet_is_edited_and_its_copy_is_not() {
+    let (lines, written) = migrate(&[
+        NAMESPACE,
+        &app("echo", 8080),
+        WAYPOINT,
+        &policy(
+            "others",
+            "{selector: {matchLabels: {app: echo}}, action: DENY, rules: [{from: [{source: {notPrincipals: \
+             [cluster.local/ns/web/sa/web]}}], to: [{operation: {paths: [/admin]}}]}]}",
+        ),
+    ]);
+    assert_eq!(
+        lines,
+        [
+            "Apply AuthorizationPolicy/app1/echo-others: Existing configuration is copied from policy app1/others to be \
+             enforced at the waypoint.",
+            "Edit AuthorizationPolicy/app1/others: it would deny what comes through the waypoint, where its copy is \
+             enforced; the waypoint is excepted",
+        ]
+    );
+    let (copy, edited) = written.split_once("---").unwrap();
+    assert!(!copy.contains("sa/waypoint"), "{written}");
+    assert!(
+        edited.contains("- cluster.local/ns/app1/sa/waypoint"),
+        "{written}"
+    );
+    assert!(
+        edited.contains("castoff.dev/excepted: cluster.local/ns/app1/sa/waypoint"),
+        "{written}"
+    );
+}
+
+#[test]
 fn what_cannot_be_copied_is_named_with_its_trap() {
     let other = app("echo", 8080)
         .replace("name: echo-1", "name: echo-2")
@@ -276,7 +309,7 @@ fn what_cannot_be_copied_is_named_with_its_trap() {
         ),
         &policy(
             "others",
-            "{selector: {matchLabels: {app: echo}}, action: DENY, rules: [{from: [{source: {notPrincipals: [cluster.local/ns/web/sa/web]}}]}]}",
+            "{selector: {matchLabels: {app: echo}}, action: DENY, rules: [{when: [{key: source.principal, notValues: [cluster.local/ns/web/sa/web]}]}]}",
         ),
     ]);
     let traps: Vec<&String> = lines

@@ -114,15 +114,16 @@ pub(super) fn rewrite(
     ))
 }
 
-/// Where a DENY at the pods turns the waypoint itself away.
+/// Where a DENY at the pods turns the waypoint itself away: sources, which can except it, by rule and
+/// position, and conditions, which cannot.
 pub(super) fn deny_of_waypoint(
     policy: &AuthorizationPolicy,
     waypoint: &Waypoint,
     trust_domain: &str,
-) -> Vec<Hazard> {
-    let mut found = Vec::new();
+) -> (Vec<(usize, usize)>, Vec<Hazard>) {
+    let (mut sources, mut found) = (Vec::new(), Vec::new());
     if policy.raw.pointer("/spec/action") != Some(&Value::from("DENY")) {
-        return found;
+        return (sources, found);
     }
     let principal = waypoint.principal(trust_domain);
     let namespace = waypoint.name.namespace.as_str();
@@ -152,27 +153,25 @@ pub(super) fn deny_of_waypoint(
             ),
         )
     };
-    each_rule(&policy.raw, |path, rule| {
+    for (index, rule) in list(&policy.raw["spec"]["rules"]) {
         for (at, entry) in list(&rule["from"]) {
             let source = &entry["source"];
-            let (mut hit, mut named, mut excepted) = (true, None, None);
+            let (mut hit, mut says_who) = (true, false);
             for (wanted, unwanted, value) in fields {
                 if !is_empty(&source[wanted]) {
                     hit &= any_matches(&source[wanted], value);
-                    named = named.or(Some(wanted));
+                    says_who = true;
                 }
                 if !is_empty(&source[unwanted]) {
                     hit &= !any_matches(&source[unwanted], value);
-                    excepted = excepted.or(Some(unwanted));
+                    says_who = true;
                 }
             }
-            let path = format!("{path}.from[{at}].source");
-            match (hit, named, excepted) {
-                (true, Some(field), _) => found.push(positive(format!("{path}.{field}"))),
-                (true, None, Some(field)) => found.push(negative(format!("{path}.{field}"))),
-                _ => {}
+            if hit && says_who {
+                sources.push((index, at));
             }
         }
+        let path = format!("spec.rules[{index}]");
         for (at, condition) in list(&rule["when"]) {
             let value = match condition["key"].as_str() {
                 Some("source.principal") => principal.as_str(),
@@ -188,8 +187,8 @@ pub(super) fn deny_of_waypoint(
                 found.push(negative(format!("{path}.notValues")));
             }
         }
-    });
-    found
+    }
+    (sources, found)
 }
 
 /// Whether a policy asks for what a validated token says.

@@ -25,7 +25,11 @@ pub(super) fn finish(mut draft: Draft<'_>) -> Conversion {
     let mut generated = Vec::with_capacity(draft.pending.len());
     for pending in draft.pending {
         let identity = identity(&pending);
-        let plain = ObjectName::new(&pending.namespace, &shortened(&pending.name, &identity));
+        let plain = match &pending.purpose {
+            // It is the user's own object and keeps its name, however long.
+            Purpose::Exception { source } => source.name.clone(),
+            _ => ObjectName::new(&pending.namespace, &shortened(&pending.name, &identity)),
+        };
         let hashed = ObjectName::new(&pending.namespace, &with_hash(&pending.name, &identity));
         let free = |name: &ObjectName| {
             !used.contains(&(pending.kind, name.clone()))
@@ -33,7 +37,12 @@ pub(super) fn finish(mut draft: Draft<'_>) -> Conversion {
                     .get(&(pending.kind, name.clone()))
                     .is_none_or(|known| is_ours(known, &pending))
         };
-        let name = if free(&plain) { plain } else { hashed };
+        let is_edit = matches!(pending.purpose, Purpose::Exception { .. });
+        let name = if is_edit || free(&plain) {
+            plain
+        } else {
+            hashed
+        };
         used.insert((pending.kind, name.clone()));
         let mut manifest = pending.manifest;
         manifest["metadata"]["name"] = Value::from(name.name.as_str());
@@ -98,6 +107,7 @@ fn identity(pending: &Pending) -> String {
     let what = match &pending.purpose {
         Purpose::Copy { source, .. } => format!("{}/{}", source.kind.row().name, source.name),
         Purpose::Guard { service } => format!("guard/{service}"),
+        Purpose::Exception { source } => format!("exception/{}", source.name),
     };
     let target = &pending.manifest["spec"]["targetRefs"];
     format!("{}/{what}/{target}", pending.namespace)

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Map, Value};
 use smol_str::SmolStr;
 
+use super::exception::{self, Excepted};
 use super::extensions::Policy;
 use super::ports::{self, PortProblem};
 use super::{Conversion, Purpose, Refusal, Scope, Trap, emit, hazards};
@@ -118,10 +119,30 @@ impl<'a> Draft<'a> {
             }
         }
         self.emit(policy, &placed);
+        self.except(policy, &mut placed);
         let key = (policy.source.kind, policy.source.name.clone());
         let original = self.out.originals.entry(key).or_default();
         original.copies += placed.copies.len();
         original.stays = original.stays.take().or(placed.stays);
+    }
+
+    /// The original, edited so that it does not deny the waypoints.
+    fn except(&mut self, policy: &Policy<'_>, placed: &mut Placed) {
+        let (Some(authorization), false) = (policy.authorization, placed.exceptions.is_empty())
+        else {
+            return;
+        };
+        placed.excepted_for.dedup();
+        self.pending.push(Pending {
+            kind: policy.source.kind,
+            namespace: policy.source.name.namespace.clone(),
+            name: policy.source.name.name.to_string(),
+            purpose: Purpose::Exception {
+                source: policy.source.clone(),
+            },
+            services: std::mem::take(&mut placed.excepted_for),
+            manifest: exception::excepting(&authorization.raw, &placed.exceptions),
+        });
     }
 
     fn candidates(&self, policy: &Policy<'_>) -> Vec<ServiceId> {
@@ -174,11 +195,18 @@ impl<'a> Draft<'a> {
         }
         let copyable = found.is_empty();
         if let Some(authorization) = policy.authorization {
-            found.extend(hazards::deny_of_waypoint(
-                authorization,
-                mesh.waypoint(waypoint),
-                &mesh.settings.trust_domain,
-            ));
+            let standing = mesh.waypoint(waypoint);
+            let (sources, conditions) =
+                hazards::deny_of_waypoint(authorization, standing, &mesh.settings.trust_domain);
+            found.extend(conditions);
+            for (rule, from) in sources {
+                let excepted = Excepted {
+                    principal: standing.principal(&mesh.settings.trust_domain),
+                    account: format!("{}/{}", standing.name.namespace, standing.service_account),
+                };
+                placed.exceptions.push((rule, from, excepted));
+                placed.excepted_for.push(id);
+            }
         }
         for (trap, field, reason) in found {
             placed.stays = Some(reason.clone());
@@ -473,12 +501,18 @@ struct Placed {
     stays: Option<String>,
     /// Ports that no Service met so far leads to; `None` before the first.
     elsewhere: Option<Vec<(String, String)>>,
+    /// Waypoints that it denies, each with rule and source.
+    exceptions: Vec<(usize, usize, Excepted)>,
+    /// Services behind these.
+    excepted_for: Vec<ServiceId>,
 }
 
 impl Default for Placed {
     fn default() -> Self {
         Self {
             copies: BTreeMap::new(),
+            exceptions: Vec::new(),
+            excepted_for: Vec::new(),
             whole: true,
             uniform: true,
             stays: None,
