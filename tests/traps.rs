@@ -181,6 +181,48 @@ const TRAPS: &[(&str, &str, &str, &str)] = &[
         "breaks",
         "done",
     ),
+    (
+        "waypoint-is-among-the-denied",
+        "shop/orders",
+        "breaks",
+        "done",
+    ),
+    (
+        "gateway-copy-in-another-namespace-than-the-gateway",
+        "shop/orders",
+        "opens",
+        "done",
+    ),
+    (
+        "client-address-at-the-pods",
+        "shop/orders",
+        "undecided",
+        "partial",
+    ),
+    (
+        "star-within-a-name-is-no-wildcard-at-ztunnel",
+        "shop/orders",
+        "opens",
+        "partial",
+    ),
+    (
+        "header-condition-drops-the-rule-at-ztunnel",
+        "shop/orders",
+        "opens",
+        "done",
+    ),
+    (
+        "waypoint-of-another-namespace-that-admits-no-other",
+        "shop/orders",
+        "opens",
+        "done",
+    ),
+    (
+        "waypoint-is-not-among-those-excepted",
+        "shop/orders",
+        "breaks",
+        "done",
+    ),
 ];
 
 fn read(path: &str) -> String {
