@@ -90,11 +90,8 @@ fn lines(result: &PhaseResult) -> Vec<String> {
 
 fn migrate(parts: &[&str]) -> (Vec<String>, String) {
     let result = phase(&snapshot(parts), Phase::MigratePolicies);
-    let text = result
-        .artefacts
-        .first()
-        .map(|one| one.content.clone())
-        .unwrap_or_default();
+    let texts = result.artefacts.iter().map(|one| one.content.as_str());
+    let text = texts.collect::<Vec<_>>().join("---\n");
     (lines(&result), text)
 }
 

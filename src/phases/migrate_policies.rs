@@ -18,11 +18,15 @@ mod unread_routing;
 mod visibility;
 
 use super::{Check, Context};
+use crate::convert::{Generated, Purpose};
 use crate::finding::Artefact;
 use crate::manifest;
 
 /// The file that the policies are written to.
 pub const FILE: &str = "recommended-policies.yaml";
+
+/// The file that edited policies of the user's own are written to.
+pub const EDITED_FILE: &str = "edited-policies.yaml";
 
 /// The file that the NetworkPolicies are written to.
 pub const NETWORK_FILE: &str = "recommended-network-policies.yaml";
@@ -47,13 +51,28 @@ pub const CHECKS: &[Check] = &[
     network_policies::CHECK,
 ];
 
+/// The file that an object is written to. The user's own objects stand apart: who deploys from Git has
+/// them there already.
+fn file_of(one: &Generated) -> &'static str {
+    match one.purpose {
+        Purpose::Exception { .. } => EDITED_FILE,
+        Purpose::Copy { .. } | Purpose::Guard { .. } => FILE,
+    }
+}
+
 /// Files that the phase writes: what there is to apply.
 pub fn artefacts(context: &Context<'_>) -> Vec<Artefact> {
-    let policies = manifest::documents(context.conversion().to_apply().map(|one| &one.manifest));
+    let of = |edited: bool| {
+        let wanted = context.conversion().to_apply();
+        let wanted = wanted.filter(|one| file_of(one) == if edited { EDITED_FILE } else { FILE });
+        manifest::documents(wanted.map(|one| &one.manifest))
+    };
+    let (policies, edited) = (of(false), of(true));
     let hbone = network_policies::to_apply(context);
     let network_policies = manifest::documents(hbone.iter().map(|one| &one.manifest));
     [
         (FILE, "Recommended policies written to", policies),
+        (EDITED_FILE, "Edited policies written to", edited),
         (
             NETWORK_FILE,
             "Recommended NetworkPolicies written to",

@@ -10,6 +10,7 @@ use super::saved;
 use super::wave::{Files, Step, Wave, WayBack};
 use crate::finding::{Level, Phase, PhaseResult, Remedy};
 use crate::mesh::{Attachment, Mesh};
+use crate::phases::migrate_policies::EDITED_FILE;
 use crate::phases::{self, Context, MigrateOptions};
 use crate::snapshot::{Kind, ObjectName};
 
@@ -57,6 +58,10 @@ fn wave(field: &Field<'_>, result: &PhaseResult) -> Option<Wave> {
         let undo = saved::undo_apply(field.snapshot(), file, content, &mut saved_files);
         steps.push(Step {
             what: match result.phase {
+                _ if file == EDITED_FILE => {
+                    "except waypoints in policies that would deny what comes through them"
+                        .to_owned()
+                }
                 Phase::DeployWaypoints => "deploy the waypoints; nothing uses them yet".to_owned(),
                 _ => {
                     "apply the policies for waypoints, and those that let waypoints reach the pods"

@@ -5,9 +5,12 @@
 
 use std::fmt::Write as _;
 
-use serde_json::{Value, json};
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde_json::Value;
 
 use super::text::{self, Style};
+use super::wire::WireReport;
 use super::{Report, markdown, wire, yaml};
 use crate::exit::Exit;
 
@@ -135,29 +138,57 @@ pub fn markdown(members: &[Member]) -> String {
     out
 }
 
-/// One value: `clusters` with `context` and either `report` (as of one cluster) or `error`.
+/// Several clusters as data.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(title = "castoff reports of several clusters, version 1")]
+pub struct WireFleet {
+    /// `castoff/v1`.
+    pub api_version: String,
+    /// `Fleet`.
+    pub kind: String,
+    /// The gravest exit code of the clusters.
+    pub exit_code: u8,
+    /// The clusters in the order in which they were asked for.
+    pub clusters: Vec<WireMember>,
+}
+
+/// One of several clusters.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct WireMember {
+    /// Its context.
+    pub context: String,
+    /// Its exit code; 1 when it could not be read.
+    pub exit_code: u8,
+    /// Its report; absent when there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub report: Option<WireReport>,
+    /// Why there is no report.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// Several clusters as one JSON value.
 pub fn value(members: &[Member]) -> Value {
-    let clusters: Vec<Value> = members
-        .iter()
-        .map(|member| match &member.outcome {
-            Ok(report) => json!({
-                "context": member.context,
-                "exitCode": member.exit().code(),
-                "report": wire::value(report),
-            }),
-            Err(error) => json!({
-                "context": member.context,
-                "exitCode": member.exit().code(),
-                "error": error,
-            }),
-        })
-        .collect();
-    json!({
-        "apiVersion": wire::API_VERSION,
-        "kind": "Fleet",
-        "exitCode": exit(members).code(),
-        "clusters": clusters,
-    })
+    let clusters = members.iter().map(|member| WireMember {
+        context: member.context.clone(),
+        exit_code: member.exit().code(),
+        report: member.outcome.as_ref().ok().map(WireReport::from),
+        error: member.outcome.as_ref().err().cloned(),
+    });
+    let fleet = WireFleet {
+        api_version: wire::API_VERSION.to_owned(),
+        kind: "Fleet".to_owned(),
+        exit_code: exit(members).code(),
+        clusters: clusters.collect(),
+    };
+    serde_json::to_value(fleet).expect("wire types hold only JSON")
+}
+
+/// The JSON Schema of [`WireFleet`].
+pub fn schema() -> String {
+    wire::pretty(&schemars::schema_for!(WireFleet).to_value())
 }
 
 /// The value as indented JSON.
@@ -171,6 +202,7 @@ pub fn yaml(members: &[Member]) -> String {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 mod tests {
     use super::super::samples::full;
     use super::*;
@@ -211,5 +243,24 @@ mod tests {
         assert_eq!(value["exitCode"], 1);
         assert!(markdown(&members).contains("| there | could not run: nobody answers |"));
         assert!(yaml(&members).contains("kind: \"Fleet\""));
+    }
+
+    #[test]
+    fn the_committed_schema_is_the_one_of_the_types_and_fleets_obey_it() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/schemas/fleet.v1.json");
+        if std::env::var_os("CASTOFF_BLESS").is_some() {
+            std::fs::write(path, schema()).unwrap();
+        }
+        let committed = std::fs::read_to_string(path).unwrap();
+        assert_eq!(committed, schema(), "run the tests with CASTOFF_BLESS=1");
+        let schema: Value = serde_json::from_str(&committed).unwrap();
+        let validator = jsonschema::validator_for(&schema).unwrap();
+        let value = value(&members());
+        let errors: Vec<String> = validator
+            .iter_errors(&value)
+            .map(|error| error.to_string())
+            .collect();
+        assert_eq!(errors, Vec::<String>::new());
+        assert!(!validator.is_valid(&serde_json::json!({"kind": "Fleet"})));
     }
 }

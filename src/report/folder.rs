@@ -12,8 +12,9 @@ use tempfile::NamedTempFile;
 use super::script;
 
 /// Names that castoff writes; only these are ever put aside.
-pub const FILES: [&str; 5] = [
+pub const FILES: [&str; 6] = [
     "recommended-waypoints.yaml",
+    "edited-policies.yaml",
     "recommended-policies.yaml",
     "recommended-network-policies.yaml",
     "locks.yaml",

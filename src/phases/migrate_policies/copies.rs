@@ -24,7 +24,7 @@
 
 use std::collections::BTreeMap;
 
-use super::FILE;
+use super::file_of;
 use crate::convert::{Generated, Presence, Purpose, Scope};
 use crate::finding::{Code, Finding, Level, Phase, Remedy, Subject};
 use crate::phases::{Check, Context};
@@ -111,7 +111,7 @@ fn recommendation(one: &Generated) -> Finding {
     let mut finding = Finding::new(CHECK.code, Level::Recommendation, message)
         .about(one.kind, &one.name, None)
         .remedy(Remedy::Apply {
-            file: FILE,
+            file: file_of(one),
             object: Subject {
                 kind: one.kind,
                 name: one.name.clone(),

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 
 use crate::manifest;
+use crate::phases::migrate_policies::EDITED_FILE;
 use crate::plan::Wave;
 use crate::plan::wave::{Edit, EditChange, Files};
 
@@ -22,15 +23,23 @@ pub fn files(wave: &Wave) -> Files {
         json!("kustomize.config.k8s.io/v1alpha1"),
     );
     component.insert("kind".into(), json!("Component"));
-    if !wave.manifests.is_empty() {
-        let names: Vec<&String> = wave.manifests.keys().collect();
-        component.insert("resources".into(), json!(names));
+    // An edited object is in the overlay already: a second one of its name would be refused.
+    let (edited, added): (Vec<&String>, Vec<&String>) = wave
+        .manifests
+        .keys()
+        .partition(|file| file.as_str() == EDITED_FILE);
+    if !added.is_empty() {
+        component.insert("resources".into(), json!(added));
     }
+    let mut patches: Vec<Value> = edited.iter().map(|file| json!({"path": file})).collect();
     let mut files = Files::new();
     if !wave.edits.is_empty() {
-        component.insert("patches".into(), json!([{"path": PATCHES}]));
-        let patches: Vec<Value> = wave.edits.iter().map(patch).collect();
-        files.insert(PATCHES.to_owned(), manifest::documents(&patches));
+        patches.push(json!({"path": PATCHES}));
+        let edits: Vec<Value> = wave.edits.iter().map(patch).collect();
+        files.insert(PATCHES.to_owned(), manifest::documents(&edits));
+    }
+    if !patches.is_empty() {
+        component.insert("patches".into(), Value::Array(patches));
     }
     let text = manifest::document(&Value::Object(component));
     files.insert(
