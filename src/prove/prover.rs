@@ -56,7 +56,7 @@ impl<'a> Prover<'a> {
         notes
     }
 
-    /// The same rows as [`rows`] without notes on closed addresses, sooner where an earlier state
+    /// The same rows as [`rows`](super::rows::rows) without notes on closed addresses, sooner where an earlier state
     /// answered already.
     pub fn rows(&self, present: Arc<Mesh>) -> Vec<ServerRow> {
         // A thread that panicked in the middle of a proof leaves nothing half learnt.
