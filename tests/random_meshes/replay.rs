@@ -17,7 +17,7 @@ use castoff::prove::{Attachments, Caller, CallerMode, Content, Server, hops, wir
 use castoff::snapshot::ObjectName;
 use castoff_authz::decision::Outcome;
 use castoff_authz::eval::evaluate;
-use castoff_authz::path::{EnforcementPath, IpSeen, PointKind, Protocol, Proxy};
+use castoff_authz::path::{Address, EnforcementPath, IpSeen, PointKind, Protocol, Proxy};
 use castoff_authz::request::{Http, Request, Token};
 use castoff_authz::settings::Settings;
 
@@ -306,8 +306,6 @@ impl Asked<'_> {
         if self.content == Content::Bytes && self.before.iter().all(parsed) {
             return;
         }
-        // Where nothing changed nobody gains, though a pod address that nobody is known to use may
-        // let in what the Service's refuses.
         if self.before == self.now {
             return;
         }
@@ -334,13 +332,17 @@ impl Asked<'_> {
         let now = outcomes(&self.now, &self.pair.now.0);
         // Whoever has no identity is seen alike wherever it dials.
         let plain = self.pair.before.0.caller.mode == CallerMode::Plain;
-        let opens = now.contains(&Outcome::Allow)
-            && self
-                .before
-                .iter()
-                .zip(&before)
-                .filter(|(path, _)| path.in_use || plain)
-                .all(|(_, outcome)| *outcome == Outcome::Deny);
+        let refused = |address: &Address| {
+            self.before.iter().zip(&before).all(|(path, outcome)| {
+                let counts = path.in_use || plain || path.address == *address;
+                !counts || *outcome == Outcome::Deny
+            })
+        };
+        let opens = self
+            .now
+            .iter()
+            .zip(&now)
+            .any(|(path, outcome)| *outcome == Outcome::Allow && refused(&path.address));
         let breaks = self.before.iter().zip(&before).any(|(path, outcome)| {
             let mut here = self
                 .now

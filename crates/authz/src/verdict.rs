@@ -171,7 +171,7 @@ impl Default for Limits {
 /// The answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verdict {
-    /// A request that is accepted now by some address, and in the baseline by none in use.
+    /// A request that is accepted now by some address, and in the baseline neither there nor by any in use.
     pub opens: Finding,
     /// A request that an address in use accepted in the baseline and does not accept now.
     pub breaks: Finding,

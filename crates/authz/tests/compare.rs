@@ -10,7 +10,7 @@ use castoff_authz::decision::{Because, Outcome};
 use castoff_authz::path::{
     AddressKind, NetworkEntry, PointKind, PortSeen, PrincipalSeen, Protocol, Proxy, TokenRule,
 };
-use castoff_authz::policy::{Condition, Key, Rule};
+use castoff_authz::policy::{Condition, Key, Policy, Rule};
 use castoff_authz::verdict::{Caller, Finding, Limits, compare};
 use questions::*;
 use words::*;
@@ -147,6 +147,35 @@ fn a_guard_for_the_waypoint_is_the_same_but_for_the_waypoint_itself() {
     let others =
         question.only_identities(&[WEB.to_owned(), "cluster.local/ns/bank/sa/teller".to_owned()]);
     assert!(compare(&others, Limits::default()).is_same());
+}
+
+#[test]
+fn a_pod_address_that_nobody_uses_opens_only_for_what_it_refused_itself() {
+    let service = || at(http(), &[deny(vec![from(&[("principals", WEB)])])]);
+    let pod = |policies: &[Policy]| {
+        let mut pod = at(http(), policies);
+        pod.address.kind = AddressKind::Pod;
+        pod.in_use = false;
+        pod
+    };
+    let refuses_get = || deny(vec![rule(&[], &[("methods", "GET")])]);
+    // The Service refuses web before and now; the pod took it before and does now.
+    let still = ask(
+        vec![service(), pod(&[])],
+        vec![
+            service(),
+            pod(&[deny(vec![rule(&[], &[("methods", "PUT")])])]),
+        ],
+    );
+    assert!(still.is_same(), "{still:?}");
+    let gained = ask(
+        vec![service(), pod(&[refuses_get()])],
+        vec![service(), pod(&[])],
+    );
+    let gained = witness(&gained.opens);
+    assert_eq!(gained.address.kind, AddressKind::Pod);
+    assert_eq!(gained.request.principal.as_deref(), Some(WEB));
+    assert_eq!(gained.request.http.as_ref().unwrap().method, "GET");
 }
 
 #[test]

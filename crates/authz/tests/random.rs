@@ -18,7 +18,7 @@ use std::cell::Cell;
 
 use castoff_authz::decision::Outcome;
 use castoff_authz::eval::evaluate;
-use castoff_authz::path::{EnforcementPath, IpSeen};
+use castoff_authz::path::{Address, EnforcementPath, IpSeen};
 use castoff_authz::request::Request;
 use castoff_authz::verdict::{Comparison, Finding, Limits, UndecidedReason, compare};
 use generated::{ADDRESSES, comparisons, requests};
@@ -77,12 +77,15 @@ fn outcomes(request: &Request, paths: &[EnforcementPath]) -> Vec<Outcome> {
 fn opens(request: &Request, comparison: &Comparison) -> bool {
     let now = outcomes(request, &comparison.present);
     let before = outcomes(request, &comparison.baseline);
-    let mut before = comparison
-        .baseline
-        .iter()
-        .zip(before)
-        .filter(|(path, _)| path.in_use);
-    now.contains(&Outcome::Allow) && before.all(|(_, outcome)| outcome == Outcome::Deny)
+    let refused = |address: &Address| {
+        let mut before = comparison.baseline.iter().zip(&before);
+        before.all(|(path, outcome)| {
+            let counts = path.in_use || path.address == *address;
+            !counts || *outcome == Outcome::Deny
+        })
+    };
+    let mut now = comparison.present.iter().zip(now);
+    now.any(|(path, outcome)| outcome == Outcome::Allow && refused(&path.address))
 }
 
 fn breaks(request: &Request, comparison: &Comparison) -> bool {

@@ -16,10 +16,14 @@ use crate::verdict::{Comparison, Finding, Limits, Proved, Undecided, UndecidedRe
 /// Exact for everything but what [`Unknown`] names; bounded by `limits`.
 #[must_use]
 pub fn compare(comparison: &Comparison, limits: Limits) -> Verdict {
-    let baseline_in_use: Vec<&EnforcementPath> = comparison
+    // An address that is neither in use nor dialled now counts for nothing.
+    let baseline: Vec<&EnforcementPath> = comparison
         .baseline
         .iter()
-        .filter(|path| path.in_use)
+        .filter(|before| {
+            let mut now = comparison.present.iter();
+            before.in_use || now.any(|now| now.address == before.address)
+        })
         .collect();
     let same_paths = |one: &EnforcementPath, other: &EnforcementPath| {
         one.address == other.address && one.points == other.points && one.settings == other.settings
@@ -28,8 +32,9 @@ pub fn compare(comparison: &Comparison, limits: Limits) -> Verdict {
     let opens_never = comparison
         .present
         .iter()
-        .all(|now| baseline_in_use.iter().any(|before| same_paths(before, now)));
-    let breaks_never = baseline_in_use.iter().all(|before| {
+        .all(|now| baseline.iter().any(|before| same_paths(before, now)));
+    let mut in_use = baseline.iter().filter(|before| before.in_use);
+    let breaks_never = in_use.all(|before| {
         let mut now = comparison
             .present
             .iter()
@@ -45,7 +50,7 @@ pub fn compare(comparison: &Comparison, limits: Limits) -> Verdict {
         };
     }
     let world = World::of(comparison);
-    match Comparing::new(comparison, &baseline_in_use, &world, limits) {
+    match Comparing::new(comparison, &baseline, &world, limits) {
         Ok(mut comparing) => Verdict {
             opens: comparing.opens().unwrap_or_else(too_large),
             breaks: comparing.breaks().unwrap_or_else(too_large),
@@ -75,10 +80,11 @@ fn too_large(limit: TooLarge) -> Finding {
 
 struct Comparing<'a, 'w> {
     comparison: &'a Comparison,
+    /// The paths of the baseline that are in use or whose address is dialled now.
     baseline: &'a [&'a EnforcementPath],
     builder: Builder<'w>,
     law: Function,
-    /// Accepted by each path of the baseline in use, and by each of the present.
+    /// Accepted by each path of `baseline`, and by each of the present.
     before: Vec<Function>,
     after: Vec<Function>,
 }
@@ -116,44 +122,45 @@ impl<'a, 'w> Comparing<'a, 'w> {
         })
     }
 
-    /// Accepted now by some address, and in the baseline by none in use.
+    /// Accepted now by some address, and in the baseline neither there nor by any in use.
     fn opens(&mut self) -> Result<Finding, TooLarge> {
-        let diagram = &mut self.builder.diagram;
-        let after = diagram.any(self.after.clone())?;
-        let before = diagram.any(self.before.clone())?;
-        let difference = diagram.and_not(after, before)?;
-        let difference = diagram.and(difference, self.law)?;
-        let addresses: Vec<(Address, Function)> = self
-            .comparison
-            .present
-            .iter()
-            .zip(&self.after)
-            .map(|(path, &accepted)| (path.address.clone(), accepted))
-            .collect();
-        self.finding(Side::Opens, difference, &addresses)
+        let before = self.accepted_before(|path| path.in_use)?;
+        let mut addresses = Vec::new();
+        let mut all = FALSE;
+        let comparison = self.comparison;
+        for (path, accepted) in comparison.present.iter().zip(self.after.clone()) {
+            let here = self.accepted_before(|before| before.address == path.address)?;
+            let diagram = &mut self.builder.diagram;
+            let gained = diagram.and_not(accepted, before)?;
+            let gained = diagram.and_not(gained, here)?;
+            let gained = diagram.and(gained, self.law)?;
+            all = diagram.or(all, gained)?;
+            addresses.push((path.address.clone(), gained));
+        }
+        self.finding(Side::Opens, all, &addresses)
+    }
+
+    /// Accepted by any of these paths of the baseline.
+    fn accepted_before(
+        &mut self,
+        which: impl Fn(&EnforcementPath) -> bool,
+    ) -> Result<Function, TooManyNodes> {
+        let before = self.baseline.iter().zip(&self.before);
+        let before = before.filter(|(path, _)| which(path));
+        let accepted = before.map(|(_, &accepted)| accepted).collect();
+        self.builder.diagram.any(accepted)
     }
 
     /// An address in use accepted it in the baseline; now it is gone, or some path of it refuses.
     fn breaks(&mut self) -> Result<Finding, TooLarge> {
-        let mut addresses: Vec<Address> = self
-            .baseline
-            .iter()
-            .map(|path| path.address.clone())
-            .collect();
+        let in_use = self.baseline.iter().filter(|path| path.in_use);
+        let mut addresses: Vec<Address> = in_use.map(|path| path.address.clone()).collect();
         addresses.sort();
         addresses.dedup();
         let mut differences = Vec::new();
         for address in addresses {
             let here = |path: &EnforcementPath| path.address == address;
-            let before = self
-                .baseline
-                .iter()
-                .zip(&self.before)
-                .filter(|(path, _)| here(path));
-            let before = self
-                .builder
-                .diagram
-                .any(before.map(|(_, &accepted)| accepted).collect())?;
+            let before = self.accepted_before(|path| path.in_use && here(path))?;
             let now: Vec<Function> = self
                 .comparison
                 .present

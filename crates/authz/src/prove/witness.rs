@@ -182,7 +182,7 @@ pub(crate) fn witness(
     } else {
         let expected = match side {
             Side::Opens => format!(
-                "accepted now at {address}, refused in the baseline by every address in use"
+                "accepted now at {address}, refused in the baseline there and by every address in use"
             ),
             Side::Breaks => format!("accepted in the baseline at {address}, refused now"),
         };
@@ -227,24 +227,23 @@ fn shows(
     after: &[Decision],
     address: &Address,
 ) -> bool {
-    let mut in_use = comparison
-        .baseline
-        .iter()
-        .zip(before)
-        .filter(|(path, _)| path.in_use);
+    let mut baseline = comparison.baseline.iter().zip(before);
     match side {
-        Side::Opens => {
-            after.iter().any(|now| now.outcome == Outcome::Allow)
-                && in_use.all(|(_, before)| before.outcome == Outcome::Deny)
-        }
+        Side::Opens => comparison.present.iter().zip(after).any(|(path, now)| {
+            let mut counts = baseline
+                .clone()
+                .filter(|(before, _)| before.in_use || before.address == path.address);
+            now.outcome == Outcome::Allow
+                && counts.all(|(_, before)| before.outcome == Outcome::Deny)
+        }),
         Side::Breaks => {
             let now = comparison.present.iter().zip(after);
             let mut now = now.filter(|(path, _)| path.address == *address);
             let gone = now.clone().next().is_none();
             let accepted = |(path, before): (&EnforcementPath, &Decision)| {
-                path.address == *address && before.outcome == Outcome::Allow
+                path.in_use && path.address == *address && before.outcome == Outcome::Allow
             };
-            in_use.any(accepted) && (gone || now.any(|(_, now)| now.outcome == Outcome::Deny))
+            baseline.any(accepted) && (gone || now.any(|(_, now)| now.outcome == Outcome::Deny))
         }
     }
 }
