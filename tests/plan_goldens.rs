@@ -341,3 +341,20 @@ fn a_way_around_the_waypoint_that_would_open_is_closed() {
         "ztunnel knows no methods: the way around the waypoint stays closed"
     );
 }
+
+#[test]
+fn a_way_around_that_was_always_open_is_closed_only_while_pods_are_replaced() {
+    let mut snapshot = fixture("circle-of-denials");
+    let strict = ObjectName::new("ring", "strict");
+    snapshot.remove(Kind::PeerAuthentication, &strict);
+    let denied = planned_with(&snapshot, OnGap::Deny);
+    assert_eq!(denied.ending, PlanEnding::Done);
+    let end = carried_out(&snapshot, &denied, "apply.sh").unwrap();
+    let names = end.resources(Kind::AuthorizationPolicy).iter();
+    assert!(
+        names
+            .map(|one| &one.metadata.name)
+            .all(|name| !name.ends_with("-only-through-waypoint")),
+        "a sidecar that dialled a pod had no identity and was let in before"
+    );
+}

@@ -173,7 +173,7 @@ const TRAPS: &[(&str, &str, &str, &str)] = &[
         "namespace-of-the-waypoint-is-denied",
         "shop/orders",
         "breaks",
-        "partial",
+        "done",
     ),
     (
         "network-policy-without-the-tunnel-port",

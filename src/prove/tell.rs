@@ -3,9 +3,12 @@
 //! In: structures of `castoff_authz`. Out: sentences, no layout. Invariant: every word rests on
 //! the decision; nothing is concluded here.
 
+use std::collections::BTreeSet;
+
 use castoff_authz::decision::{Because, CustomRefusal, Decision, Outcome, RuleTrace, TokenRefusal};
 use castoff_authz::path::{AddressKind, EnforcementPath, PointKind, Proxy};
 use castoff_authz::request::Request;
+use castoff_authz::unknown::Unknown;
 use castoff_authz::verdict::{Finding, Proved, UndecidedReason, Witness};
 
 /// `GET /admin from cluster.local/ns/web/sa/front`, or `a connection from …`.
@@ -226,11 +229,7 @@ pub fn undecided(finding: &Finding) -> Vec<String> {
                     address,
                 } => format!(
                     "hangs on {}: {} to {address}",
-                    questions
-                        .iter()
-                        .map(ToString::to_string)
-                        .collect::<Vec<_>>()
-                        .join(" and "),
+                    named_once(questions).join(" and "),
                     request(example)
                 ),
                 UndecidedReason::AddressesNotKnown {
@@ -261,4 +260,10 @@ pub fn undecided(finding: &Finding) -> Vec<String> {
             lines
         }
     }
+}
+
+/// One thing may be asked in several ways, as by pods and by a waypoint; it has one name.
+fn named_once(questions: &[Unknown]) -> Vec<String> {
+    let names: BTreeSet<String> = questions.iter().map(ToString::to_string).collect();
+    names.into_iter().collect()
 }
