@@ -20,6 +20,24 @@ pub fn documents<'a>(objects: impl IntoIterator<Item = &'a Value>) -> String {
     text
 }
 
+/// The documents of a text that [`documents`] wrote: no line within one begins with a dash and two more.
+pub fn split(text: &str) -> impl Iterator<Item = &str> {
+    let mut rest = Some(text);
+    std::iter::from_fn(move || {
+        let text = rest?;
+        match text.find("\n---\n") {
+            Some(end) => {
+                rest = Some(&text[end + 5..]);
+                Some(&text[..=end])
+            }
+            None => {
+                rest = None;
+                Some(text)
+            }
+        }
+    })
+}
+
 /// One document.
 pub fn document(object: &Value) -> String {
     let mut text = String::new();

@@ -18,6 +18,7 @@ mod prepare;
 pub mod proof;
 pub mod recommended;
 mod saved;
+mod sift;
 pub mod traffic;
 pub mod wave;
 

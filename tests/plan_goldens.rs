@@ -358,3 +358,22 @@ fn a_way_around_that_was_always_open_is_closed_only_while_pods_are_replaced() {
         "a sidecar that dialled a pod had no identity and was let in before"
     );
 }
+
+#[test]
+fn what_would_open_in_preparation_is_left_out_and_the_rest_goes_on() {
+    let plan = planned(&fixture("already-ambient"), None);
+    let mut problems = Vec::new();
+    compare("already-ambient", &transcript(&plan), &mut problems);
+    assert!(problems.is_empty(), "{problems:?}");
+    assert_eq!(plan.ending, PlanEnding::Partial);
+    assert_eq!(plan.gaps, [], "it stops where there is a gap");
+    assert_eq!(moved_in(&plan), [["legacy/late"]]);
+    let left_out: Vec<&str> = plan.left_out.iter().map(|one| one.what.as_str()).collect();
+    assert_eq!(
+        left_out,
+        ["`kubectl label namespace modern istio.io/use-waypoint=waypoint`"]
+    );
+    let accepted = planned_with(&fixture("already-ambient"), OnGap::Accept);
+    assert_eq!(accepted.left_out, []);
+    assert!(!accepted.gaps.is_empty());
+}

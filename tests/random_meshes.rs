@@ -186,6 +186,11 @@ fn nobody_gains_or_loses_on_the_way_but_whom_a_verdict_names() {
             ..PlanOptions::default()
         };
         let plan = plan(&snapshot, snapshot.clone(), &overrides, &options);
+        if on_gap == OnGap::Stop {
+            for gap in &plan.gaps {
+                surprises.push(format!("seed {seed}: a plan that stops has {gap:?}"));
+            }
+        }
         *totals.endings.entry(ending(&plan)).or_default() += 1;
         totals.servers += plan.servers;
         totals.held += plan.held.len();

@@ -13,6 +13,7 @@ use castoff_authz::verdict::Limits;
 use super::both::with_ambient_generations;
 use super::edges::edges;
 use super::field::{Field, way_back};
+use super::sift::sift;
 use super::traffic::CallGraph;
 use super::wave::{Files, Gap, Held, Plan, PlanEnding, Step, Wave, WayBack};
 use super::{cleanup, edits, lock, moves, order, prepare, proof};
@@ -130,6 +131,7 @@ impl<'a> Player<'a> {
                 waves: Vec::new(),
                 ending: PlanEnding::Done,
                 held: Vec::new(),
+                left_out: Vec::new(),
                 gaps: Vec::new(),
                 assumptions: Vec::new(),
                 servers: prover
@@ -160,7 +162,7 @@ impl<'a> Player<'a> {
         }
         self.move_workloads()?;
         self.clean_up()?;
-        if !self.plan.held.is_empty() {
+        if !(self.plan.held.is_empty() && self.plan.left_out.is_empty()) {
             self.plan.ending = PlanEnding::Partial;
         }
         Ok(())
@@ -184,27 +186,52 @@ impl<'a> Player<'a> {
         }
     }
 
-    /// Waypoints, policies, labels.
+    /// Waypoints, policies, labels; what opens or breaks something is left out.
     fn prepare(&mut self) -> Result<(), PlanEnding> {
+        let mut left_out = BTreeSet::new();
         for _ in 0..MOST_PREPARATIONS {
-            let Some(mut wave) = prepare::next(&self.field) else {
+            let Some(result) = prepare::next(&self.field, &left_out) else {
                 return Ok(());
             };
-            let (before_snapshot, before) = (self.field.snapshot().clone(), self.field.mesh());
-            self.carry_out(&mut wave, &before_snapshot)?;
-            let after = self.field.mesh();
-            let waits = prepare::waits_for_binding(&before, &after);
+            let known = self.known_gaps();
+            let gap = |wave: &Wave| {
+                let gaps = new_gaps(wave, &known);
+                let tolerated = self.tolerates(&gaps);
+                gaps.into_iter().next().filter(|_| !tolerated)
+            };
+            let sifted =
+                sift(&self.field, &result, &mut left_out, &gap).map_err(PlanEnding::Failed)?;
+            self.plan.left_out.extend(sifted.left_out);
+            let Some((mut wave, after)) = sifted.kept else {
+                continue;
+            };
+            let (before, now) = (self.field.mesh(), after.mesh());
+            let waits = prepare::waits_for_binding(&before, &now);
             if let Some(last) = wave.steps.last_mut() {
                 last.settled.extend(waits);
             }
-            wave.affected = newly_bound(&before, &after);
-            let when = format!("after this wave: {}", lower(&wave.title));
-            wave.states.push(self.field.at_rest(when));
-            self.plan.waves.push(wave);
+            wave.affected = newly_bound(&before, &now);
+            self.push(wave, after);
         }
         Err(PlanEnding::Failed(
             "waypoints, policies and labels did not come to an end: two recommendations undo each other".to_owned(),
         ))
+    }
+
+    /// Adds a wave that was played and proved.
+    fn push(&mut self, mut wave: Wave, after: Field<'a>) {
+        let before = std::mem::replace(&mut self.field, after);
+        complete(&self.field, &mut wave, before.snapshot());
+        self.plan.waves.push(wave);
+    }
+
+    /// Whether the user lets these gaps be.
+    fn tolerates(&self, gaps: &[Gap]) -> bool {
+        match self.options.on_gap {
+            OnGap::Stop => gaps.is_empty(),
+            OnGap::Deny => opening(gaps).is_empty(),
+            OnGap::Accept => true,
+        }
     }
 
     fn move_workloads(&mut self) -> Result<(), PlanEnding> {
@@ -273,18 +300,8 @@ impl<'a> Player<'a> {
     ) -> Result<BTreeSet<ObjectName>, PlanEnding> {
         let known = self.known_gaps();
         while !moving.is_empty() {
-            let new_gaps = |wave: &Wave| -> Vec<Gap> {
-                proof::gaps(std::slice::from_ref(wave))
-                    .into_iter()
-                    .filter(|gap| !known.contains(&(gap.server.clone(), gap.direction)))
-                    .collect()
-            };
-            let opening = |gaps: &[Gap]| -> BTreeSet<ObjectName> {
-                let opens = gaps.iter().filter(|gap| gap.direction == "opens");
-                opens.map(|gap| gap.server.clone()).collect()
-            };
             let mut wave = self.attempt(&moving, circle)?;
-            let gaps = new_gaps(&wave.0);
+            let gaps = new_gaps(&wave.0, &known);
             let mut goes = gaps.is_empty() || self.options.on_gap == OnGap::Accept;
             let opens = opening(&gaps);
             if !goes && !opens.is_empty() && opens.is_subset(&moving) {
@@ -293,21 +310,16 @@ impl<'a> Player<'a> {
                     let Some(locked) = self.attempt_locked(&moving, &opens, for_good)? else {
                         break;
                     };
-                    let locked_gaps = new_gaps(&locked.0);
-                    goes = locked_gaps.is_empty()
-                        || (self.options.on_gap == OnGap::Deny && opening(&locked_gaps).is_empty());
+                    goes = self.tolerates(&new_gaps(&locked.0, &known));
                     if goes {
                         wave = locked;
                         break;
                     }
                 }
             }
-            goes |= self.options.on_gap == OnGap::Deny && opening(&gaps).is_empty();
+            goes |= self.tolerates(&gaps);
             if goes {
-                let (mut wave, after) = wave;
-                let before = std::mem::replace(&mut self.field, after);
-                complete(&self.field, &mut wave, before.snapshot());
-                self.plan.waves.push(wave);
+                self.push(wave.0, wave.1);
                 return Ok(moving);
             }
             let culprits: BTreeSet<ObjectName> = gaps
@@ -430,22 +442,27 @@ impl<'a> Player<'a> {
         let Some(mut wave) = wave else {
             return Ok(());
         };
-        let before = self.field.snapshot().clone();
-        self.carry_out(&mut wave, &before)?;
-        wave.states
-            .push(self.field.at_rest("after the last deletion"));
-        self.plan.waves.push(wave);
-        Ok(())
-    }
-
-    /// Carries out a wave, its way back played too.
-    fn carry_out(&mut self, wave: &mut Wave, before: &Snapshot) -> Result<(), PlanEnding> {
-        self.field
+        let mut after = self.field.clone();
+        after
             .advance(&wave.steps, &wave.manifests)
             .map_err(PlanEnding::Failed)?;
-        complete(&self.field, wave, before);
+        wave.states.push(after.at_rest("after the last deletion"));
+        self.push(wave, after);
         Ok(())
     }
+}
+
+/// The gaps of a wave that were not there before it.
+fn new_gaps(wave: &Wave, known: &BTreeSet<(ObjectName, &'static str)>) -> Vec<Gap> {
+    let mut gaps = proof::gaps(std::slice::from_ref(wave));
+    gaps.retain(|gap| !known.contains(&(gap.server.clone(), gap.direction)));
+    gaps
+}
+
+/// Servers that somebody gains.
+fn opening(gaps: &[Gap]) -> BTreeSet<ObjectName> {
+    let opens = gaps.iter().filter(|gap| gap.direction == "opens");
+    opens.map(|gap| gap.server.clone()).collect()
 }
 
 /// A wave for these workloads, without steps.
@@ -537,12 +554,4 @@ fn newly_bound(before: &Mesh, after: &Mesh) -> Vec<ObjectName> {
         }
     }
     names.into_iter().collect()
-}
-
-fn lower(title: &str) -> String {
-    let mut characters = title.chars();
-    match characters.next() {
-        Some(first) => first.to_lowercase().chain(characters).collect(),
-        None => String::new(),
-    }
 }

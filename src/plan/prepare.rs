@@ -1,14 +1,17 @@
 //! Waypoints, copies and labels before anything moves: what the phases recommend, as waves.
 //!
-//! In: the field. Out: one wave for the first phase that has something to apply. Invariant: the wave
-//! holds exactly what `castoff migrate` would have written there.
+//! In: the field, and what is left out. Out: one wave for the first phase that has something to apply.
+//! Invariant: the wave holds exactly what `castoff migrate` would have written there, but for the
+//! parts that are left out.
 
 use std::collections::BTreeSet;
+use std::fmt;
 
 use super::field::Field;
 use super::saved;
 use super::wave::{Files, Step, Wave, WayBack};
 use crate::finding::{Level, Phase, PhaseResult, Remedy};
+use crate::manifest;
 use crate::mesh::{Attachment, Mesh};
 use crate::phases::migrate_policies::EDITED_FILE;
 use crate::phases::{self, Context, MigrateOptions};
@@ -36,21 +39,90 @@ pub(super) fn prerequisites(field: &Field<'_>) -> Vec<PhaseResult> {
         .collect()
 }
 
-/// The next wave of preparation, without states; `None` when nothing is left to apply.
-pub(super) fn next(field: &Field<'_>) -> Option<Wave> {
+/// Something that a wave of preparation can be carried out without.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Part {
+    /// An object of a file.
+    Object(String, Kind, ObjectName),
+    /// A command.
+    Command(String),
+}
+
+impl fmt::Display for Part {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Object(file, kind, name) => {
+                write!(formatter, "{} {name} of {file}", kind.row().name)
+            }
+            Self::Command(run) => write!(formatter, "`{run}`"),
+        }
+    }
+}
+
+/// The first phase that still has something to apply when some of it is left out.
+pub(super) fn next(field: &Field<'_>, left_out: &BTreeSet<Part>) -> Option<PhaseResult> {
     let mesh = field.mesh();
     let context = Context::new(&mesh, field.snapshot(), field.options);
     PHASES
         .into_iter()
         .map(|phase| phases::run_phase(phase, &context))
-        .find_map(|result| wave(field, &result))
+        .find(|result| parts(result).iter().any(|part| !left_out.contains(part)))
 }
 
-fn wave(field: &Field<'_>, result: &PhaseResult) -> Option<Wave> {
+/// What a phase wants applied, in the order in which it is.
+pub(super) fn parts(result: &PhaseResult) -> Vec<Part> {
+    let files = result.artefacts.iter().flat_map(|artefact| {
+        let objects = saved::objects(&artefact.content).into_iter();
+        objects.map(|(kind, name)| Part::Object(artefact.file.to_owned(), kind, name))
+    });
+    let commands = commands(result).map(|(run, _)| Part::Command(run.clone()));
+    files.chain(commands).collect()
+}
+
+/// The commands of a phase, with their ways back.
+fn commands(result: &PhaseResult) -> impl Iterator<Item = (&String, &Option<String>)> {
+    result
+        .checks
+        .iter()
+        .flat_map(|check| &check.findings)
+        .filter(|finding| finding.level == Level::Recommendation)
+        .flat_map(|finding| &finding.remedies)
+        .filter_map(|remedy| match remedy {
+            Remedy::Command { run, undo } if run.starts_with("kubectl ") => Some((run, undo)),
+            _ => None,
+        })
+}
+
+/// A file without the objects that are left out.
+fn without(file: &str, content: &str, left_out: &BTreeSet<Part>) -> String {
+    let stays = |document: &&str| {
+        saved::objects(document)
+            .into_iter()
+            .all(|(kind, name)| !left_out.contains(&Part::Object(file.to_owned(), kind, name)))
+    };
+    let kept: Vec<&str> = manifest::split(content).filter(stays).collect();
+    kept.join("---\n")
+}
+
+/// What a phase recommends as a wave, without states; `None` when nothing is left to apply.
+pub(super) fn wave(
+    field: &Field<'_>,
+    result: &PhaseResult,
+    left_out: &BTreeSet<Part>,
+) -> Option<Wave> {
     let manifests: Files = result
         .artefacts
         .iter()
-        .map(|artefact| (artefact.file.to_owned(), artefact.content.clone()))
+        .map(|artefact| {
+            let file = artefact.file.to_owned();
+            let content = if left_out.is_empty() {
+                artefact.content.clone()
+            } else {
+                without(&file, &artefact.content, left_out)
+            };
+            (file, content)
+        })
+        .filter(|(_, content)| !content.is_empty())
         .collect();
     let mut saved_files = Files::new();
     let mut steps = Vec::new();
@@ -75,16 +147,8 @@ fn wave(field: &Field<'_>, result: &PhaseResult) -> Option<Wave> {
             ..Step::default()
         });
     }
-    let commands: Vec<(&String, &Option<String>)> = result
-        .checks
-        .iter()
-        .flat_map(|check| &check.findings)
-        .filter(|finding| finding.level == Level::Recommendation)
-        .flat_map(|finding| &finding.remedies)
-        .filter_map(|remedy| match remedy {
-            Remedy::Command { run, undo } if run.starts_with("kubectl ") => Some((run, undo)),
-            _ => None,
-        })
+    let commands: Vec<(&String, &Option<String>)> = commands(result)
+        .filter(|(run, _)| !left_out.contains(&Part::Command((*run).clone())))
         .collect();
     if !commands.is_empty() {
         steps.push(Step {

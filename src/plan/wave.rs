@@ -18,6 +18,8 @@ pub struct Plan {
     pub ending: PlanEnding,
     /// Workloads that keep their sidecars, with the reason.
     pub held: Vec<Held>,
+    /// What was recommended and is not in the waves, since it opens or breaks something.
+    pub left_out: Vec<LeftOut>,
     /// Access that somebody gains or loses on the way, in the order of appearance.
     pub gaps: Vec<Gap>,
     /// What the plan rests on and cannot show.
@@ -31,7 +33,8 @@ pub struct Plan {
 pub enum PlanEnding {
     /// Every workload that can move has moved, nothing is left to apply.
     Done,
-    /// Some workloads stay in their sidecars; see [`Plan::held`].
+    /// Some workloads stay in their sidecars, see [`Plan::held`], or something is not applied, see
+    /// [`Plan::left_out`].
     Partial,
     /// A phase before the waypoints failed or could not be checked: people must act first.
     NotReady(Vec<PhaseResult>),
@@ -47,6 +50,17 @@ pub struct Held {
     /// Why, in one sentence.
     pub why: String,
     /// The witness, when a proof stands against it.
+    pub lines: Vec<String>,
+}
+
+/// A command or an object that the plan leaves out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeftOut {
+    /// Which.
+    pub what: String,
+    /// Whom it opens or breaks.
+    pub why: String,
+    /// The witness.
     pub lines: Vec<String>,
 }
 

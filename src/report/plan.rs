@@ -33,7 +33,7 @@ pub struct PlanReport {
     pub baseline: String,
     /// The exit code of the run.
     pub exit_code: u8,
-    /// `done`, `partial`, `notReady`, `failed`.
+    /// `done`, `undecided` (done, but not all of it is proved), `partial`, `notReady`, `failed`.
     pub ending: &'static str,
     /// Why it ends so; empty when done.
     pub reasons: Vec<String>,
@@ -43,6 +43,8 @@ pub struct PlanReport {
     pub waves: Vec<WaveReport>,
     /// Workloads that keep their sidecars.
     pub held: Vec<HeldReport>,
+    /// What was recommended and is not in the waves, since it opens or breaks something.
+    pub left_out: Vec<LeftOutReport>,
     /// Access gained or lost on the way.
     pub gaps: Vec<GapReport>,
     /// What the plan rests on and cannot show.
@@ -106,6 +108,17 @@ pub struct HeldReport {
     pub witness: Vec<String>,
 }
 
+/// A command or an object that the plan leaves out.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct LeftOutReport {
+    /// Which.
+    pub what: String,
+    /// Whom it opens or breaks.
+    pub why: String,
+    /// The witness.
+    pub witness: Vec<String>,
+}
+
 /// Access gained or lost between two moments.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct GapReport {
@@ -153,6 +166,15 @@ impl PlanReport {
                     witness: held.lines.clone(),
                 })
                 .collect(),
+            left_out: plan
+                .left_out
+                .iter()
+                .map(|left_out| LeftOutReport {
+                    what: left_out.what.clone(),
+                    why: left_out.why.clone(),
+                    witness: left_out.lines.clone(),
+                })
+                .collect(),
             gaps: plan
                 .gaps
                 .iter()
@@ -184,10 +206,7 @@ impl PlanReport {
                 access::symbol(wave.verdict, ascii),
                 wave.folder,
                 wave.title,
-                match wave.states.len() {
-                    1 => "1 state proved".to_owned(),
-                    many => format!("{many} states proved"),
-                },
+                proved(&wave.states),
                 if wave.way_back == "proved" {
                     ", way back proved".to_owned()
                 } else {
@@ -202,6 +221,12 @@ impl PlanReport {
         out.push_str(match self.ending {
             "done" if self.waves.is_empty() => "Nothing to do: no workload has a sidecar.\n",
             "done" => "At the end every workload is in ambient mode.\n",
+            "undecided" => {
+                "At the end every workload is in ambient mode; what is undecided above is not proved.\n"
+            }
+            "partial" if self.held.is_empty() => {
+                "At the end every workload is in ambient mode; what is left out above is not done.\n"
+            }
             "partial" => "At the end the workloads above keep their sidecars.\n",
             "notReady" => {
                 "Nothing was planned: run `castoff migrate` and settle what it says first.\n"
@@ -236,6 +261,15 @@ impl PlanReport {
         for (server, lines) in self.undecided() {
             out.push_str(&format!("{unknown} {server} is undecided:\n"));
             for line in lines {
+                out.push_str(&format!("    {line}\n"));
+            }
+        }
+        for left_out in &self.left_out {
+            out.push_str(&format!(
+                "{stop} left out: {}: {}\n",
+                left_out.what, left_out.why
+            ));
+            for line in &left_out.witness {
                 out.push_str(&format!("    {line}\n"));
             }
         }
@@ -283,6 +317,20 @@ impl PlanReport {
     }
 }
 
+/// How many states a wave has, and of how many not everything is proved.
+fn proved(states: &[StateReport]) -> String {
+    let undecided = |state: &&StateReport| {
+        let mut rows = state.differing.iter().flat_map(|row| &row.differences);
+        rows.any(|difference| difference.direction == "undecided")
+    };
+    let count_of = count(states.len(), "state");
+    match states.iter().filter(undecided).count() {
+        0 => format!("{count_of} proved"),
+        all if all == states.len() => format!("{count_of}, undecided"),
+        some => format!("{count_of}, {some} undecided"),
+    }
+}
+
 /// `03-use-waypoints`.
 pub fn folder_name(plan: &Plan, index: usize) -> String {
     format!("{:02}-{}", index + 1, plan.waves[index].slug)
@@ -301,7 +349,7 @@ pub fn exit(plan: &Plan, unread: &[String]) -> Exit {
             Exit::Failed
         }
         PlanEnding::NotReady(_) => Exit::Undecided,
-        _ if !plan.gaps.is_empty() || witnessed_hold => Exit::Failed,
+        _ if !plan.gaps.is_empty() || !plan.left_out.is_empty() || witnessed_hold => Exit::Failed,
         _ if !unread.is_empty()
             || plan.undecided() > 0
             || plan
@@ -318,6 +366,7 @@ pub fn exit(plan: &Plan, unread: &[String]) -> Exit {
 
 fn ending(plan: &Plan) -> (&'static str, Vec<String>) {
     match &plan.ending {
+        PlanEnding::Done if plan.undecided() > 0 => ("undecided", Vec::new()),
         PlanEnding::Done => ("done", Vec::new()),
         PlanEnding::Partial => ("partial", Vec::new()),
         PlanEnding::Failed(reason) => (

@@ -89,6 +89,16 @@ fn problems(page: &mut String, report: &PlanReport) {
         }
         page.push('\n');
     }
+    if !report.left_out.is_empty() {
+        let _ = writeln!(page, "## Left out\n");
+        for left_out in &report.left_out {
+            let _ = writeln!(page, "- {}: {}", left_out.what, left_out.why);
+            for line in &left_out.witness {
+                let _ = writeln!(page, "  - {line}");
+            }
+        }
+        page.push('\n');
+    }
     if !report.held.is_empty() {
         let _ = writeln!(page, "## Workloads that keep their sidecars\n");
         for held in &report.held {
