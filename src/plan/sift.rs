@@ -30,25 +30,22 @@ pub(super) fn sift<'a>(
     refused: &mut BTreeSet<Part>,
     gap: &dyn Fn(&Wave) -> Option<Gap>,
 ) -> Result<Sifted<'a>, String> {
+    let parts: Vec<Part> = prepare::parts(result)
+        .into_iter()
+        .filter(|part| !refused.contains(part))
+        .collect();
     let mut sieve = Sieve {
         field,
         result,
         gap,
         refused,
         untried: BTreeSet::new(),
+        kept: None,
         left_out: Vec::new(),
     };
-    let parts: Vec<Part> = prepare::parts(result)
-        .into_iter()
-        .filter(|part| !sieve.refused.contains(part))
-        .collect();
-    let kept = match sieve.tried(&parts)? {
-        Tried::Whole(kept) => kept,
-        // What is kept was proved on the way; once more, since it was in halves.
-        Tried::InParts => sieve.attempt()?,
-    };
+    sieve.try_these(&parts)?;
     Ok(Sifted {
-        kept,
+        kept: sieve.kept,
         left_out: sieve.left_out,
     })
 }
@@ -59,24 +56,22 @@ struct Sieve<'s, 'a> {
     gap: &'s dyn Fn(&Wave) -> Option<Gap>,
     refused: &'s mut BTreeSet<Part>,
     untried: BTreeSet<Part>,
+    /// The last that had no gap: what came after it was refused.
+    kept: Option<(Wave, Field<'a>)>,
     left_out: Vec<LeftOut>,
-}
-
-enum Tried<'a> {
-    Whole(Option<(Wave, Field<'a>)>),
-    InParts,
 }
 
 impl<'a> Sieve<'_, 'a> {
     /// Tries these besides all that was kept; they come in the order in which they are applied.
-    fn tried(&mut self, parts: &[Part]) -> Result<Tried<'a>, String> {
+    fn try_these(&mut self, parts: &[Part]) -> Result<(), String> {
         for part in parts {
             self.untried.remove(part);
         }
         let attempt = self.attempt()?;
         let gap = attempt.as_ref().and_then(|(wave, _)| (self.gap)(wave));
         let Some(gap) = gap else {
-            return Ok(Tried::Whole(attempt));
+            self.kept = attempt;
+            return Ok(());
         };
         if let [part] = parts {
             self.refused.insert(part.clone());
@@ -85,13 +80,12 @@ impl<'a> Sieve<'_, 'a> {
                 why: format!("it {} {}", gap.direction, gap.server),
                 lines: gap.lines,
             });
-            return Ok(Tried::InParts);
+            return Ok(());
         }
         let (first, second) = parts.split_at(parts.len() / 2);
         self.untried.extend(second.iter().cloned());
-        self.tried(first)?;
-        self.tried(second)?;
-        Ok(Tried::InParts)
+        self.try_these(first)?;
+        self.try_these(second)
     }
 
     /// The wave of everything that is neither refused nor untried.
