@@ -10,6 +10,7 @@ pub mod control_plane;
 pub mod ingress;
 mod injection;
 mod injector;
+mod monitors;
 pub mod mtls;
 pub mod namespace;
 pub mod network_policy;

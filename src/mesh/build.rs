@@ -13,7 +13,7 @@ use super::namespace::{Injection, Namespace};
 use super::workload::{DataPlaneMode, Role, Workload};
 use super::{
     ControlPlane, Distribution, Index, Mesh, ServiceId, Version, WaypointId, WorkloadId, backends,
-    control_plane, policies, routing, settings, waypoint, workloads,
+    control_plane, monitors, policies, routing, settings, waypoint, workloads,
 };
 use crate::snapshot::{Kind, Object, ObjectName, Snapshot};
 
@@ -50,7 +50,7 @@ impl Mesh {
                 .get("ISTIO_META_ENABLE_HBONE")
                 .is_some_and(|value| value == "true"),
         };
-        let workloads = workloads::build(snapshot, &rules);
+        let mut workloads = workloads::build(snapshot, &rules);
         let waypoints = waypoint::build(snapshot, &workloads);
         let waypoints_by_name: BTreeMap<_, _> = waypoints
             .iter()
@@ -71,6 +71,7 @@ impl Mesh {
         };
         let workloads_by_namespace = by_namespace(&workloads);
         let services = backends::build(snapshot, &workloads, &workloads_by_namespace, &binder);
+        monitors::mark(snapshot, &mut workloads, &workloads_by_namespace, &services);
         let mut services_by_workload: BTreeMap<WorkloadId, Vec<ServiceId>> = BTreeMap::new();
         for (index, service) in services.iter().enumerate() {
             let behind: BTreeSet<WorkloadId> = service

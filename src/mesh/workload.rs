@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use std::collections::BTreeMap;
+
 use smol_str::SmolStr;
 
 use super::Version;
@@ -88,6 +90,9 @@ pub struct Workload {
     pub host_network: bool,
     /// Ports that containers declare, sidecar excluded, sorted.
     pub ports: Vec<ContainerPort>,
+    /// Ports that Prometheus scrapes at the pods' own addresses, with the monitor that says so:
+    /// `PodMonitor shop/orders`.
+    pub scraped: BTreeMap<u16, SmolStr>,
     /// Pods by how they run. Several while a rollout is under way. Never empty; sorted.
     pub generations: Vec<Generation>,
     /// What new pods will be, by the labels as they are now.

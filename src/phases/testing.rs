@@ -142,6 +142,7 @@ pub(crate) fn workload(owner: OwnerKind, namespace: &str, name: &str) -> Workloa
         service_account: "default".into(),
         host_network: false,
         ports: Vec::new(),
+        scraped: std::collections::BTreeMap::new(),
         generations: vec![sidecar_pods(&[&format!("{name}-1")])],
         next_mode: DataPlaneMode::Sidecar,
         next_mode_reason: "istio-injection=enabled".into(),

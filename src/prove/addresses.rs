@@ -2,7 +2,7 @@
 //!
 //! In: a mesh and a server. Out: its Services' addresses and its pod address. Invariant: a pod
 //! address counts as used where nothing else leads to the port, and where somebody is known to
-//! dial pods (a headless Service, scrape annotations). Gateways use what their routes name.
+//! dial pods (a headless Service, scrape annotations, a PodMonitor or ServiceMonitor). Gateways use what their routes name.
 
 use std::collections::BTreeSet;
 
@@ -77,6 +77,7 @@ pub fn of(mesh: &Mesh, routed: &Routed, server: Server) -> Vec<DialledAddress> {
         .has("prometheus.io/scrape", "true")
         && workload.template_annotations.get("prometheus.io/port")
             == Some(server.port.to_string().as_str());
+    let monitored = workload.scraped.contains_key(&server.port);
     let only_way = list.is_empty();
     list.push(DialledAddress {
         address: Address {
@@ -85,8 +86,9 @@ pub fn of(mesh: &Mesh, routed: &Routed, server: Server) -> Vec<DialledAddress> {
             port: server.port,
         },
         dial: Dial::Pod,
-        in_use: pods_in_use || scraped || only_way,
-        from_outside: false,
+        in_use: pods_in_use || scraped || monitored || only_way,
+        // Whose Prometheus it is the monitor does not say.
+        from_outside: monitored,
         from_gateways: false,
     });
     list

@@ -24,7 +24,7 @@ use super::network::Party;
 pub use super::row::{PortAnswer, RowVerdict, ServerRow};
 use super::side::{Admitted, Side};
 use super::{CallerMode, Content, Dial, Server};
-use crate::mesh::{DataPlaneMode, Mesh, OwnerKind, Role, WorkloadId};
+use crate::mesh::{DataPlaneMode, Mesh, OwnerKind, Role, Workload, WorkloadId};
 use crate::snapshot::ObjectName;
 
 /// Two states of one mesh.
@@ -394,6 +394,8 @@ impl<'a> Comparer<'a> {
             if self.notes_closed && verdict.breaks == Finding::Never {
                 row.notes.extend(self.closed(&comparison, class));
             }
+            row.notes
+                .extend(scraped(&verdict, self.present.mesh.workload(now.workload)));
             if !verdict.is_same() {
                 row.differences.push(PortAnswer {
                     port: now.port,
@@ -516,6 +518,16 @@ impl<'a> Comparer<'a> {
             })
             .collect()
     }
+}
+
+/// Who is known to dial the pods that a caller cannot dial any more.
+fn scraped(verdict: &Verdict, server: &Workload) -> Option<String> {
+    let Finding::Witness(witness) = &verdict.breaks else {
+        return None;
+    };
+    let by = server.scraped.get(&witness.address.port)?;
+    (witness.address.kind == AddressKind::Pod)
+        .then(|| format!("port {} is scraped as {by} says", witness.address.port))
 }
 
 /// One identity for all that no policy on the way tells apart.

@@ -88,6 +88,10 @@ pub enum Kind {
     ReferenceGrant,
     /// `gateway.networking.k8s.io/BackendTLSPolicy`.
     BackendTlsPolicy,
+    /// `monitoring.coreos.com/PodMonitor`, of the Prometheus operator.
+    PodMonitor,
+    /// `monitoring.coreos.com/ServiceMonitor`, of the Prometheus operator.
+    ServiceMonitor,
 }
 
 /// One row of the table.
@@ -408,6 +412,22 @@ pub const KINDS: &[KindRow] = &[
         "gateway.networking.k8s.io",
         "backendtlspolicies",
         &["v1", "v1alpha3"],
+        true,
+    ),
+    row(
+        Kind::PodMonitor,
+        "PodMonitor",
+        "monitoring.coreos.com",
+        "podmonitors",
+        &["v1"],
+        true,
+    ),
+    row(
+        Kind::ServiceMonitor,
+        "ServiceMonitor",
+        "monitoring.coreos.com",
+        "servicemonitors",
+        &["v1"],
         true,
     ),
 ];
