@@ -110,10 +110,6 @@ pub enum Trap {
     /// A VirtualService rewrites the request before the server's sidecar sees it; a waypoint
     /// authorizes first.
     RewrittenRequest,
-    /// A DENY at the pods covers the waypoint's own identity.
-    DenyCoversWaypoint,
-    /// A DENY of everyone but some: the waypoint is not among them.
-    DenyOfOthers,
     /// A guard would close pods that no ALLOW policy closes now.
     GuardOverPods,
     /// A validated token is taken away at the waypoint, and the server's sidecar asks for it again.
@@ -138,8 +134,6 @@ impl Trap {
             Self::AmbiguousPort => "ambiguous-port",
             Self::PortWithoutService => "port-without-service",
             Self::RewrittenRequest => "rewritten-request",
-            Self::DenyCoversWaypoint => "deny-covers-waypoint",
-            Self::DenyOfOthers => "deny-of-others",
             Self::GuardOverPods => "guard-over-pods",
             Self::TokenStripped => "token-stripped",
             Self::EnvoyFilter => "envoy-filter",

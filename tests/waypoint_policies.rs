@@ -317,7 +317,6 @@ fn what_cannot_be_copied_is_named_with_its_trap() {
         traps,
         [
             "AuthorizationPolicy/app1/addresses is not carried over exactly for Service/app1/echo (source-address):",
-            "AuthorizationPolicy/app1/others is not carried over exactly for Service/app1/echo (deny-of-others):",
             "AuthorizationPolicy/app1/some is not carried over exactly for Service/app1/echo (subset-of-pods):",
         ]
     );

@@ -10,7 +10,7 @@ use serde_json::Value;
 use smol_str::SmolStr;
 
 use super::Trap;
-use crate::mesh::{AuthorizationPolicy, Mesh, Service, Waypoint};
+use crate::mesh::{AuthorizationPolicy, Mesh, Service};
 
 /// A trap, the field, and words.
 pub(super) type Hazard = (Trap, Option<String>, String);
@@ -30,7 +30,7 @@ pub(super) fn of_policy(policy: &AuthorizationPolicy) -> Vec<Hazard> {
     each_rule(&policy.raw, |path, rule| {
         for (at, entry) in list(&rule["from"]) {
             for field in ["ipBlocks", "notIpBlocks"] {
-                if !is_empty(&entry["source"][field]) {
+                if list(&entry["source"][field]).next().is_some() {
                     found.push((
                         Trap::SourceAddress,
                         Some(format!("{path}.from[{at}].source.{field}")),
@@ -114,83 +114,6 @@ pub(super) fn rewrite(
     ))
 }
 
-/// Where a DENY at the pods turns the waypoint itself away: sources, which can except it, by rule and
-/// position, and conditions, which cannot.
-pub(super) fn deny_of_waypoint(
-    policy: &AuthorizationPolicy,
-    waypoint: &Waypoint,
-    trust_domain: &str,
-) -> (Vec<(usize, usize)>, Vec<Hazard>) {
-    let (mut sources, mut found) = (Vec::new(), Vec::new());
-    if policy.raw.pointer("/spec/action") != Some(&Value::from("DENY")) {
-        return (sources, found);
-    }
-    let principal = waypoint.principal(trust_domain);
-    let namespace = waypoint.name.namespace.as_str();
-    let account = format!("{namespace}/{}", waypoint.service_account);
-    let fields = [
-        ("principals", "notPrincipals", principal.as_str()),
-        ("namespaces", "notNamespaces", namespace),
-        ("serviceAccounts", "notServiceAccounts", account.as_str()),
-    ];
-    let positive = |path: String| -> Hazard {
-        (
-            Trap::DenyCoversWaypoint,
-            Some(path),
-            format!(
-                "it also matches the waypoint {}, through which all traffic comes; except it here",
-                waypoint.name
-            ),
-        )
-    };
-    let negative = |path: String| -> Hazard {
-        (
-            Trap::DenyOfOthers,
-            Some(path),
-            format!(
-                "the waypoint {} is not among those excepted, so all traffic through it is denied at the pods; add it here",
-                waypoint.name
-            ),
-        )
-    };
-    for (index, rule) in list(&policy.raw["spec"]["rules"]) {
-        for (at, entry) in list(&rule["from"]) {
-            let source = &entry["source"];
-            let (mut hit, mut says_who) = (true, false);
-            for (wanted, unwanted, value) in fields {
-                if !is_empty(&source[wanted]) {
-                    hit &= any_matches(&source[wanted], value);
-                    says_who = true;
-                }
-                if !is_empty(&source[unwanted]) {
-                    hit &= !any_matches(&source[unwanted], value);
-                    says_who = true;
-                }
-            }
-            if hit && says_who {
-                sources.push((index, at));
-            }
-        }
-        let path = format!("spec.rules[{index}]");
-        for (at, condition) in list(&rule["when"]) {
-            let value = match condition["key"].as_str() {
-                Some("source.principal") => principal.as_str(),
-                Some("source.namespace") => namespace,
-                _ => continue,
-            };
-            let path = format!("{path}.when[{at}]");
-            if !is_empty(&condition["values"]) && any_matches(&condition["values"], value) {
-                found.push(positive(format!("{path}.values")));
-            } else if !is_empty(&condition["notValues"])
-                && !any_matches(&condition["notValues"], value)
-            {
-                found.push(negative(format!("{path}.notValues")));
-            }
-        }
-    }
-    (sources, found)
-}
-
 /// Whether a policy asks for what a validated token says.
 pub(super) fn reads_token(policy: &AuthorizationPolicy) -> bool {
     policy.http_fields.iter().any(|field| {
@@ -206,28 +129,4 @@ fn each_rule(raw: &Value, mut visit: impl FnMut(&str, &Value)) {
 
 fn list(value: &Value) -> impl Iterator<Item = (usize, &Value)> {
     value.as_array().into_iter().flatten().enumerate()
-}
-
-fn is_empty(value: &Value) -> bool {
-    value.as_array().is_none_or(Vec::is_empty)
-}
-
-/// Exact, `prefix*`, `*suffix` or `*`; the trust domain of a principal counts as any that the
-/// mesh may use, so `*/ns/…` is covered by the suffix form.
-fn any_matches(patterns: &Value, value: &str) -> bool {
-    list(patterns).any(|(_, pattern)| {
-        let Some(pattern) = pattern.as_str() else {
-            return true;
-        };
-        if let Some(prefix) = pattern.strip_suffix('*') {
-            match prefix.strip_prefix('*') {
-                Some(middle) => value.contains(middle),
-                None => value.starts_with(prefix),
-            }
-        } else if let Some(suffix) = pattern.strip_prefix('*') {
-            value.ends_with(suffix)
-        } else {
-            pattern == value
-        }
-    })
 }

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Map, Value};
 use smol_str::SmolStr;
 
-use super::exception::{self, Excepted};
+use super::exception::{self, Excepted, Exception};
 use super::extensions::Policy;
 use super::ports::{self, PortProblem};
 use super::{Conversion, Purpose, Refusal, Scope, Trap, emit, hazards};
@@ -193,28 +193,21 @@ impl<'a> Draft<'a> {
         } else if policy.source.kind == Kind::EnvoyFilter {
             found.extend(envoy_filter_hazard(policy));
         }
-        let copyable = found.is_empty();
-        if let Some(authorization) = policy.authorization {
-            let standing = mesh.waypoint(waypoint);
-            let (sources, conditions) =
-                hazards::deny_of_waypoint(authorization, standing, &mesh.settings.trust_domain);
-            found.extend(conditions);
-            for (rule, from) in sources {
-                let excepted = Excepted {
-                    principal: standing.principal(&mesh.settings.trust_domain),
-                    account: format!("{}/{}", standing.name.namespace, standing.service_account),
-                };
-                placed.exceptions.push((rule, from, excepted));
-                placed.excepted_for.push(id);
-            }
-        }
-        for (trap, field, reason) in found {
-            placed.stays = Some(reason.clone());
-            self.refuse(policy, trap, field, Some(service), reason);
-        }
-        if !copyable {
+        if !found.is_empty() {
             placed.whole = false;
+            for (trap, field, reason) in found {
+                placed.stays = Some(reason.clone());
+                self.refuse(policy, trap, field, Some(service), reason);
+            }
             return;
+        }
+        if let Some(authorization) = policy.authorization {
+            let waypoint = Excepted::of(mesh.waypoint(waypoint), &mesh.settings.trust_domain);
+            let exceptions = waypoint.denied_by(&authorization.raw);
+            placed
+                .excepted_for
+                .extend((!exceptions.is_empty()).then_some(id));
+            placed.exceptions.extend(exceptions);
         }
         self.copy_for(policy, id, waypoint, placed);
     }
@@ -501,8 +494,8 @@ struct Placed {
     stays: Option<String>,
     /// Ports that no Service met so far leads to; `None` before the first.
     elsewhere: Option<Vec<(String, String)>>,
-    /// Waypoints that it denies, each with rule and source.
-    exceptions: Vec<(usize, usize, Excepted)>,
+    /// Waypoints that it denies, and where.
+    exceptions: Vec<Exception>,
     /// Services behind these.
     excepted_for: Vec<ServiceId>,
 }
