@@ -12,9 +12,10 @@ use assert_cmd::Command;
 
 const FIXTURES: &str = "tests/fixtures/traps";
 
-/// Folder; the server that naive copying does something to, and what; how castoff's plan ends: `done`,
-/// or `partial` where no order is without a gap, so that workloads keep their sidecars and the witness
-/// is shown. No state of either may differ from the baseline.
+/// Folder; the server that naive copying does something to, and what; how castoff's plan ends: `done`;
+/// `partial` where no order is without a gap, so that workloads keep their sidecars and the witness
+/// is shown; `notReady` where a phase has to succeed first; `undecided` where what it hangs on is not
+/// modelled, which each state concerned says. No state of any may differ from the baseline.
 const TRAPS: &[(&str, &str, &str, &str)] = &[
     (
         "callers-named-at-the-pod-only-see-the-waypoint",
@@ -223,6 +224,158 @@ const TRAPS: &[(&str, &str, &str, &str)] = &[
         "breaks",
         "done",
     ),
+    (
+        "headless-service-behind-a-waypoint",
+        "shop/queue",
+        "opens",
+        "partial",
+    ),
+    (
+        "more-services-than-a-policy-may-target",
+        "shop/orders",
+        "opens",
+        "done",
+    ),
+    ("revision-lost-in-the-copy", "shop/orders", "breaks", "done"),
+    (
+        "pod-address-where-the-waypoint-sees-the-service-address",
+        "shop/orders",
+        "undecided",
+        "undecided",
+    ),
+    (
+        "server-name-that-only-sidecars-send",
+        "shop/orders",
+        "breaks",
+        "partial",
+    ),
+    (
+        "client-certificate-header-of-sidecars",
+        "shop/orders",
+        "undecided",
+        "undecided",
+    ),
+    (
+        "request-rewritten-before-the-sidecar-decides",
+        "shop/orders",
+        "undecided",
+        "partial",
+    ),
+    (
+        "request-rewritten-before-the-authorizer-is-asked",
+        "shop/orders",
+        "undecided",
+        "undecided",
+    ),
+    (
+        "caller-named-by-an-older-trust-domain",
+        "shop/orders",
+        "breaks",
+        "partial",
+    ),
+    (
+        "waypoint-in-use-before-the-server-leaves-its-sidecar",
+        "shop/orders",
+        "breaks",
+        "done",
+    ),
+    (
+        "sidecar-that-takes-no-tunnel",
+        "shop/orders",
+        "breaks",
+        "notReady",
+    ),
+    (
+        "headless-pods-called-by-a-sidecar",
+        "shop/queue",
+        "breaks",
+        "done",
+    ),
+    (
+        "pods-without-injection-are-captured-too",
+        "shop/legacy",
+        "breaks",
+        "done",
+    ),
+    (
+        "port-that-the-sidecar-never-saw",
+        "shop/orders",
+        "undecided",
+        "undecided",
+    ),
+    (
+        "lock-left-behind-on-the-way-back",
+        "shop/orders",
+        "breaks",
+        "done",
+    ),
+    (
+        "port-without-mtls-under-a-strict-namespace",
+        "shop/orders",
+        "breaks",
+        "partial",
+    ),
+    (
+        "strict-mesh-lost-by-an-unset-namespace",
+        "shop/orders",
+        "opens",
+        "partial",
+    ),
+    (
+        "two-authorizers-meet-at-one-service",
+        "shop/orders",
+        "breaks",
+        "undecided",
+    ),
+    (
+        "denial-by-host-copied-to-that-host-alone",
+        "shop/orders",
+        "opens",
+        "done",
+    ),
+    ("port-that-no-service-names", "shop/orders", "opens", "done"),
+    (
+        "policy-of-the-ingress-gateway-copied-to-a-service",
+        "shop/orders",
+        "breaks",
+        "done",
+    ),
+    (
+        "caller-named-by-a-condition-unknown-to-ztunnel",
+        "shop/orders",
+        "opens",
+        "done",
+    ),
+    (
+        "token-taken-off-at-the-waypoint",
+        "shop/orders",
+        "breaks",
+        "partial",
+    ),
+    (
+        "waypoint-of-another-revision-than-its-policies",
+        "shop/orders",
+        "undecided",
+        "undecided",
+    ),
+    (
+        "service-of-the-namespace-that-was-not-meant",
+        "shop/stock",
+        "breaks",
+        "done",
+    ),
+    (
+        "tls-of-its-own-to-a-moved-server",
+        "shop/orders",
+        "undecided",
+        "undecided",
+    ),
+    (
+        "tunnel-port-admitted-from-everybody",
+        "shop/orders",
+        "opens",
+        "done",
+    ),
 ];
 
 fn read(path: &str) -> String {
@@ -312,7 +465,10 @@ fn naive_copies_are_caught_and_castoff_avoids_or_refuses_them() {
             .unwrap()
             .iter()
             .map(|wave| wave["verdict"].as_str().unwrap())
-            .filter(|verdict| *verdict != "same")
+            .filter(|verdict| {
+                let may_be_undecided = *naive == "undecided" || *ending == "undecided";
+                *verdict != "same" && !(may_be_undecided && *verdict == "undecided")
+            })
             .collect();
         if planned["ending"] != *ending || !differs.is_empty() {
             problems.push(format!(
