@@ -113,6 +113,8 @@ pub(crate) struct Index {
     pub(crate) workloads_by_namespace: BTreeMap<SmolStr, Vec<WorkloadId>>,
     pub(crate) services_by_name: BTreeMap<ObjectName, ServiceId>,
     pub(crate) services_by_workload: BTreeMap<WorkloadId, Vec<ServiceId>>,
+    /// Indexes into `traffic.service_entries`.
+    pub(crate) service_entries_by_workload: BTreeMap<WorkloadId, Vec<usize>>,
     pub(crate) waypoints_by_name: BTreeMap<ObjectName, WaypointId>,
     /// Indexes into `peer_authentications`.
     pub(crate) peer_authentications_by_namespace: BTreeMap<SmolStr, Vec<usize>>,
@@ -139,6 +141,16 @@ impl Mesh {
     /// All workloads, by id.
     pub fn workload_ids(&self) -> impl Iterator<Item = WorkloadId> + use<> {
         (0..self.workloads.len()).map(WorkloadId)
+    }
+
+    /// ServiceEntries that select pods of a workload, by index.
+    pub fn service_entries_of(
+        &self,
+        workload: WorkloadId,
+    ) -> impl Iterator<Item = (usize, &traffic::ServiceEntry)> {
+        let entries = self.index.service_entries_by_workload.get(&workload);
+        let entries = entries.into_iter().flatten();
+        entries.map(|index| (*index, &self.traffic.service_entries[*index]))
     }
 
     /// Workloads of a namespace.

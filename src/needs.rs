@@ -19,7 +19,7 @@ use crate::snapshot::ObjectName;
 pub use attach::{Coverage, coverage, covers_pods, is_generated};
 pub use gateway::{RecommendedWaypoint, recommended_waypoints};
 pub use placement::{Placement, placement};
-pub use unread::{Because, Unread, entry_waypoint, unread};
+pub use unread::{Because, Unread, unread};
 
 /// Label on every object that castoff generates: what it is (`copy`, `guard`, `hbone`).
 pub const GENERATED_LABEL: &str = "castoff.dev/generated";

@@ -98,6 +98,13 @@ impl Mesh {
         let policies = policies::read(snapshot, &mut gaps);
         let mut traffic = routing::read(snapshot);
         routing::select_workloads(&mut traffic, &workloads, &workloads_by_namespace);
+        let mut entries_by_workload: BTreeMap<WorkloadId, Vec<usize>> = BTreeMap::new();
+        for (index, entry) in traffic.service_entries.iter().enumerate() {
+            for workload in &entry.workloads {
+                let entries = entries_by_workload.entry(*workload).or_default();
+                entries.push(index);
+            }
+        }
         let mut peers_by_namespace: BTreeMap<SmolStr, Vec<usize>> = BTreeMap::new();
         for (index, one) in policies.peer_authentication.iter().enumerate() {
             peers_by_namespace
@@ -127,6 +134,7 @@ impl Mesh {
                     .map(|(index, service)| (service.name.clone(), ServiceId(index)))
                     .collect(),
                 services_by_workload,
+                service_entries_by_workload: entries_by_workload,
                 waypoints_by_name,
                 peer_authentications_by_namespace: peers_by_namespace,
                 other_gateways,

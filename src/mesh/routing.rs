@@ -276,10 +276,22 @@ fn service_entry(object: &Object<Value>) -> ServiceEntry {
         hosts: texts(&spec["hosts"]),
         internal: spec["location"] == "MESH_INTERNAL",
         resolution: spec["resolution"].as_str().unwrap_or("NONE").into(),
+        ports: ports(&spec["ports"]),
         workload_selector: spec["workloadSelector"]["labels"].as_object().map(labels),
         workloads: Vec::new(),
         raw: Arc::new(object.body.clone()),
     }
+}
+
+/// Ports as dialled and at the pods; without `targetPort` they are the same.
+fn ports(list: &Value) -> Vec<(u16, u16)> {
+    let number = |value: &Value| u16::try_from(value.as_u64()?).ok();
+    let list = list.as_array().into_iter().flatten();
+    list.filter_map(|port| {
+        let dialled = number(&port["number"])?;
+        Some((dialled, number(&port["targetPort"]).unwrap_or(dialled)))
+    })
+    .collect()
 }
 
 /// Fills in which workloads ServiceEntries select, in their own namespaces

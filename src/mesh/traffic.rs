@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::Value;
 use smol_str::SmolStr;
 
-use super::WorkloadId;
+use super::{Mesh, WorkloadId};
 use crate::api;
 use crate::snapshot::{Kind, Labels, ObjectName, Origin};
 
@@ -113,12 +113,32 @@ pub struct ServiceEntry {
     pub internal: bool,
     /// `NONE`, `STATIC`, `DNS`, …
     pub resolution: SmolStr,
+    /// Ports: as dialled, and at the pods.
+    pub ports: Vec<(u16, u16)>,
     /// Pods it selects.
     pub workload_selector: Option<Labels>,
     /// Workloads of its namespace with such pods, by id.
     pub workloads: Vec<WorkloadId>,
     /// The object as read.
     pub raw: Arc<Value>,
+}
+
+impl ServiceEntry {
+    /// The waypoint that it names by its own or its namespace's label, where that exists.
+    pub fn waypoint(&self, mesh: &Mesh) -> Option<ObjectName> {
+        const USE_WAYPOINT: &str = "istio.io/use-waypoint";
+        let labels = if self.labels.get(USE_WAYPOINT).is_some() {
+            &self.labels
+        } else {
+            &mesh.namespaces.get(&self.name.namespace)?.labels
+        };
+        let name = labels.get(USE_WAYPOINT).filter(|name| *name != "none")?;
+        let namespace = labels
+            .get("istio.io/use-waypoint-namespace")
+            .unwrap_or(&self.name.namespace);
+        let (_, waypoint) = mesh.waypoint_named(&ObjectName::new(namespace, name))?;
+        Some(waypoint.name.clone())
+    }
 }
 
 /// An object of which only a little is used.

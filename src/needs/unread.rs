@@ -244,7 +244,7 @@ impl<'a> Index<'a> {
         };
         let mut because = Because::NoWaypoint(first.name.clone());
         for entry in entries {
-            if let Some(waypoint) = entry_waypoint(self.mesh, entry) {
+            if let Some(waypoint) = entry.waypoint(self.mesh) {
                 if root || entry.name.namespace == namespace || waypoint.namespace == namespace {
                     return None;
                 }
@@ -255,22 +255,4 @@ impl<'a> Index<'a> {
     }
 }
 
-/// The waypoint that a ServiceEntry names by its own or its namespace's label, where it exists.
-pub fn entry_waypoint(mesh: &Mesh, entry: &ServiceEntry) -> Option<ObjectName> {
-    let own = &entry.labels;
-    let of_namespace = mesh.namespaces.get(&entry.name.namespace);
-    let labels = if own.get(USE_WAYPOINT).is_some() {
-        own
-    } else {
-        &of_namespace?.labels
-    };
-    let name = labels.get(USE_WAYPOINT).filter(|name| *name != "none")?;
-    let namespace = labels
-        .get("istio.io/use-waypoint-namespace")
-        .unwrap_or(&entry.name.namespace);
-    let (_, waypoint) = mesh.waypoint_named(&ObjectName::new(namespace, name))?;
-    Some(waypoint.name.clone())
-}
-
-const USE_WAYPOINT: &str = "istio.io/use-waypoint";
 const CLUSTER: &str = ".svc.cluster.local";

@@ -1,6 +1,6 @@
 //! The addresses by which a server's port is reached, and which of them somebody is known to use.
 //!
-//! In: a mesh and a server. Out: its Services' addresses and its pod address. Invariant: a pod
+//! In: a mesh and a server. Out: its Services' addresses, those of ServiceEntries, and its pod address. Invariant: a pod
 //! address counts as used where nothing else leads to the port, and where somebody is known to
 //! dial pods (a headless Service, scrape annotations, a PodMonitor or ServiceMonitor). Gateways use what their routes name.
 
@@ -28,7 +28,8 @@ pub struct DialledAddress {
     pub from_gateways: bool,
 }
 
-/// Ports of a workload: those that Services lead to and those that containers declare.
+/// Ports of a workload: those that Services and ServiceEntries lead to and those that containers
+/// declare.
 pub fn ports(mesh: &Mesh, workload: WorkloadId) -> BTreeSet<u16> {
     let declared = mesh
         .workload(workload)
@@ -41,7 +42,9 @@ pub fn ports(mesh: &Mesh, workload: WorkloadId) -> BTreeSet<u16> {
         .flat_map(|(_, service)| &service.backends)
         .filter(|backend| backend.workload == workload)
         .flat_map(|backend| backend.target_ports.iter().flatten().copied());
-    declared.chain(targets).collect()
+    let entries = mesh.service_entries_of(workload);
+    let of_entries = entries.flat_map(|(_, entry)| entry.ports.iter().map(|(_, target)| *target));
+    declared.chain(targets).chain(of_entries).collect()
 }
 
 /// Every address of a server's port.
@@ -69,6 +72,32 @@ pub fn of(mesh: &Mesh, routed: &Routed, server: Server) -> Vec<DialledAddress> {
                 in_use: true,
                 from_outside: service.exposed.is_some(),
                 from_gateways: routed.contains(id),
+            });
+        }
+    }
+    let labels = &workload.generations[server.generation].labels;
+    for (id, entry) in mesh.service_entries_of(server.workload) {
+        let selector = entry.workload_selector.as_ref();
+        if !selector.is_some_and(|selector| labels.selected_by(selector)) {
+            continue;
+        }
+        for (index, (dialled, target)) in entry.ports.iter().enumerate() {
+            if *target != server.port {
+                continue;
+            }
+            list.push(DialledAddress {
+                address: Address {
+                    kind: AddressKind::ServiceEntry,
+                    name: entry.name.to_string(),
+                    port: *dialled,
+                },
+                dial: Dial::ServiceEntry {
+                    entry: id,
+                    port: index,
+                },
+                in_use: true,
+                from_outside: false,
+                from_gateways: false,
             });
         }
     }

@@ -70,6 +70,13 @@ pub enum Dial {
         /// Index into its ports.
         port: usize,
     },
+    /// An address or host of a ServiceEntry that selects the server's pods.
+    ServiceEntry {
+        /// Index into [`Traffic::service_entries`](crate::mesh::traffic::Traffic::service_entries).
+        entry: usize,
+        /// Index into its ports.
+        port: usize,
+    },
     /// A pod's address, at the server's port; also a headless Service, which has no other.
     Pod,
 }

@@ -11,11 +11,14 @@ use castoff_authz::path::{Point, PointKind, Protocol as Chain, Proxy};
 
 use castoff_authz::policy::{Key, Policy};
 
+use smol_str::SmolStr;
+
 use super::attach::Unmodelled;
 use super::reading;
 use super::seen::{self, Leg};
 use super::{Attachments, Caller, CallerMode, Content, Dial, Server};
 use crate::mesh::policy::MtlsMode;
+use crate::mesh::traffic::ServiceEntry;
 use crate::mesh::{
     DataPlaneMode, Distribution, Generation, Mesh, OwnerKind, Protocol, Service, ServiceId,
     Waypoint, Workload,
@@ -129,12 +132,45 @@ impl Way<'_> {
         &self.workload().generations[self.server.generation]
     }
 
-    /// The Service dialled; `None` for a pod address.
+    /// The Service dialled.
     fn service(&self) -> Option<(ServiceId, &Service, usize)> {
         match self.dial {
             Dial::Service { service, port } => Some((service, self.mesh.service(service), port)),
-            Dial::Pod => None,
+            Dial::ServiceEntry { .. } | Dial::Pod => None,
         }
+    }
+
+    /// The ServiceEntry dialled.
+    fn service_entry(&self) -> Option<&ServiceEntry> {
+        match self.dial {
+            Dial::ServiceEntry { entry, .. } => Some(&self.mesh.traffic.service_entries[entry]),
+            Dial::Service { .. } | Dial::Pod => None,
+        }
+    }
+
+    /// Hosts by which it is dialled; none for a pod address.
+    fn hosts(&self) -> Vec<SmolStr> {
+        match (self.service(), self.service_entry()) {
+            (Some((_, service, _)), _) => vec![service.host().into()],
+            (None, Some(entry)) => entry.hosts.clone(),
+            (None, None) => Vec::new(),
+        }
+    }
+
+    /// A waypoint of a ServiceEntry's own stands before its pods, and castoff knows no policies there.
+    fn waypoint_of_entry(&self) -> Option<Unmodelled> {
+        let entry = self.service_entry()?;
+        let passes = match self.caller.mode {
+            CallerMode::Ambient => true,
+            CallerMode::Sidecar => self.mesh.distribution == Distribution::Solo,
+            CallerMode::Gateway => entry.labels.has("istio.io/ingress-use-waypoint", "true"),
+            CallerMode::Plain => false,
+        };
+        let waypoint = entry.waypoint(self.mesh).filter(|_| passes)?;
+        Some(Unmodelled::new(
+            format!("waypoint {waypoint} of ServiceEntry {}", entry.name),
+            &entry.raw,
+        ))
     }
 
     /// The Service dialled, if it has an address of its own.
@@ -155,7 +191,7 @@ impl Way<'_> {
                 .is_some_and(|(service, _)| service.ingress_uses_waypoint),
             CallerMode::Plain => false,
         };
-        if !like_ztunnel {
+        if !like_ztunnel || self.service_entry().is_some() {
             return None;
         }
         let binding = match self.virtual_service_address() {
@@ -171,21 +207,24 @@ impl Way<'_> {
     /// Lets a point see what the proxy before it makes of the request: routes that rewrite it, and
     /// transports of their own.
     fn rewrite_by_caller(&self, point: &mut Point, sender: Sender<'_>) {
-        let Some((_, service, _)) = self.service() else {
-            return;
-        };
+        let hosts = self.hosts();
         let rewrites = &self.attachments.rewrites;
         let routed_by_caller = matches!(sender, Sender::Caller(CallerMode::Gateway))
             || self.is_routed_by_sidecar(sender);
         let rewritten = match sender {
-            Sender::Waypoint(waypoint) => rewrites.at_waypoint(service, waypoint),
-            Sender::Caller(_) if routed_by_caller => rewrites.at_caller(service),
+            Sender::Waypoint(waypoint) => self
+                .service()
+                .and_then(|(_, service, _)| rewrites.at_waypoint(service, waypoint)),
+            Sender::Caller(_) if routed_by_caller => {
+                hosts.iter().find_map(|host| rewrites.at_caller(host))
+            }
             Sender::Caller(_) => None,
         };
         if let Some(rewritten) = rewritten {
             point.seen.http = rewritten;
         }
-        if routed_by_caller && let Some(opaque) = rewrites.own_tls(service) {
+        let own_tls = || hosts.iter().find_map(|host| rewrites.own_tls(host));
+        if routed_by_caller && let Some(opaque) = own_tls() {
             point.kind = opaque;
         }
     }
@@ -243,6 +282,7 @@ impl Way<'_> {
                         .chain(reading::implicit_waypoint_policies(self.mesh, self.server))
                         .map(Arc::new),
                 );
+                at.opaque.extend(self.waypoint_of_entry());
                 let leg = Leg {
                     from_waypoint,
                     into: seen::Into::Ztunnel,
@@ -270,6 +310,7 @@ impl Way<'_> {
                     None,
                 );
                 at.opaque.extend(self.ingress_listeners());
+                at.opaque.extend(self.waypoint_of_entry());
                 let port = self.server.port;
                 at.opaque
                     .extend(reading::past_sidecar(self.workload(), port));
@@ -364,7 +405,7 @@ impl Way<'_> {
     /// How a sidecar or a gateway sends.
     fn envoy_transport(&self, mode: CallerMode) -> Transport {
         let generation = self.generation();
-        let Some((_, service, port)) = self.service() else {
+        if self.dial == Dial::Pod {
             // The listener of a headless TCP port takes the pod's address; any other pod address
             // falls to PassthroughCluster, which has no transport socket
             // (istio pilot/pkg/networking/core/cluster_builder.go `buildDefaultPassthroughCluster`).
@@ -372,20 +413,24 @@ impl Way<'_> {
                 Some(service) if self.all_endpoints_have_sidecars(service) => Transport::MutualTls,
                 _ => Transport::Plain,
             };
-        };
+        }
+        let headless = self
+            .service()
+            .map(|(_, service, _)| service)
+            .filter(|service| service.headless);
         // One endpoint without sidecar takes mutual TLS from all pods of a headless Service
         // (istio pilot/pkg/model/push_context.go `BestEffortInferServiceMTLSMode`; issue 54921).
-        let headless_and_mixed = service.headless && !self.all_endpoints_have_sidecars(service);
+        let headless_and_mixed =
+            headless.is_some_and(|service| !self.all_endpoints_have_sidecars(service));
         match generation.mode {
             DataPlaneMode::None => Transport::Plain,
-            DataPlaneMode::Ambient if service.headless && mode == CallerMode::Sidecar => {
+            DataPlaneMode::Ambient if headless.is_some() && mode == CallerMode::Sidecar => {
                 Transport::Plain
             }
             DataPlaneMode::Ambient if !reading::sends_hbone(self.mesh) => Transport::Plain,
             DataPlaneMode::Ambient => Transport::Hbone,
             DataPlaneMode::Sidecar if headless_and_mixed => Transport::Plain,
             DataPlaneMode::Sidecar => {
-                let _ = port;
                 let namespace = &self.workload().name.namespace;
                 match self
                     .mesh

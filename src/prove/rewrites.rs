@@ -95,34 +95,33 @@ impl Rewrites {
         rewrites
     }
 
-    /// What the caller's own proxy rewrites on the way to a Service.
-    pub(super) fn at_caller(&self, service: &Service) -> Option<HttpSeen> {
-        self.seen(service, |_| true)
+    /// What the caller's own proxy rewrites on the way to a host.
+    pub(super) fn at_caller(&self, host: &str) -> Option<HttpSeen> {
+        self.seen(host, |_| true)
     }
 
     /// What the waypoint rewrites: only objects of the Service's or the waypoint's namespace count
     /// (istio pilot/pkg/networking/core/listener_waypoint.go `getVirtualServiceForWaypoint`).
     pub(super) fn at_waypoint(&self, service: &Service, waypoint: &Waypoint) -> Option<HttpSeen> {
-        self.seen(service, |rule| {
+        self.seen(&service.host(), |rule| {
             rule.namespace == service.name.namespace || rule.namespace == waypoint.name.namespace
         })
     }
 
-    /// A DestinationRule that changes the transport to a Service at a caller's proxy.
-    pub(super) fn own_tls(&self, service: &Service) -> Option<PointKind> {
-        let rule = self.own_tls.get(service.host().as_str())?;
+    /// A DestinationRule that changes the transport to a host at a caller's proxy.
+    pub(super) fn own_tls(&self, host: &str) -> Option<PointKind> {
+        let rule = self.own_tls.get(host)?;
         Some(PointKind::Opaque {
             reason: rule.reason.clone(),
             content: rule.content.as_str().into(),
         })
     }
 
-    fn seen(&self, service: &Service, counts: impl Fn(&Rule) -> bool) -> Option<HttpSeen> {
+    fn seen(&self, host: &str, counts: impl Fn(&Rule) -> bool) -> Option<HttpSeen> {
         if self.by_host.is_empty() && self.by_suffix.is_empty() {
             return None;
         }
-        let host = service.host();
-        let exact = self.by_host.get(host.as_str()).into_iter().flatten();
+        let exact = self.by_host.get(host).into_iter().flatten();
         let wide = self
             .by_suffix
             .iter()

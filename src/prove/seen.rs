@@ -125,6 +125,20 @@ impl Leg<'_> {
                     service.host()
                 ))
             }
+            (
+                Into::Sidecar {
+                    dial: Dial::ServiceEntry { entry, port },
+                },
+                Transport::MutualTls,
+            ) => {
+                let entry = &mesh.traffic.service_entries[entry];
+                match entry.hosts.as_slice() {
+                    [host] => {
+                        SniSeen::Fixed(format!("outbound_.{}_._.{host}", entry.ports[port].0))
+                    }
+                    _ => SniSeen::AsSent,
+                }
+            }
             (Into::Sidecar { .. }, Transport::MutualTls) => SniSeen::AsSent,
             (Into::Sidecar { .. }, Transport::Plain) if self.chain == Chain::Tcp => SniSeen::AsSent,
             (

@@ -27,6 +27,7 @@ impl std::fmt::Display for Address {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let kind = match self.kind {
             AddressKind::Service => "Service",
+            AddressKind::ServiceEntry => "ServiceEntry",
             AddressKind::Pod => "pod",
             AddressKind::Gateway => "gateway",
         };
@@ -39,6 +40,8 @@ impl std::fmt::Display for Address {
 pub enum AddressKind {
     /// The virtual address of a Service.
     Service,
+    /// A host of a ServiceEntry that selects pods.
+    ServiceEntry,
     /// The address of a pod, dialled directly or through a headless Service.
     Pod,
     /// An ingress gateway that leads on to the server.
