@@ -5,6 +5,7 @@
 //! full is in `tests/goldens/traps`, rewritten with `CASTOFF_BLESS=1`.
 #![allow(missing_docs, clippy::unwrap_used)]
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Output;
 
@@ -16,367 +17,79 @@ const FIXTURES: &str = "tests/fixtures/traps";
 /// `partial` where no order is without a gap, so that workloads keep their sidecars and the witness
 /// is shown; `notReady` where a phase has to succeed first; `undecided` where what it hangs on is not
 /// modelled, which each state concerned says. No state of any may differ from the baseline.
-const TRAPS: &[(&str, &str, &str, &str)] = &[
-    (
-        "callers-named-at-the-pod-only-see-the-waypoint",
-        "shop/orders",
-        "breaks",
-        "done",
-    ),
-    (
-        "namespace-of-the-waypoint-is-let-in",
-        "shop/orders",
-        "opens",
-        "done",
-    ),
-    (
-        "caller-denied-at-the-pod-only",
-        "shop/orders",
-        "opens",
-        "done",
-    ),
-    ("everybody-but-some-denied", "shop/orders", "breaks", "done"),
-    (
-        "everybody-but-some-denied-a-request",
-        "shop/orders",
-        "breaks",
-        "done",
-    ),
-    (
-        "open-server-is-locked-to-its-waypoint",
-        "shop/orders",
-        "breaks",
-        "done",
-    ),
-    (
-        "pods-left-open-behind-a-waypoint",
-        "shop/orders",
-        "opens",
-        "done",
-    ),
-    (
-        "allow-nothing-denies-the-waypoint",
-        "shop/orders",
-        "breaks",
-        "done",
-    ),
-    ("two-waypoints-one-let-in", "shop/orders", "breaks", "done"),
-    (
-        "namespace-wide-request-denial-not-copied",
-        "shop/orders",
-        "opens",
-        "partial",
-    ),
-    (
-        "mesh-wide-request-denial-not-copied",
-        "shop/orders",
-        "opens",
-        "partial",
-    ),
-    (
-        "copy-in-the-root-namespace-never-attaches",
-        "shop/orders",
-        "opens",
-        "done",
-    ),
-    (
-        "copy-covers-pods-that-were-not-selected",
-        "shop/orders",
-        "breaks",
-        "partial",
-    ),
-    (
-        "union-of-allows-of-two-versions",
-        "shop/orders",
-        "opens",
-        "partial",
-    ),
-    (
-        "one-of-two-services-has-the-copy",
-        "shop/orders",
-        "opens",
-        "done",
-    ),
-    (
-        "copy-at-the-gateway-holds-for-every-service",
-        "shop/stock",
-        "breaks",
-        "done",
-    ),
-    (
-        "server-without-a-service",
-        "shop/worker",
-        "opens",
-        "partial",
-    ),
-    (
-        "service-that-uses-no-waypoint",
-        "shop/orders",
-        "opens",
-        "done",
-    ),
-    (
-        "pod-port-where-the-waypoint-sees-the-service-port",
-        "shop/orders",
-        "breaks",
-        "done",
-    ),
-    (
-        "denied-pod-port-where-the-waypoint-sees-the-service-port",
-        "shop/orders",
-        "opens",
-        "partial",
-    ),
-    ("token-rule-left-behind", "shop/orders", "breaks", "done"),
-    (
-        "server-moves-before-its-callers",
-        "shop/orders",
-        "opens",
-        "done",
-    ),
-    (
-        "request-allow-kept-at-moved-pods",
-        "shop/orders",
-        "breaks",
-        "done",
-    ),
-    (
-        "request-denial-of-a-port-kept-at-moved-pods",
-        "shop/orders",
-        "breaks",
-        "partial",
-    ),
-    (
-        "external-authorizer-vanishes",
-        "shop/orders",
-        "opens",
-        "done",
-    ),
-    (
-        "empty-selector-is-nothing-to-ztunnel",
-        "shop/orders",
-        "opens",
-        "partial",
-    ),
-    (
-        "request-denial-of-a-tcp-port",
-        "shop/orders",
-        "opens",
-        "done",
-    ),
-    (
-        "caller-outside-the-mesh-goes-past-the-waypoint",
-        "shop/orders",
-        "opens",
-        "partial",
-    ),
-    (
-        "namespace-of-the-waypoint-is-denied",
-        "shop/orders",
-        "breaks",
-        "done",
-    ),
-    (
-        "network-policy-without-the-tunnel-port",
-        "shop/orders",
-        "breaks",
-        "done",
-    ),
-    (
-        "waypoint-is-among-the-denied",
-        "shop/orders",
-        "breaks",
-        "done",
-    ),
-    (
-        "gateway-copy-in-another-namespace-than-the-gateway",
-        "shop/orders",
-        "opens",
-        "done",
-    ),
-    (
-        "client-address-at-the-pods",
-        "shop/orders",
-        "undecided",
-        "partial",
-    ),
-    (
-        "star-within-a-name-is-no-wildcard-at-ztunnel",
-        "shop/orders",
-        "opens",
-        "partial",
-    ),
-    (
-        "header-condition-drops-the-rule-at-ztunnel",
-        "shop/orders",
-        "opens",
-        "done",
-    ),
-    (
-        "waypoint-of-another-namespace-that-admits-no-other",
-        "shop/orders",
-        "opens",
-        "done",
-    ),
-    (
-        "waypoint-is-not-among-those-excepted",
-        "shop/orders",
-        "breaks",
-        "done",
-    ),
-    (
-        "headless-service-behind-a-waypoint",
-        "shop/queue",
-        "opens",
-        "partial",
-    ),
-    (
-        "more-services-than-a-policy-may-target",
-        "shop/orders",
-        "opens",
-        "done",
-    ),
-    ("revision-lost-in-the-copy", "shop/orders", "breaks", "done"),
-    (
-        "pod-address-where-the-waypoint-sees-the-service-address",
-        "shop/orders",
-        "undecided",
-        "undecided",
-    ),
-    (
-        "server-name-that-only-sidecars-send",
-        "shop/orders",
-        "breaks",
-        "partial",
-    ),
-    (
-        "client-certificate-header-of-sidecars",
-        "shop/orders",
-        "undecided",
-        "undecided",
-    ),
-    (
-        "request-rewritten-before-the-sidecar-decides",
-        "shop/orders",
-        "undecided",
-        "partial",
-    ),
-    (
-        "request-rewritten-before-the-authorizer-is-asked",
-        "shop/orders",
-        "undecided",
-        "undecided",
-    ),
-    (
-        "caller-named-by-an-older-trust-domain",
-        "shop/orders",
-        "breaks",
-        "partial",
-    ),
-    (
-        "waypoint-in-use-before-the-server-leaves-its-sidecar",
-        "shop/orders",
-        "breaks",
-        "done",
-    ),
-    (
-        "sidecar-that-takes-no-tunnel",
-        "shop/orders",
-        "breaks",
-        "notReady",
-    ),
-    (
-        "headless-pods-called-by-a-sidecar",
-        "shop/queue",
-        "breaks",
-        "done",
-    ),
-    (
-        "pods-without-injection-are-captured-too",
-        "shop/legacy",
-        "breaks",
-        "done",
-    ),
-    (
-        "port-that-the-sidecar-never-saw",
-        "shop/orders",
-        "undecided",
-        "undecided",
-    ),
-    (
-        "lock-left-behind-on-the-way-back",
-        "shop/orders",
-        "breaks",
-        "done",
-    ),
-    (
-        "port-without-mtls-under-a-strict-namespace",
-        "shop/orders",
-        "breaks",
-        "partial",
-    ),
-    (
-        "strict-mesh-lost-by-an-unset-namespace",
-        "shop/orders",
-        "opens",
-        "partial",
-    ),
-    (
-        "two-authorizers-meet-at-one-service",
-        "shop/orders",
-        "breaks",
-        "undecided",
-    ),
-    (
-        "denial-by-host-copied-to-that-host-alone",
-        "shop/orders",
-        "opens",
-        "done",
-    ),
-    ("port-that-no-service-names", "shop/orders", "opens", "done"),
-    (
-        "policy-of-the-ingress-gateway-copied-to-a-service",
-        "shop/orders",
-        "breaks",
-        "done",
-    ),
-    (
-        "caller-named-by-a-condition-unknown-to-ztunnel",
-        "shop/orders",
-        "opens",
-        "done",
-    ),
-    (
-        "token-taken-off-at-the-waypoint",
-        "shop/orders",
-        "breaks",
-        "partial",
-    ),
-    (
-        "waypoint-of-another-revision-than-its-policies",
-        "shop/orders",
-        "undecided",
-        "undecided",
-    ),
-    (
-        "service-of-the-namespace-that-was-not-meant",
-        "shop/stock",
-        "breaks",
-        "done",
-    ),
-    (
-        "tls-of-its-own-to-a-moved-server",
-        "shop/orders",
-        "undecided",
-        "undecided",
-    ),
-    (
-        "tunnel-port-admitted-from-everybody",
-        "shop/orders",
-        "opens",
-        "done",
-    ),
+const TRAPS: &[&str] = &[
+    "callers-named-at-the-pod-only-see-the-waypoint shop/orders breaks done",
+    "namespace-of-the-waypoint-is-let-in shop/orders opens done",
+    "caller-denied-at-the-pod-only shop/orders opens done",
+    "everybody-but-some-denied shop/orders breaks done",
+    "everybody-but-some-denied-a-request shop/orders breaks done",
+    "open-server-is-locked-to-its-waypoint shop/orders breaks done",
+    "pods-left-open-behind-a-waypoint shop/orders opens done",
+    "allow-nothing-denies-the-waypoint shop/orders breaks done",
+    "two-waypoints-one-let-in shop/orders breaks done",
+    "namespace-wide-request-denial-not-copied shop/orders opens partial",
+    "mesh-wide-request-denial-not-copied shop/orders opens partial",
+    "copy-in-the-root-namespace-never-attaches shop/orders opens done",
+    "copy-covers-pods-that-were-not-selected shop/orders breaks partial",
+    "union-of-allows-of-two-versions shop/orders opens partial",
+    "one-of-two-services-has-the-copy shop/orders opens done",
+    "copy-at-the-gateway-holds-for-every-service shop/stock breaks done",
+    "server-without-a-service shop/worker opens partial",
+    "service-that-uses-no-waypoint shop/orders opens done",
+    "pod-port-where-the-waypoint-sees-the-service-port shop/orders breaks done",
+    "denied-pod-port-where-the-waypoint-sees-the-service-port shop/orders opens partial",
+    "token-rule-left-behind shop/orders breaks done",
+    "server-moves-before-its-callers shop/orders opens done",
+    "request-allow-kept-at-moved-pods shop/orders breaks done",
+    "request-denial-of-a-port-kept-at-moved-pods shop/orders breaks partial",
+    "external-authorizer-vanishes shop/orders opens done",
+    "empty-selector-is-nothing-to-ztunnel shop/orders opens partial",
+    "request-denial-of-a-tcp-port shop/orders opens done",
+    "caller-outside-the-mesh-goes-past-the-waypoint shop/orders opens partial",
+    "namespace-of-the-waypoint-is-denied shop/orders breaks done",
+    "network-policy-without-the-tunnel-port shop/orders breaks done",
+    "waypoint-is-among-the-denied shop/orders breaks done",
+    "gateway-copy-in-another-namespace-than-the-gateway shop/orders opens done",
+    "client-address-at-the-pods shop/orders undecided partial",
+    "star-within-a-name-is-no-wildcard-at-ztunnel shop/orders opens partial",
+    "header-condition-drops-the-rule-at-ztunnel shop/orders opens done",
+    "waypoint-of-another-namespace-that-admits-no-other shop/orders opens done",
+    "waypoint-is-not-among-those-excepted shop/orders breaks done",
+    "headless-service-behind-a-waypoint shop/queue opens partial",
+    "more-services-than-a-policy-may-target shop/orders opens done",
+    "revision-lost-in-the-copy shop/orders breaks done",
+    "pod-address-where-the-waypoint-sees-the-service-address shop/orders undecided undecided",
+    "server-name-that-only-sidecars-send shop/orders breaks partial",
+    "client-certificate-header-of-sidecars shop/orders undecided undecided",
+    "request-rewritten-before-the-sidecar-decides shop/orders undecided partial",
+    "request-rewritten-before-the-authorizer-is-asked shop/orders undecided undecided",
+    "caller-named-by-an-older-trust-domain shop/orders breaks partial",
+    "waypoint-in-use-before-the-server-leaves-its-sidecar shop/orders breaks done",
+    "sidecar-that-takes-no-tunnel shop/orders breaks notReady",
+    "headless-pods-called-by-a-sidecar shop/queue breaks done",
+    "pods-without-injection-are-captured-too shop/legacy breaks done",
+    "port-that-the-sidecar-never-saw shop/orders undecided undecided",
+    "lock-left-behind-on-the-way-back shop/orders breaks done",
+    "port-without-mtls-under-a-strict-namespace shop/orders breaks partial",
+    "strict-mesh-lost-by-an-unset-namespace shop/orders opens partial",
+    "two-authorizers-meet-at-one-service shop/orders breaks undecided",
+    "denial-by-host-copied-to-that-host-alone shop/orders opens done",
+    "port-that-no-service-names shop/orders opens done",
+    "policy-of-the-ingress-gateway-copied-to-a-service shop/orders breaks done",
+    "caller-named-by-a-condition-unknown-to-ztunnel shop/orders opens done",
+    "token-taken-off-at-the-waypoint shop/orders breaks partial",
+    "waypoint-of-another-revision-than-its-policies shop/orders undecided undecided",
+    "service-of-the-namespace-that-was-not-meant shop/stock breaks done",
+    "tls-of-its-own-to-a-moved-server shop/orders undecided undecided",
+    "tunnel-port-admitted-from-everybody shop/orders opens done",
+    "another-pod-has-the-account-of-the-waypoint shop/orders opens partial",
+    "waypoint-that-is-an-agentgateway shop/orders undecided done",
 ];
+
+fn traps() -> impl Iterator<Item = [&'static str; 4]> {
+    let words = |row: &&'static str| row.split(' ').collect::<Vec<_>>().try_into().unwrap();
+    TRAPS.iter().map(words)
+}
 
 fn read(path: &str) -> String {
     std::fs::read_to_string(Path::new(FIXTURES).join(path)).unwrap_or_default()
@@ -434,7 +147,7 @@ fn write(folder: &Path, trap: &str) {
 #[test]
 fn naive_copies_are_caught_and_castoff_avoids_or_refuses_them() {
     let mut problems = Vec::new();
-    for (trap, server, naive, ending) in TRAPS {
+    for [trap, server, naive, ending] in traps() {
         let folder = tempfile::tempdir().unwrap();
         write(folder.path(), trap);
         let verify = castoff(folder.path(), &["verify", "before", "after", "-o", "json"]);
@@ -443,12 +156,12 @@ fn naive_copies_are_caught_and_castoff_avoids_or_refuses_them() {
             .as_array()
             .unwrap()
             .iter()
-            .find(|one| one["server"] == *server)
+            .find(|one| one["server"] == server)
             .map_or("absent", |one| one["verdict"].as_str().unwrap());
-        if verdict != *naive {
+        if verdict != naive {
             problems.push(format!("{trap}: naive {verdict} instead of {naive}"));
         }
-        let code = if *naive == "undecided" { 4 } else { 3 };
+        let code = if naive == "undecided" { 4 } else { 3 };
         if verify.status.code() != Some(code) {
             problems.push(format!(
                 "{trap}: verify ended with {:?}",
@@ -466,11 +179,11 @@ fn naive_copies_are_caught_and_castoff_avoids_or_refuses_them() {
             .iter()
             .map(|wave| wave["verdict"].as_str().unwrap())
             .filter(|verdict| {
-                let may_be_undecided = *naive == "undecided" || *ending == "undecided";
+                let may_be_undecided = naive == "undecided" || ending == "undecided";
                 *verdict != "same" && !(may_be_undecided && *verdict == "undecided")
             })
             .collect();
-        if planned["ending"] != *ending || !differs.is_empty() {
+        if planned["ending"] != ending || !differs.is_empty() {
             problems.push(format!(
                 "{trap}: plan {} with {differs:?} instead of {ending}",
                 planned["ending"]
@@ -499,8 +212,33 @@ fn naive_copies_are_caught_and_castoff_avoids_or_refuses_them() {
     assert!(problems.is_empty(), "{}", problems.join("\n"));
 }
 
+/// A row of a table of the page, without its first cell.
+fn cells(line: &str) -> Option<Vec<&str>> {
+    let row = line.strip_prefix("| ")?.strip_suffix(" |")?;
+    Some(row.split(" | ").skip(1).collect())
+}
+
+/// The codes that a text names.
+fn codes(text: &str) -> BTreeSet<String> {
+    let named = text.split(|letter: char| !letter.is_ascii_alphanumeric());
+    named
+        .filter(|word| word.len() == 8 && word.starts_with("CAST"))
+        .map(str::to_owned)
+        .collect()
+}
+
+/// How the page says what a plan ends with.
+fn in_words(ending: &str) -> &str {
+    match ending {
+        "done" => "same",
+        "partial" => "same, held",
+        "notReady" => "held",
+        other => other,
+    }
+}
+
 #[test]
-fn every_fixture_is_in_the_table() {
+fn every_fixture_is_in_the_table_and_on_the_page_as_it_ends() {
     let mut folders: Vec<String> = std::fs::read_dir(FIXTURES)
         .unwrap()
         .map(|entry| entry.unwrap())
@@ -508,7 +246,83 @@ fn every_fixture_is_in_the_table() {
         .map(|entry| entry.file_name().into_string().unwrap())
         .collect();
     folders.sort();
-    let mut known: Vec<String> = TRAPS.iter().map(|row| row.0.to_owned()).collect();
-    known.sort();
+    let mut known: Vec<&str> = traps().map(|[trap, ..]| trap).collect();
+    known.sort_unstable();
     assert_eq!(folders, known);
+
+    let page = std::fs::read_to_string("docs/traps.md").unwrap();
+    let mut told: Vec<(String, &str, &str)> = page
+        .lines()
+        .filter_map(cells)
+        .filter(|cells| cells.len() == 3 && cells[0].starts_with('['))
+        .map(|cells| {
+            let (name, link) = cells[0][1..].split_once("](").unwrap();
+            assert_eq!(link, format!("../{FIXTURES}/{name}/before.yaml)"));
+            let says = cells[2].split_once(';').map_or(cells[2], |(says, _)| says);
+            (name.to_owned(), cells[1], says)
+        })
+        .collect();
+    told.sort_unstable();
+    let mut expected: Vec<(String, &str, &str)> = traps()
+        .map(|[trap, _, naive, ending]| (trap.to_owned(), naive, in_words(ending)))
+        .collect();
+    expected.sort_unstable();
+    assert_eq!(told, expected);
+}
+
+#[test]
+fn the_page_names_every_check_and_no_other() {
+    let page = std::fs::read_to_string("docs/traps.md").unwrap();
+    let list = castoff(Path::new("."), &["explain", "--list"]).stdout;
+    let list = String::from_utf8(list).unwrap();
+    let listed = list.lines().map(|line| line[..8].to_owned()).collect();
+    assert_eq!(codes(&page), listed);
+}
+
+/// Whether a finding in a report has this code. A check that found nothing has no level.
+fn finds(report: &serde_json::Value, code: &str) -> bool {
+    match report {
+        serde_json::Value::Object(fields) => {
+            (fields.get("code").is_some_and(|one| one == code) && fields.contains_key("level"))
+                || fields.values().any(|field| finds(field, code))
+        }
+        serde_json::Value::Array(items) => items.iter().any(|item| finds(item, code)),
+        _ => false,
+    }
+}
+
+#[test]
+fn a_check_named_beside_a_fixture_finds_something_in_it() {
+    let page = std::fs::read_to_string("docs/traps.md").unwrap();
+    let mut missing = Vec::new();
+    for cells in page.lines().filter_map(cells) {
+        let Some(code_cell) = cells.get(2) else {
+            continue;
+        };
+        let named = codes(code_cell);
+        if named.is_empty() {
+            continue;
+        }
+        let (trap, _) = cells[0][1..].split_once(']').unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        write(folder.path(), trap);
+        let reports = ["before", "after"].map(|state| {
+            let arguments = [
+                "migrate",
+                "--ignore-failures",
+                "--from-files",
+                state,
+                "-o",
+                "json",
+            ];
+            let output = castoff(folder.path(), &arguments);
+            serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap()
+        });
+        for code in named {
+            if !reports.iter().any(|report| finds(report, &code)) {
+                missing.push(format!("{trap}: {code} finds nothing"));
+            }
+        }
+    }
+    assert!(missing.is_empty(), "{}", missing.join("\n"));
 }

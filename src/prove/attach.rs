@@ -20,6 +20,9 @@ use crate::snapshot::{Kind, Labels, ObjectName};
 /// (istio pilot/pkg/model/policyattachment.go).
 const WAYPOINT_CLASS: &str = "istio-waypoint";
 
+/// The class of waypoints that are no Envoy.
+const AGENTGATEWAY_CLASS: &str = "istio-agentgateway-waypoint";
+
 /// What stands at one point.
 #[derive(Debug, Clone, Default)]
 pub struct AtPoint {
@@ -180,7 +183,7 @@ impl<'a> Attachments<'a> {
         if let Some(service) = service {
             namespaces.push(&service.name.namespace);
         }
-        self.collect(&namespaces, "", |attachment, policy_namespace| {
+        let mut at = self.collect(&namespaces, "", |attachment, policy_namespace| {
             targets(attachment, |target| match target.kind.as_str() {
                 "GatewayClass" => policy_namespace == root && target.name == WAYPOINT_CLASS,
                 "Gateway" => {
@@ -191,7 +194,14 @@ impl<'a> Attachments<'a> {
                 }),
                 _ => false,
             })
-        })
+        });
+        // Its own translation of policies is not modelled (istio pilot/pkg/model/context.go
+        // `IsAgentgateway`).
+        if waypoint.class == AGENTGATEWAY_CLASS {
+            let reason = format!("waypoint {} is an agentgateway", waypoint.name);
+            at.opaque.push(Unmodelled::new(reason, &Value::Null));
+        }
+        at
     }
 
     /// Whether the istiod of a revision (empty: that of waypoints and ztunnel) reads an object: one with

@@ -121,10 +121,8 @@ pub fn classes(states: &States<'_>) -> Vec<CallerClass> {
         ) {
             continue;
         }
+        // Who runs under the account of a waypoint is a caller like any other.
         let principal = workload.principal(trust_domain);
-        if waypoints.contains(&principal) {
-            continue;
-        }
         let now_id = WorkloadId(index);
         // One that is new is asked for among the identities that no workload had.
         let (before_mesh, before_id) = match before_by_name.get(&workload.name) {
