@@ -5,13 +5,17 @@
 mod cluster;
 mod connections;
 mod control_plane;
+mod in_cluster;
 mod injector;
 mod manifests;
 mod mesh;
 mod migration;
 #[path = "../../tests/support/origins.rs"]
 mod origins;
+mod overload;
 mod permissions;
 mod plugin;
+mod privilege;
 mod reading;
+mod requests;
 mod scale;

@@ -10,15 +10,15 @@ use crate::cluster::{Cluster, repository};
 use crate::mesh;
 use crate::origins::without_origins;
 
-const MIGRATE: [&str; 4] = ["migrate", "--ignore-failures", "--output", "json"];
-const ACCOUNT: &str = "system:serviceaccount:castoff:castoff";
+pub(crate) const MIGRATE: [&str; 4] = ["migrate", "--ignore-failures", "--output", "json"];
+pub(crate) const ACCOUNT: &str = "system:serviceaccount:castoff:castoff";
 
-fn report(text: &str) -> Value {
+pub(crate) fn report(text: &str) -> Value {
     serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
 }
 
 /// A kubeconfig that logs in with a token of the account.
-fn with_token(cluster: &Cluster, folder: &std::path::Path) -> std::path::PathBuf {
+pub(crate) fn with_token(cluster: &Cluster, folder: &std::path::Path) -> std::path::PathBuf {
     let token = cluster.kubectl(&["create", "token", "castoff", "--namespace=castoff"]);
     let view = cluster.kubectl(&[
         "config",
@@ -111,7 +111,7 @@ fn the_account_reads_what_an_administrator_reads_and_can_do_nothing_else() {
 }
 
 /// Authorizers learn of a changed role a moment later.
-fn eventually(done: impl Fn() -> bool) {
+pub(crate) fn eventually(done: impl Fn() -> bool) {
     let begun = std::time::Instant::now();
     while !done() {
         assert!(begun.elapsed().as_secs() < 60, "waited in vain");

@@ -132,6 +132,12 @@ pub fn manifests(options: &RoleOptions) -> String {
              # `castoff rbac --secrets` castoff also sees remote clusters of the mesh by their\n\
              # Secrets; without, that one check says that it could not be made.\n",
         );
+    } else {
+        out.push_str(
+            "# Secrets may be listed: whoever holds this account's credentials can read the data of\n\
+             # every Secret in its reach. castoff itself asks for the metadata of those that are\n\
+             # labelled istio/multiCluster=true only; RBAC cannot permit just that.\n",
+        );
     }
     if let Subject::ServiceAccount { namespace, name } = &options.subject {
         let _ = write!(
@@ -243,6 +249,17 @@ mod tests {
         assert_eq!(permitted(&with_secrets), expected);
         expected.retain(|resource| resource != "/secrets");
         assert_eq!(permitted(&options()), expected);
+    }
+
+    #[test]
+    fn who_permits_secrets_reads_what_that_gives_away() {
+        let with_secrets = manifests(&RoleOptions {
+            secrets: true,
+            ..options()
+        });
+        let warning = "can read the data of\n# every Secret in its reach";
+        assert!(with_secrets.contains(warning), "{with_secrets}");
+        assert!(!manifests(&options()).contains(warning));
     }
 
     #[test]
