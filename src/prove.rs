@@ -10,6 +10,7 @@ pub mod ask;
 pub mod attach;
 pub mod caller;
 pub mod callers;
+pub mod fronts;
 mod gateways;
 mod identities;
 pub mod legs;

@@ -83,6 +83,7 @@ const TRAPS: &[&str] = &[
     "tls-of-its-own-to-a-moved-server shop/orders undecided undecided",
     "tunnel-port-admitted-from-everybody shop/orders opens done",
     "another-pod-has-the-account-of-the-waypoint shop/orders opens partial",
+    "route-to-a-service-behind-the-waypoint shop/stock opens partial",
     "waypoint-that-is-an-agentgateway shop/orders undecided done",
 ];
 

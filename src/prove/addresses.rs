@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 
 use castoff_authz::path::{Address, AddressKind};
 
+use super::fronts::Front;
 use super::rows::service_address;
 use super::{Dial, Server};
 use crate::mesh::ingress::Routed;
@@ -20,6 +21,8 @@ pub struct DialledAddress {
     pub address: Address,
     /// For the model.
     pub dial: Dial,
+    /// The Service whose route leads there, where that one's address is dialled.
+    pub front: Option<Front>,
     /// Whether somebody is known to use it.
     pub in_use: bool,
     /// Whether callers outside the mesh are known to come this way.
@@ -69,6 +72,7 @@ pub fn of(mesh: &Mesh, routed: &Routed, server: Server) -> Vec<DialledAddress> {
                     service: id,
                     port: index,
                 },
+                front: None,
                 in_use: true,
                 from_outside: service.exposed.is_some(),
                 from_gateways: routed.contains(id),
@@ -95,6 +99,7 @@ pub fn of(mesh: &Mesh, routed: &Routed, server: Server) -> Vec<DialledAddress> {
                     entry: id,
                     port: index,
                 },
+                front: None,
                 in_use: true,
                 from_outside: false,
                 from_gateways: false,
@@ -115,6 +120,7 @@ pub fn of(mesh: &Mesh, routed: &Routed, server: Server) -> Vec<DialledAddress> {
             port: server.port,
         },
         dial: Dial::Pod,
+        front: None,
         in_use: pods_in_use || scraped || monitored || only_way,
         // Whose Prometheus it is the monitor does not say.
         from_outside: monitored,

@@ -116,7 +116,9 @@ impl<'a> Comparer<'a> {
             .map(|workload| &workload.name)
             .collect();
         // NetworkPolicies tell callers of one kind apart, so that nothing holds for the whole kind.
-        let memory = memory.filter(|_| !self.has_network_policies());
+        // A route makes a server hang on more than its own Services, which the memory does not look at.
+        let has_fronts = !self.baseline.fronts.is_empty() || !self.present.fronts.is_empty();
+        let memory = memory.filter(|_| !self.has_network_policies() && !has_fronts);
         let Some(memory) = memory else {
             return names
                 .into_par_iter()
@@ -258,7 +260,7 @@ impl<'a> Comparer<'a> {
                         generation,
                         port,
                     };
-                    let dialled = addresses::of(side.mesh, &side.routed, server);
+                    let dialled = side.addresses(server);
                     for content in [Content::Http, Content::Bytes] {
                         for mode in [CallerMode::Sidecar, CallerMode::Ambient] {
                             let paths = side.paths(mode, Party::Anybody, server, &dialled, content);
@@ -311,7 +313,7 @@ impl<'a> Comparer<'a> {
         let outsiders = class.members == [Member::Outsiders];
         let gateways = class.before == CallerMode::Gateway;
         [(self.baseline, before), (&self.present, now)].map(|(side, server)| {
-            let mut list = addresses::of(side.mesh, &side.routed, server);
+            let mut list = side.addresses(server);
             for dialled in &mut list {
                 dialled.in_use |= self.counted.direct && dialled.dial == Dial::Pod;
                 dialled.in_use &= !outsiders || dialled.from_outside || self.counted.outsiders;
@@ -349,6 +351,13 @@ impl<'a> Comparer<'a> {
             now_addresses,
             content,
         );
+        // Where a route is followed no more, the request goes elsewhere: nothing is refused here.
+        let is_gone = |path: &EnforcementPath| {
+            let mut fronts = before_addresses.iter().filter(|one| one.front.is_some());
+            fronts.any(|one| one.address == path.address)
+                && !present.iter().any(|other| other.address == path.address)
+        };
+        baseline.retain(|path| !is_gone(path));
         if let Some(was) = &class.was {
             for point in baseline.iter_mut().flat_map(|path| &mut path.points) {
                 if point.seen.principal == PrincipalSeen::Callers {

@@ -9,8 +9,9 @@ use std::sync::Arc;
 use castoff_authz::path::{EnforcementPath, HttpSeen, NetworkEntry};
 use castoff_authz::settings::Settings;
 
-use super::addresses::DialledAddress;
+use super::addresses::{self, DialledAddress};
 use super::callers::Member;
+use super::fronts::Fronts;
 use super::network::{NetworkPolicies, Party, Pods};
 use super::wire;
 use super::{Attachments, Caller, CallerMode, Content, Server, hops};
@@ -27,6 +28,7 @@ pub(super) struct Side<'a> {
     pub(super) attachments: Attachments<'a>,
     pub(super) network: NetworkPolicies<'a>,
     pub(super) routed: Routed,
+    pub(super) fronts: Fronts,
     pub(super) settings: Arc<Settings>,
     by_name: BTreeMap<&'a ObjectName, WorkloadId>,
 }
@@ -38,6 +40,7 @@ impl<'a> Side<'a> {
             attachments: Attachments::of(mesh),
             network: NetworkPolicies::of(mesh),
             routed: ingress::routed(mesh),
+            fronts: Fronts::of(mesh),
             settings: Arc::new(super::reading::authorization_settings(mesh)),
             by_name: mesh
                 .workloads
@@ -77,7 +80,15 @@ impl<'a> Side<'a> {
             .map(|id| (*id, &self.mesh.workloads[id.0]))
     }
 
-    /// The paths by which callers of a mode reach a server.
+    /// Every address of a server's port.
+    pub(super) fn addresses(&self, server: Server) -> Vec<DialledAddress> {
+        let mut list = addresses::of(self.mesh, &self.routed, server);
+        self.fronts
+            .extend(self.mesh, &self.routed, server, &mut list);
+        list
+    }
+
+    /// The paths by which callers of a mode reach a server. A route that nobody follows is none.
     pub(super) fn paths(
         &self,
         mode: CallerMode,
@@ -93,21 +104,30 @@ impl<'a> Side<'a> {
         };
         addresses
             .iter()
-            .map(|dialled| {
-                let hops = hops(
-                    self.mesh,
-                    &self.attachments,
-                    &caller,
-                    dialled.dial,
-                    server,
-                    content,
-                );
-                EnforcementPath {
+            .filter_map(|dialled| {
+                let dial = match dialled.front {
+                    None => dialled.dial,
+                    Some(front) => front.dial(self.mesh, &caller, dialled.dial)?,
+                };
+                let mut hops = hops(self.mesh, &self.attachments, &caller, dial, server, content);
+                if let Some(front) = dialled.front
+                    && dial == dialled.dial
+                {
+                    let service = self.mesh.service(front.service);
+                    if let Some(rewritten) =
+                        self.attachments.rewrites.at_caller(service.host().as_str())
+                    {
+                        for hop in &mut hops {
+                            hop.point.seen.http = rewritten.clone();
+                        }
+                    }
+                }
+                Some(EnforcementPath {
                     address: dialled.address.clone(),
                     in_use: dialled.in_use,
                     settings: Arc::clone(&self.settings),
                     points: wire::points(self.mesh, &self.network, sender, hops, server),
-                }
+                })
             })
             .collect()
     }
@@ -121,7 +141,8 @@ impl<'a> Side<'a> {
             labels: &workload.generations[server.generation].labels,
             ports: &workload.ports,
         };
-        let waypoints = wire::waypoint_labels(self.mesh, server);
+        let in_front = self.fronts.waypoints(self.mesh, server);
+        let waypoints = wire::waypoint_labels(self.mesh, server, in_front);
         let receivers =
             std::iter::once(server_pods).chain(waypoints.iter().map(|(namespace, labels)| Pods {
                 namespace,

@@ -4,13 +4,15 @@
 //! point before each leg that some policy selects. Invariant: a leg into a waypoint or over HBONE
 //! is judged at port 15008, any other at the pods' own port.
 
+use std::collections::BTreeSet;
+
 use castoff_authz::path::{IpSeen, Point, PointKind, PortSeen, Seen};
 
 use super::network::{NetworkPolicies, Party, Pods};
 use super::reading;
 use super::{Hop, Server, Transport};
 use crate::mesh::network_policy::HBONE_PORT;
-use crate::mesh::{Mesh, Waypoint};
+use crate::mesh::{Mesh, Waypoint, WaypointId};
 use crate::snapshot::{Labels, ObjectName};
 
 /// Points of a path, NetworkPolicies included.
@@ -134,9 +136,14 @@ fn waypoint_of<'a>(mesh: &'a Mesh, hop: &Hop) -> Option<&'a Waypoint> {
 }
 
 /// Namespace and pod labels of every waypoint that may stand before a server.
-pub fn waypoint_labels(mesh: &Mesh, server: Server) -> Vec<(String, Labels)> {
-    reading::waypoints_of(mesh, server)
-        .into_iter()
+pub fn waypoint_labels(
+    mesh: &Mesh,
+    server: Server,
+    in_front: BTreeSet<WaypointId>,
+) -> Vec<(String, Labels)> {
+    let mut all = reading::waypoints_of(mesh, server);
+    all.extend(in_front);
+    all.into_iter()
         .map(|id| mesh.waypoint(id))
         .map(|waypoint| {
             (
