@@ -14,7 +14,7 @@ use super::addresses::DialledAddress;
 use super::rows::service_address;
 use super::{Caller, CallerMode, Dial, Server};
 use crate::mesh::ingress::Routed;
-use crate::mesh::{Distribution, Mesh, Protocol, ServiceId, WaypointId};
+use crate::mesh::{Distribution, Mesh, Protocol, ServiceId, WaypointId, WorkloadId};
 
 /// A Service whose route leads elsewhere.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -98,7 +98,14 @@ impl Fronts {
             let waypoint = service.binding.waypoint().map(|id| mesh.waypoint(id));
             let follows = service.name.namespace == *namespace
                 || waypoint.is_some_and(|waypoint| waypoint.name.namespace == *namespace);
-            for other in behind.iter().filter(|other| *other != id) {
+            // A version of the same pods (a canary's own Service) is reached by the front's address anyway.
+            let own: BTreeSet<WorkloadId> =
+                service.backends.iter().map(|one| one.workload).collect();
+            let leads_on = |other: &ServiceId| {
+                let mut backends = mesh.service(*other).backends.iter();
+                other != id && !backends.all(|one| own.contains(&one.workload))
+            };
+            for other in behind.iter().filter(|other| leads_on(other)) {
                 self.0.entry(*other).or_default().insert((*id, follows));
             }
         }
