@@ -3,6 +3,8 @@
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use serde_json::{Value, json};
+
 use crate::cluster::Cluster;
 use crate::mesh;
 
@@ -90,6 +92,7 @@ fn a_plan_is_carried_out_wave_by_wave_and_taken_back_and_access_stays_the_same()
         assert_eq!(verified.code, 0, "{wave:?} {script}: {}", verified.stdout);
     };
     for wave in &waves {
+        from_git(&cluster, wave);
         carry_out(wave, "apply.sh");
     }
     let run = cluster.castoff(&["migrate"]);
@@ -108,6 +111,66 @@ fn a_plan_is_carried_out_wave_by_wave_and_taken_back_and_access_stays_the_same()
         );
     }
     mesh::spoil(&cluster);
+}
+
+/// Kinds that an overlay holds here: all that waves patch or delete.
+const IN_GIT: &str = "namespaces,services,deployments.apps,statefulsets.apps,daemonsets.apps,cronjobs.batch,\
+    authorizationpolicies.security.istio.io,requestauthentications.security.istio.io,\
+    telemetries.telemetry.istio.io,sidecars.networking.istio.io,networkpolicies.networking.k8s.io";
+
+/// Builds an overlay of what is live with the wave as its component, as Argo CD and Flux do, and lets the
+/// API server judge the result without keeping it. What the wave takes away is not among it.
+fn from_git(cluster: &Cluster, wave: &std::path::Path) {
+    let live = cluster.kubectl(&["get", IN_GIT, "--all-namespaces", "--output=json"]);
+    let mut live: Value = serde_json::from_str(&live).unwrap();
+    for object in live["items"].as_array_mut().unwrap() {
+        object.as_object_mut().unwrap().remove("status");
+        let metadata = object["metadata"].as_object_mut().unwrap();
+        for field in ["uid", "resourceVersion", "generation", "creationTimestamp"] {
+            metadata.remove(field);
+        }
+    }
+    let overlay = wave.with_extension("overlay");
+    std::fs::create_dir(&overlay).unwrap();
+    std::fs::write(overlay.join("live.yaml"), live.to_string()).unwrap();
+    let component = std::path::Path::new("..").join(wave.file_name().unwrap());
+    let kustomization = json!({"resources": ["live.yaml"], "components": [component]});
+    std::fs::write(
+        overlay.join("kustomization.yaml"),
+        kustomization.to_string(),
+    )
+    .unwrap();
+    let built = cluster.kubectl(&["kustomize", overlay.to_str().unwrap()]);
+    let arguments = ["apply", "--dry-run=server", "--validate=strict", "-f", "-"];
+    let applied = cluster.try_kubectl(&arguments, Some(&built));
+    let complaints = String::from_utf8(applied.stderr).unwrap();
+    assert!(applied.status.success(), "{wave:?}: {complaints}");
+
+    let patches = std::fs::read_to_string(wave.join("patches.yaml")).unwrap_or_default();
+    let objects: Vec<Value> = serde_saphyr::from_multiple(&built).unwrap();
+    for patch in serde_saphyr::from_multiple::<Value>(&patches).unwrap_or_default() {
+        let same = |object: &&Value| {
+            object["kind"] == patch["kind"]
+                && object["metadata"]["name"] == patch["metadata"]["name"]
+                && object["metadata"]["namespace"] == patch["metadata"]["namespace"]
+        };
+        let patched = objects.iter().find(same);
+        let gone = patch.get("$patch").is_some();
+        assert_eq!(patched.is_none(), gone, "{wave:?}: {patch}");
+        let Some(patched) = patched else { continue };
+        for labels in [
+            "/metadata/labels",
+            "/spec/template/metadata/labels",
+            "/spec/jobTemplate/spec/template/metadata/labels",
+        ] {
+            let wanted = patch.pointer(labels).and_then(Value::as_object);
+            for (key, value) in wanted.into_iter().flatten() {
+                let found = patched.pointer(labels).and_then(|labels| labels.get(key));
+                assert_eq!(found.unwrap_or(&Value::Null), value, "{wave:?}: {key}");
+            }
+        }
+    }
+    std::fs::remove_dir_all(&overlay).unwrap();
 }
 
 /// Runs a script of castoff's with the cluster's kubectl.
