@@ -5,6 +5,7 @@
 mod cluster;
 mod connections;
 mod control_plane;
+mod dumps;
 mod in_cluster;
 mod injector;
 mod manifests;

@@ -32,19 +32,33 @@ pub(crate) fn deployed(cluster: &Cluster) -> Option<()> {
 
 /// Says that a case has changed the mesh, and takes it away.
 pub(crate) fn spoil(cluster: &Cluster) {
-    let mut deployed = DEPLOYED.lock().unwrap();
-    *deployed = false;
-    cluster.kubectl(&[
-        "delete",
-        "mutatingwebhookconfigurations",
-        "istio-sidecar-injector",
-    ]);
+    *DEPLOYED.lock().unwrap() = false;
+    clear(cluster, &APPLICATIONS);
+}
+
+/// Takes away a mesh: its injectors, Istio, and these namespaces.
+pub(crate) fn clear(cluster: &Cluster, applications: &[&str]) {
+    cluster.kubectl(&["delete", "mutatingwebhookconfigurations", "--all"]);
     let mut arguments = vec!["delete", "namespaces", "istio-system", "--wait"];
-    arguments.extend(APPLICATIONS);
+    arguments.extend(applications);
     cluster.kubectl(&arguments);
 }
 
 fn deploy(cluster: &Cluster) {
+    let texts = castoff::demo::FILES.iter().map(|(_, text)| *text);
+    let objects = texts.flat_map(|text| serde_saphyr::from_multiple::<Value>(text).unwrap());
+    deploy_objects(cluster, objects);
+}
+
+/// Deploys a mesh from its manifests or from a dump of it, in the place of the demo's.
+pub(crate) fn deploy_instead(cluster: &Cluster, objects: Vec<Value>) -> Option<()> {
+    deployed(cluster)?;
+    spoil(cluster);
+    deploy_objects(cluster, objects.into_iter());
+    Some(())
+}
+
+fn deploy_objects(cluster: &Cluster, objects: impl Iterator<Item = Value>) {
     cluster.install_definitions("istio-1.30.3-crd-all.gen.yaml");
     cluster.install_definitions("gateway-api-v1.6.1-standard.yaml");
     for node in ["node-1", "node-2"] {
@@ -54,24 +68,24 @@ fn deploy(cluster: &Cluster) {
     let mut namespaces = Vec::new();
     let mut first = Vec::new();
     let mut workloads = Vec::new();
-    for (_, text) in castoff::demo::FILES {
-        for mut object in serde_saphyr::from_multiple::<Value>(text).unwrap() {
-            if let Some(map) = object.as_object_mut() {
-                map.remove("status");
-            }
-            let list = match object["kind"].as_str().unwrap() {
-                // Controllers make them, or they are there.
-                "Pod" | "ReplicaSet" | "Node" | "CustomResourceDefinition" => continue,
-                "Namespace" => &mut namespaces,
-                "MutatingWebhookConfiguration" => {
-                    rewire(&mut object, &injector);
-                    &mut first
-                }
-                "Deployment" | "DaemonSet" => &mut workloads,
-                _ => &mut first,
-            };
-            list.push(object);
+    for mut object in objects {
+        if let Some(map) = object.as_object_mut() {
+            map.remove("status");
         }
+        let list = match object["kind"].as_str().unwrap() {
+            // Controllers make them, or they are there.
+            "Pod" | "ReplicaSet" | "EndpointSlice" | "Node" | "CustomResourceDefinition" => {
+                continue;
+            }
+            "Namespace" => &mut namespaces,
+            "MutatingWebhookConfiguration" => {
+                rewire(&mut object, &injector);
+                &mut first
+            }
+            "Deployment" | "DaemonSet" => &mut workloads,
+            _ => &mut first,
+        };
+        list.push(object);
     }
     for objects in [namespaces, first, workloads] {
         cluster.apply(&json!({"apiVersion": "v1", "kind": "List", "items": objects}).to_string());
@@ -162,8 +176,19 @@ fn accept_policies(cluster: &Cluster) {
 
 fn bind_services(cluster: &Cluster) {
     let bound = "istio.io/WaypointBound";
+    let label = |object: &Value| {
+        let value = &object["metadata"]["labels"]["istio.io/use-waypoint"];
+        value.as_str().map(|waypoint| waypoint != "none")
+    };
+    let namespaces: BTreeSet<String> = items(cluster, "namespaces")
+        .iter()
+        .filter(|namespace| label(namespace) == Some(true))
+        .map(|namespace| name(namespace, "name").to_owned())
+        .collect();
     for service in items(cluster, "services") {
-        let uses = service["metadata"]["labels"]["istio.io/use-waypoint"].is_string();
+        let is_waypoint = service["metadata"]["labels"]["gateway.istio.io/managed"].is_string();
+        let of_namespace = namespaces.contains(name(&service, "namespace"));
+        let uses = label(&service).unwrap_or(of_namespace) && !is_waypoint;
         if uses != has_condition(&service, bound) {
             let conditions = match uses {
                 true => vec![condition(bound, &service)],

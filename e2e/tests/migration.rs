@@ -120,7 +120,7 @@ const IN_GIT: &str = "namespaces,services,deployments.apps,statefulsets.apps,dae
 
 /// Builds an overlay of what is live with the wave as its component, as Argo CD and Flux do, and lets the
 /// API server judge the result without keeping it. What the wave takes away is not among it.
-fn from_git(cluster: &Cluster, wave: &std::path::Path) {
+pub(crate) fn from_git(cluster: &Cluster, wave: &std::path::Path) {
     let live = cluster.kubectl(&["get", IN_GIT, "--all-namespaces", "--output=json"]);
     let mut live: Value = serde_json::from_str(&live).unwrap();
     for object in live["items"].as_array_mut().unwrap() {
@@ -174,7 +174,7 @@ fn from_git(cluster: &Cluster, wave: &std::path::Path) {
 }
 
 /// Runs a script of castoff's with the cluster's kubectl.
-fn run_script(cluster: &Cluster, script: &std::path::Path) {
+pub(crate) fn run_script(cluster: &Cluster, script: &std::path::Path) {
     let mut path = cluster.kubectl_folder().into_os_string();
     path.push(":/usr/bin:/bin");
     let mut child = Command::new("sh")
