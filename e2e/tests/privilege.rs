@@ -25,7 +25,21 @@ fn folder(row: &KindRow) -> String {
     }
 }
 
-fn prepared(cluster: &Cluster) -> Namespace<'_> {
+/// A namespace with a Secret that castoff looks at.
+struct Prepared<'a> {
+    cluster: &'a Cluster,
+    _namespace: Namespace<'a>,
+}
+
+impl Drop for Prepared<'_> {
+    /// A namespace takes its time to go, and the next case must not meet this Secret.
+    fn drop(&mut self) {
+        let arguments = ["delete", "secret", "password", "--namespace", PLACE];
+        self.cluster.try_kubectl(&arguments, None);
+    }
+}
+
+fn prepared(cluster: &Cluster) -> Prepared<'_> {
     cluster.install_definitions("istio-1.30.3-crd-all.gen.yaml");
     cluster.install_definitions("gateway-api-v1.6.1-standard.yaml");
     let namespace = cluster.namespace(PLACE);
@@ -33,7 +47,10 @@ fn prepared(cluster: &Cluster) -> Namespace<'_> {
         "apiVersion: v1\nkind: Secret\nmetadata: {{name: password, namespace: {PLACE}, \
          labels: {{istio/multiCluster: \"true\"}}}}\nstringData: {{password: open-sesame}}\n"
     ));
-    namespace
+    Prepared {
+        cluster,
+        _namespace: namespace,
+    }
 }
 
 fn allowed(requests: &Requests, row: &KindRow, verb: &str) -> bool {
@@ -56,7 +73,7 @@ fn the_account_is_told_for_each_kind_that_it_may_list_and_do_nothing_else() {
     let Some(cluster) = Cluster::of_environment() else {
         return;
     };
-    let _namespace = prepared(&cluster);
+    let _prepared = prepared(&cluster);
     cluster.kubectl(&[
         "apply",
         "-f",
@@ -86,7 +103,7 @@ fn what_the_account_tries_to_write_is_refused_and_secrets_cannot_be_read() {
     let Some(cluster) = Cluster::of_environment() else {
         return;
     };
-    let _namespace = prepared(&cluster);
+    let _prepared = prepared(&cluster);
     cluster.kubectl(&[
         "apply",
         "-f",
