@@ -16,7 +16,7 @@ use super::field::{Field, way_back};
 use super::sift::sift;
 use super::traffic::CallGraph;
 use super::wave::{Files, Gap, Held, Plan, PlanEnding, Step, Wave, WayBack};
-use super::{cleanup, edits, lock, moves, order, prepare, proof};
+use super::{cleanup, edits, lock, moves, order, pinning, prepare, proof};
 use crate::finding::PhaseOutcome;
 use crate::mesh::{DataPlaneMode, Distribution, Mesh, MeshOverrides};
 use crate::phases::{MigrateOptions, wording};
@@ -299,9 +299,22 @@ impl<'a> Player<'a> {
         circle: bool,
     ) -> Result<BTreeSet<ObjectName>, PlanEnding> {
         let known = self.known_gaps();
+        let mut no_pin = None;
+        let mut first = circle;
         while !moving.is_empty() {
             let mut wave = self.attempt(&moving, circle)?;
             let gaps = new_gaps(&wave.0, &known);
+            if std::mem::take(&mut first) && !gaps.is_empty() {
+                match self.attempt_pinned(&moving)? {
+                    Ok(pinned) if new_gaps(&pinned.0, &known).is_empty() => {
+                        self.plan.assumptions.push(pinning::assumption(&moving));
+                        self.push(pinned.0, pinned.1);
+                        return Ok(moving);
+                    }
+                    Ok(_) => {}
+                    Err(why) => no_pin = Some(why),
+                }
+            }
             let mut goes = gaps.is_empty() || self.options.on_gap == OnGap::Accept;
             let opens = opening(&gaps);
             if !goes && !opens.is_empty() && opens.is_subset(&moving) {
@@ -334,7 +347,13 @@ impl<'a> Player<'a> {
                 culprits
             };
             for workload in &out {
-                self.plan.held.push(held(workload, &gaps, &moving, circle));
+                let mut held = held(workload, &gaps, &moving, circle);
+                if let Some(why) = &no_pin {
+                    held.why.push_str(&format!(
+                        "; old and new pods cannot be kept apart while both run: {why}"
+                    ));
+                }
+                self.plan.held.push(held);
             }
             moving.retain(|name| !out.contains(name));
         }
@@ -431,6 +450,56 @@ impl<'a> Player<'a> {
         Ok(Some((wave, locked)))
     }
 
+    /// The same with old and new pods side by side, and callers with sidecars pinned to servers with
+    /// sidecars; or why they cannot be kept apart.
+    fn attempt_pinned(
+        &self,
+        moving: &BTreeSet<ObjectName>,
+    ) -> Result<Result<(Wave, Field<'a>), String>, PlanEnding> {
+        let pinned = pinning::pinning(self.field.snapshot(), &self.field.mesh(), moving);
+        let pinning = match pinned {
+            Ok(pinning) => pinning,
+            Err(why) => return Ok(Err(why)),
+        };
+        let mut wave = move_wave(
+            moving,
+            "They call one another, so that none can move before the other: old and new pods run side by side, callers \
+             with sidecars reach servers with sidecars alone, and everybody else is handed over to the new ones before \
+             the old ones go.",
+        );
+        wave.temporary = pinning.manifests.keys().cloned().collect();
+        wave.manifests = pinning.manifests;
+        wave.saved = pinning.saved;
+        wave.steps = pinning.steps.into();
+        let files: Files = (wave.manifests.iter().chain(&wave.saved))
+            .map(|(name, content)| (name.clone(), content.clone()))
+            .collect();
+        let play = |field: &mut Field<'a>, steps: &[Step]| {
+            field.advance(steps, &files).map_err(PlanEnding::Failed)
+        };
+        let mut pinned = self.field.clone();
+        play(&mut pinned, &wave.steps[..1])?;
+        let mut handed_over = pinned.clone();
+        play(&mut handed_over, &wave.steps[2..3])?;
+        let mut after = pinned.clone();
+        play(&mut after, &wave.steps[1..4])?;
+        wave.states = vec![
+            pinned.at_rest("with callers pinned"),
+            pinned.mixed_by_template(
+                moving,
+                "while old and new pods run side by side, callers with sidecars pinned to the old ones",
+            ),
+            handed_over.mixed_by_template(
+                moving,
+                "while old pods go, and everybody without a sidecar is sent to the new ones",
+            ),
+            after.at_rest("after the last old pod is gone, with the pins still there"),
+        ];
+        play(&mut after, &wave.steps[4..])?;
+        wave.states.push(after.at_rest("after the pins are gone"));
+        Ok(Ok((wave, after)))
+    }
+
     fn clean_up(&mut self) -> Result<(), PlanEnding> {
         let (wave, stays) = cleanup::wave(&self.field);
         for ((kind, name), why) in stays {
@@ -484,6 +553,7 @@ fn move_wave(moving: &BTreeSet<ObjectName>, why: &str) -> Wave {
         why: vec![why.to_owned()],
         steps: Vec::new(),
         manifests: Files::new(),
+        temporary: BTreeSet::new(),
         saved: Files::new(),
         edits: Vec::new(),
         states: Vec::new(),

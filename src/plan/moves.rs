@@ -105,21 +105,27 @@ fn by_template(namespace: &str, workloads: &[&Workload]) -> Step {
         ", each by one change of its pod template, since the namespace's label would move others too",
     );
     for workload in workloads {
-        let labels = &workload.template_labels;
-        let mut changes: Vec<LabelChange> = TEMPLATE_LABELS
-            .iter()
-            .map(|(key, value)| LabelChange::set(key, labels.get(key), value))
-            .collect();
-        if let Some(revision) = labels.get("istio.io/rev") {
-            changes.push(LabelChange::remove("istio.io/rev", revision));
-        }
-        match patch_template_labels(workload, &changes) {
+        match patch_template_labels(workload, &template_label_changes(workload)) {
             Some(remedy) => take(&mut step, remedy),
             None => step.by_hand.extend(obstacle(workload)),
         }
         step.settled.extend(rolled_out(workload));
+        step.undo_settled.extend(rolled_out(workload));
     }
     step
+}
+
+/// Changes of a pod template that says for itself how its pods run from then on.
+pub(super) fn template_label_changes(workload: &Workload) -> Vec<LabelChange> {
+    let labels = &workload.template_labels;
+    let mut changes: Vec<LabelChange> = TEMPLATE_LABELS
+        .iter()
+        .map(|(key, value)| LabelChange::set(key, labels.get(key), value))
+        .collect();
+    if let Some(revision) = labels.get("istio.io/rev") {
+        changes.push(LabelChange::remove("istio.io/rev", revision));
+    }
+    changes
 }
 
 fn by_namespace_label(mesh: &Mesh, namespace: &str, workloads: &[&Workload]) -> Step {
@@ -143,6 +149,7 @@ fn by_namespace_label(mesh: &Mesh, namespace: &str, workloads: &[&Workload]) -> 
             }
         }
         step.settled.extend(rolled_out(workload));
+        step.undo_settled.extend(rolled_out(workload));
     }
     step
 }

@@ -13,6 +13,7 @@ use super::addresses::{self, DialledAddress};
 use super::callers::Member;
 use super::fronts::Fronts;
 use super::network::{NetworkPolicies, Party, Pods};
+use super::pins::Leads;
 use super::wire;
 use super::{Attachments, Caller, CallerMode, Content, Server, hops};
 use crate::mesh::ingress::{self, Routed};
@@ -104,6 +105,7 @@ impl<'a> Side<'a> {
         };
         addresses
             .iter()
+            .filter(|dialled| !self.leads_elsewhere(mode, dialled, server, content))
             .filter_map(|dialled| {
                 let dial = match dialled.front {
                     None => dialled.dial,
@@ -130,6 +132,18 @@ impl<'a> Side<'a> {
                 })
             })
             .collect()
+    }
+
+    /// Whether who dials this address is sent to other pods than these.
+    pub(super) fn leads_elsewhere(
+        &self,
+        mode: CallerMode,
+        dialled: &DialledAddress,
+        server: Server,
+        content: Content,
+    ) -> bool {
+        let leads = || self.attachments.leads(mode, dialled.dial, server, content);
+        dialled.front.is_none() && leads() == Leads::Elsewhere
     }
 
     /// What NetworkPolicies admit from a caller: into the server, into every waypoint on the way,

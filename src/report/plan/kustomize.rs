@@ -27,6 +27,7 @@ pub fn files(wave: &Wave) -> Files {
     let (edited, added): (Vec<&String>, Vec<&String>) = wave
         .manifests
         .keys()
+        .filter(|file| !wave.temporary.contains(*file))
         .partition(|file| file.as_str() == EDITED_FILE);
     if !added.is_empty() {
         component.insert("resources".into(), json!(added));
