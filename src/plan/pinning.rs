@@ -105,13 +105,15 @@ pub(super) fn pinning(
         ..Step::default()
     };
     let beside = Step {
-        what: format!("start ambient pods of {names} beside the old ones, which stay"),
+        what: format!(
+            "start ambient pods of {names} beside the old ones, which stay until step 4 (7 days at most)"
+        ),
         look: vec![format!(
             "`istioctl proxy-config routes` of a caller with a sidecar leads to subset {OLD} of {hosts}"
         )],
         run: collect(Rollout::start),
         undo: collect(Rollout::release),
-        settled: collect(|one| one.ready(AMBIENT_LABEL)),
+        settled: collect(Rollout::both_ready),
         undo_settled: collect(Rollout::rolled_out),
         moves: workloads.iter().map(|one| one.name.to_string()).collect(),
         ..Step::default()
@@ -119,7 +121,9 @@ pub(super) fn pinning(
     let over = Step {
         what: "send everybody who comes through a waypoint to the new pods alone".to_owned(),
         look: vec![
-            "as many new pods as old ones are Ready, and their application works".to_owned(),
+            "as many new pods as old ones are Ready (an autoscaler may have changed the number that the command before \
+             waits for), and their application works"
+                .to_owned(),
         ],
         run: vec![apply(HAND_OVER_FILE)],
         undo: vec![apply(PIN_FILE)],
@@ -136,7 +140,7 @@ pub(super) fn pinning(
         run: collect(Rollout::release),
         undo: collect(Rollout::start_old),
         settled: collect(Rollout::rolled_out),
-        undo_settled: collect(|one| one.ready(SIDECAR_LABEL)),
+        undo_settled: collect(Rollout::both_ready),
         ..Step::default()
     };
     let unpin = Step {
@@ -172,8 +176,7 @@ pub(super) fn assumption(moving: &BTreeSet<ObjectName>) -> String {
 /// A Deployment that is held with old and new pods, and how it replaces pods otherwise.
 struct Rollout {
     name: ObjectName,
-    /// Labels of its pods that stay as they are.
-    own: Vec<String>,
+    replicas: i64,
     labels: Vec<LabelChange>,
     /// `spec` without its template, as it is now.
     now: Value,
@@ -199,13 +202,13 @@ impl Rollout {
             ));
         }
         let surge = |key: &str| strategy["rollingUpdate"][key].clone();
-        let own = workload.template_labels.iter();
+        let replicas = spec.replicas.unwrap_or(1);
+        if replicas == 0 {
+            return Err(format!("Deployment {name} has no pods"));
+        }
         Ok(Self {
             name: name.clone(),
-            own: own
-                .filter(|(key, _)| !key.contains("istio.io/"))
-                .map(|(key, value)| format!("{key}={value}"))
-                .collect(),
+            replicas,
             labels: template_label_changes(workload),
             now: json!({
                 "minReadySeconds": spec.min_ready_seconds,
@@ -249,12 +252,14 @@ impl Rollout {
         self.patch(&self.now)
     }
 
-    fn ready(&self, (key, value): (&str, &str)) -> String {
-        let own = self.own.iter().map(|label| format!("{label},"));
+    /// Waits until every pod runs in both kinds: the count of those of the newest template is not
+    /// enough, since it speaks of the template before until the controller has seen the change.
+    fn both_ready(&self) -> String {
+        let ObjectName { namespace, name } = &self.name;
         format!(
-            "kubectl wait pod -n {} -l '{}{key}={value}' --for=condition=Ready --timeout=10m",
-            self.name.namespace,
-            own.collect::<String>()
+            "kubectl wait deployment -n {namespace} {name} --for=jsonpath='{{.status.readyReplicas}}'={} \
+             --timeout=10m",
+            2 * self.replicas
         )
     }
 
