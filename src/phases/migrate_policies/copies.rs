@@ -91,11 +91,10 @@ fn recommendation(one: &Generated) -> Finding {
             "Add {kind}/{}: Service/{service} must allow traffic from its waypoint",
             one.name
         ),
-        Purpose::Exception { source } => format!(
-            "Edit {kind}/{}: it would deny what comes through the waypoint, where its copy is enforced; the waypoint is \
-             excepted",
-            source.name
-        ),
+        Purpose::Edit { source, because } => {
+            let reasons: Vec<&str> = because.iter().map(|one| one.reason()).collect();
+            format!("Edit {kind}/{}: {}", source.name, reasons.join(". "))
+        }
         Purpose::Copy { source, scope } => {
             let scope = match scope {
                 Scope::Workload => "",
@@ -119,11 +118,11 @@ fn recommendation(one: &Generated) -> Finding {
                 origin: None,
             },
         });
-    let is_edit = matches!(one.purpose, Purpose::Exception { .. });
+    let is_edit = matches!(one.purpose, Purpose::Edit { .. });
     if let (Presence::Differs(path), false) = (&one.presence, is_edit) {
         finding = finding.detail(format!("The one that is applied differs in {path}."));
     }
-    if let Purpose::Copy { source, .. } | Purpose::Exception { source } = &one.purpose {
+    if let Purpose::Copy { source, .. } | Purpose::Edit { source, .. } = &one.purpose {
         finding.related.push(Subject {
             kind: source.kind,
             name: source.name.clone(),
