@@ -16,7 +16,7 @@ use super::field::{Field, way_back};
 use super::sift::sift;
 use super::traffic::CallGraph;
 use super::wave::{Files, Gap, Held, Plan, PlanEnding, Step, Wave, WayBack};
-use super::{cleanup, edits, lock, moves, order, prepare, proof};
+use super::{cleanup, edits, lock, moves, order, prepare, proof, ways_out};
 use crate::finding::PhaseOutcome;
 use crate::mesh::{DataPlaneMode, Distribution, Mesh, MeshOverrides};
 use crate::phases::{MigrateOptions, wording};
@@ -64,6 +64,7 @@ pub fn plan(
     }
     let end = player.field.mesh();
     let mut plan = player.plan;
+    ways_out::add(&mut plan.held, &player.field);
     if let Some(state) = plan
         .waves
         .last_mut()
@@ -538,6 +539,8 @@ fn held(workload: &ObjectName, gaps: &[Gap], moving: &BTreeSet<ObjectName>, circ
         workload: workload.clone(),
         why,
         lines: gap.map(|gap| gap.lines.clone()).unwrap_or_default(),
+        server: gap.map(|gap| gap.server.clone()),
+        ways_out: Vec::new(),
     }
 }
 
