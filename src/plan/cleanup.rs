@@ -15,11 +15,15 @@ use crate::finding::{Level, Phase, Remedy};
 use crate::manifest;
 use crate::mesh::{Attachment, DataPlaneMode, Distribution, Mesh, Workload, WorkloadId};
 use crate::needs::{Placement, placement};
+use crate::phases::policy_simplification::duplicates;
 use crate::phases::{self, Context};
 use crate::snapshot::{Kind, Labels, ObjectName};
 
 /// A policy by kind and name.
 type Policy = (Kind, ObjectName);
+
+/// A policy left out because of another is tried again alone, when there are at most so many.
+const TRIED_AGAIN: usize = 16;
 
 /// Subsets of at most this many colours are all proved: 2⁴ − 1 states.
 const COLOURS: usize = 4;
@@ -36,6 +40,12 @@ pub(super) fn wave(field: &Field<'_>) -> (Option<Wave>, Vec<(Policy, String)>) {
                 .all(|id| !mesh.workload(*id).has_mode(DataPlaneMode::Sidecar))
         });
     }
+    let context = Context::new(&mesh, field.snapshot(), field.options);
+    candidates.extend(
+        duplicates::repeated(&context)
+            .into_iter()
+            .map(|(one, _)| (Kind::AuthorizationPolicy, one.name.clone())),
+    );
     let (colours, states, stays) = proved(field, &mesh, candidates);
     let sidecar_objects = sidecar_objects(field, &mesh);
     let mut steps = Vec::new();
@@ -152,6 +162,16 @@ fn sidecar_objects(field: &Field<'_>, mesh: &Mesh) -> Vec<Policy> {
         .collect()
 }
 
+/// Those of these policies whose deletion, with that of the others and for every part of it, leaves access
+/// as it is; and why each of the rest stays.
+pub(super) fn deletable(
+    field: &Field<'_>,
+    candidates: BTreeSet<Policy>,
+) -> (BTreeSet<Policy>, Vec<(Policy, String)>) {
+    let (colours, _, stays) = proved(field, &field.mesh(), candidates);
+    (colours.into_iter().flatten().collect(), stays)
+}
+
 /// Colours the candidates, proves every subset of colours (or every prefix), and leaves out those
 /// that meet a server that differs, until the rest is proved.
 fn proved(
@@ -165,40 +185,27 @@ fn proved(
         .into_iter()
         .map(|row| row.server)
         .collect();
-    let mut stays = Vec::new();
+    let mut stays: Vec<(Policy, String)> = Vec::new();
+    let mut kept = (Vec::new(), Vec::new());
     while !candidates.is_empty() {
-        let reach: BTreeMap<&Policy, BTreeSet<WorkloadId>> = candidates
-            .iter()
-            .map(|policy| (policy, reached(mesh, policy)))
-            .collect();
-        let colours = coloured(&reach);
-        let states = states(field, &colours);
-        let differing: BTreeSet<ObjectName> = states
-            .iter()
-            .flat_map(|state| &state.differing)
-            .map(|row| row.server.clone())
-            .filter(|server| !before.contains(server))
-            .collect();
-        if differing.is_empty() {
-            return (colours, states, stays);
+        let tried = attempt(field, mesh, &candidates, &before);
+        if tried.differing.is_empty() {
+            kept = (tried.colours, tried.states);
+            break;
         }
         let meets = |policy: &Policy| {
-            reach[policy]
-                .iter()
-                .any(|id| differing.contains(&mesh.workload(*id).name))
+            let mut reached = reached(mesh, policy).into_iter();
+            reached.any(|id| tried.differing.contains(&mesh.workload(id).name))
         };
         let (out, rest): (Vec<Policy>, Vec<Policy>) =
             candidates.iter().cloned().partition(|one| meets(one));
         if out.is_empty() {
             // A server differs that none of them is attached to: nothing is proved then.
-            stays.extend(
-                candidates
-                    .into_iter()
-                    .map(|one| (one, "its deletion could not be proved".to_owned())),
-            );
+            let why = "its deletion could not be proved".to_owned();
+            stays.extend(candidates.into_iter().map(|one| (one, why.clone())));
             return (Vec::new(), Vec::new(), stays);
         }
-        let servers: Vec<String> = differing.iter().map(ToString::to_string).collect();
+        let servers: Vec<String> = tried.differing.iter().map(ToString::to_string).collect();
         let why = format!(
             "without it access to {} would differ from the baseline",
             crate::phases::wording::first_few(&servers, 3)
@@ -206,7 +213,52 @@ fn proved(
         stays.extend(out.into_iter().map(|one| (one, why.clone())));
         candidates = rest.into_iter().collect();
     }
-    (Vec::new(), Vec::new(), stays)
+    // Where two of them do not go together, one still may.
+    if (2..=TRIED_AGAIN).contains(&stays.len()) {
+        for (one, why) in std::mem::take(&mut stays) {
+            candidates.insert(one.clone());
+            let tried = attempt(field, mesh, &candidates, &before);
+            if tried.differing.is_empty() {
+                kept = (tried.colours, tried.states);
+            } else {
+                candidates.remove(&one);
+                stays.push((one, why));
+            }
+        }
+    }
+    (kept.0, kept.1, stays)
+}
+
+/// The deletion of some policies, in any order of arrival.
+struct Attempt {
+    colours: Vec<Vec<Policy>>,
+    states: Vec<State>,
+    /// Servers that differ in one of the states and did not before.
+    differing: BTreeSet<ObjectName>,
+}
+
+fn attempt(
+    field: &Field<'_>,
+    mesh: &Mesh,
+    policies: &BTreeSet<Policy>,
+    before: &BTreeSet<ObjectName>,
+) -> Attempt {
+    let reach = policies
+        .iter()
+        .map(|policy| (policy, reached(mesh, policy)))
+        .collect();
+    let colours = coloured(&reach);
+    let states = states(field, &colours);
+    let rows = states.iter().flat_map(|state| &state.differing);
+    let differing = rows
+        .map(|row| row.server.clone())
+        .filter(|server| !before.contains(server))
+        .collect();
+    Attempt {
+        colours,
+        states,
+        differing,
+    }
 }
 
 /// Greedy colours: policies that reach a common workload differ.
