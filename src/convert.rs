@@ -5,6 +5,7 @@
 //! provider and scope, or there is no copy and a [`Refusal`] says why; a copy is made only for
 //! Services that have a waypoint; every `targetRef` names something that exists.
 
+mod alike;
 mod edit;
 mod emit;
 mod exception;

@@ -32,6 +32,7 @@ const TRAPS: &[&str] = &[
     "copy-in-the-root-namespace-never-attaches shop/orders opens done",
     "copy-covers-pods-that-were-not-selected shop/orders breaks partial",
     "union-of-allows-of-two-versions shop/orders opens partial",
+    "same-allow-of-two-versions shop/orders-v2 breaks done",
     "one-of-two-services-has-the-copy shop/orders opens done",
     "copy-at-the-gateway-holds-for-every-service shop/stock breaks done",
     "server-without-a-service shop/worker opens partial",

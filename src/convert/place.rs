@@ -13,10 +13,11 @@ use super::edit::{self, Rewritten};
 use super::exception::{self, Excepted, Exception};
 use super::extensions::Policy;
 use super::ports::{self, PortProblem};
-use super::{Conversion, Purpose, Refusal, Scope, Trap, emit, hazards};
+use super::{Conversion, Purpose, Refusal, Scope, Trap, alike, emit, hazards};
 use crate::mesh::{Mesh, ObjectReference, Role, Service, ServiceId, WaypointBinding, WaypointId};
 use crate::needs::{
-    Choice, Coverage, Placement, WaypointNeeds, coverage, covers_pods, is_mesh_service, placement,
+    Choice, Coverage, Placement, WaypointNeeds, coverage, coverage_of_any, covers_pods,
+    is_mesh_service, placement,
 };
 use crate::snapshot::Kind;
 
@@ -174,9 +175,14 @@ impl<'a> Draft<'a> {
         let mesh = self.mesh;
         let service = mesh.service(id);
         let namespace = &policy.source.name.namespace;
-        let covered = coverage(mesh, policy.attachment, namespace, service);
+        let mut covered = coverage(mesh, policy.attachment, namespace, service);
         if covered == Coverage::None {
             return;
+        }
+        if covered == Coverage::Some {
+            // Policies in the same words for the versions behind a Service are one for the Service.
+            let all = alike::attachments(mesh, policy);
+            covered = coverage_of_any(mesh, &all, namespace, service);
         }
         let Some(waypoint) = self.out.served.get(&id).copied() else {
             placed.stays = Some(format!(
