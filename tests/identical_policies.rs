@@ -106,3 +106,27 @@ fn policy_simplification_proposes_to_delete_one_of_them() {
     let (_, said) = castoff(folder.path(), &["migrate", "--from-files", "one"]);
     assert!(!said.contains("can be deleted"), "{said}");
 }
+
+/// The same in a plan: one wave, which deletes one of them.
+#[test]
+fn a_plan_deletes_one_of_them() {
+    let folder = tempfile::tempdir().unwrap();
+    write(&folder.path().join("both"), &["no-batch", "no-batch-again"]);
+    let (_, said) = castoff(folder.path(), &["plan", "--from-files", "both"]);
+    assert!(
+        said.contains(
+            "✅ 01-clean-up: Delete what nothing needs (2 states proved, way back proved)"
+        ),
+        "{said}"
+    );
+    let script =
+        fs::read_to_string(folder.path().join("castoff-plan/01-clean-up/apply.sh")).unwrap();
+    let deletions: Vec<&str> = script
+        .lines()
+        .filter(|line| line.starts_with("kubectl delete "))
+        .collect();
+    assert_eq!(
+        deletions,
+        ["kubectl delete authorizationpolicies.security.istio.io -n shop no-batch-again"]
+    );
+}

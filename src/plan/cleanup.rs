@@ -15,7 +15,7 @@ use crate::finding::{Level, Phase, Remedy};
 use crate::manifest;
 use crate::mesh::{Attachment, DataPlaneMode, Distribution, Mesh, Workload, WorkloadId};
 use crate::needs::{Placement, placement};
-use crate::phases::policy_simplification::duplicates;
+use crate::phases::policy_simplification::{duplicates, leftovers};
 use crate::phases::{self, Context};
 use crate::snapshot::{Kind, Labels, ObjectName};
 
@@ -40,11 +40,17 @@ pub(super) fn wave(field: &Field<'_>) -> (Option<Wave>, Vec<(Policy, String)>) {
                 .all(|id| !mesh.workload(*id).has_mode(DataPlaneMode::Sidecar))
         });
     }
+    let migrated = candidates.clone();
     let context = Context::new(&mesh, field.snapshot(), field.options);
     candidates.extend(
         duplicates::repeated(&context)
             .into_iter()
             .map(|(one, _)| (Kind::AuthorizationPolicy, one.name.clone())),
+    );
+    candidates.extend(
+        leftovers::applied_to_nothing(&context)
+            .into_iter()
+            .map(|(kind, name, _)| (kind, name.clone())),
     );
     let (colours, states, stays) = proved(field, &mesh, candidates);
     let sidecar_objects = sidecar_objects(field, &mesh);
@@ -57,26 +63,57 @@ pub(super) fn wave(field: &Field<'_>) -> (Option<Wave>, Vec<(Policy, String)>) {
         colours
     };
     for (index, group) in groups.iter().filter(|group| !group.is_empty()).enumerate() {
-        steps.push(step(field, group, index, together, &mut saved_files));
+        let which = if group.iter().all(|policy| migrated.contains(policy)) {
+            "originals that were migrated"
+        } else {
+            "policies that nothing needs: originals that were migrated, what another policy says, what applies to nothing"
+        };
+        let order = if together {
+            "in any order"
+        } else {
+            "before the next step"
+        };
+        let what = format!("delete {which}, {order}");
+        let mut step = step(field, group, index, what, &mut saved_files);
+        step.look = vec![
+            "`istioctl ztunnel-config policies` and the waypoints' access logs show the copies at work".to_owned(),
+        ];
+        steps.push(step);
     }
     if !sidecar_objects.is_empty() {
-        let mut step = step(field, &sidecar_objects, steps.len(), true, &mut saved_files);
-        step.what = "delete Sidecar objects, which nothing reads any more".to_owned();
-        step.look.clear();
-        steps.push(step);
+        let what = "delete Sidecar objects, which nothing reads any more".to_owned();
+        steps.push(step(
+            field,
+            &sidecar_objects,
+            steps.len(),
+            what,
+            &mut saved_files,
+        ));
     }
     if steps.is_empty() {
         return (None, stays);
     }
+    let some_migrated = groups
+        .iter()
+        .flatten()
+        .any(|policy| migrated.contains(policy));
+    let (title, why) = if some_migrated || !sidecar_objects.is_empty() {
+        (
+            "Delete what was migrated",
+            "The waypoints enforce the copies; originals at ambient pods are read by ztunnel, which knows no request \
+             fields.",
+        )
+    } else {
+        (
+            "Delete what nothing needs",
+            "Another policy says the same, or nothing has it.",
+        )
+    };
     let wave = Wave {
         slug: "clean-up".to_owned(),
-        title: "Delete what was migrated".to_owned(),
+        title: title.to_owned(),
         affected: Vec::new(),
-        why: vec![
-            "The waypoints enforce the copies; originals at ambient pods are read by ztunnel, which knows no request \
-             fields."
-                .to_owned(),
-        ],
+        why: vec![why.to_owned()],
         steps,
         manifests: Files::new(),
         saved: saved_files,
@@ -91,7 +128,7 @@ fn step(
     field: &Field<'_>,
     group: &[Policy],
     index: usize,
-    together: bool,
+    what: String,
     saved_files: &mut Files,
 ) -> Step {
     let originals: Vec<_> = group
@@ -100,16 +137,8 @@ fn step(
         .collect();
     let file = format!("before-{}.yaml", index + 1);
     saved_files.insert(file.clone(), manifest::documents(&originals));
-    let order = if together {
-        "in any order"
-    } else {
-        "before the next step"
-    };
     Step {
-        what: format!("delete originals that were migrated, {order}"),
-        look: vec![
-            "`istioctl ztunnel-config policies` and the waypoints' access logs show the copies at work".to_owned(),
-        ],
+        what,
         run: group
             .iter()
             .map(|(kind, name)| saved::delete_command(*kind, name))

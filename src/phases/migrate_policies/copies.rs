@@ -3,15 +3,22 @@
 //! ## What it finds
 //! AuthorizationPolicies, RequestAuthentications, Telemetries, WasmPlugins and TrafficExtensions
 //! (with `--enterprise` also EnvoyFilters) that sidecars enforce and that the waypoint in front of
-//! their pods does not have yet, and pods that must let their waypoint in.
+//! their pods does not have yet, pods that must let their waypoint in, and policies of your own that
+//! ztunnel or a waypoint would make something else of, edited.
 //!
 //! ## Why it matters
 //! A waypoint heeds only what names it, its class or a Service in `targetRefs`. And once a waypoint
 //! stands in front of pods, they see the waypoint's identity instead of the client's: an ALLOW
 //! policy on the pods would turn it away.
 //!
+//! And ztunnel reads some policies otherwise than sidecars do: of a DENY it drops what is about requests
+//! and denies the rest of it altogether, a policy with `selector: {}` it applies to nothing, it knows no
+//! aliases of the trust domain, and of a PeerAuthentication with ports it misses a STRICT that is
+//! inherited.
+//!
 //! ## How to fix it
-//! Apply the generated `recommended-policies.yaml`. The originals stay. Each generated object has
+//! Apply the generated `recommended-policies.yaml`, and `edited-policies.yaml`, whose objects mean at
+//! sidecars what they meant, but for a waypoint that they except. The originals stay. Each generated object has
 //! the label `castoff.dev/generated` (`copy` or `guard`) and an annotation that names where it came
 //! from (`castoff.dev/copied-from`) or what it is for (`castoff.dev/guards`). A policy for a
 //! namespace is copied to its Gateway where that means the same for every Service behind it, else to
