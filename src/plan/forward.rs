@@ -87,8 +87,10 @@ pub(super) fn next_moves(
     player.stops_after_one = true;
     match player.move_workloads() {
         Ok(()) => {
+            let mut held = std::mem::take(&mut player.plan.held);
+            ways_out::add(&mut held, &player.field);
             let mut next = NextMoves {
-                held: player.plan.held,
+                held,
                 ..NextMoves::default()
             };
             for wave in player.plan.waves {

@@ -276,6 +276,8 @@ fn only_what_is_proved(result: &mut PhaseResult, next: &NextMoves, mesh: &Mesh) 
             format!("{} must keep its sidecar: {}", one.workload, one.why),
         );
         finding.details = one.lines.clone();
+        let ways = one.ways_out.iter().map(|way| format!("way out: {way}"));
+        finding.details.extend(ways);
         finding
     }));
     for check in &mut result.checks {

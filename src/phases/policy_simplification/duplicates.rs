@@ -4,7 +4,8 @@
 //!
 //! AuthorizationPolicies of one namespace with the same selector or targets, action and rules as an
 //! older one. Of each such group all but the oldest are offered; policies that were migrated, and those
-//! that castoff wrote, are left to their own checks.
+//! that castoff wrote, are left to their own checks. Offered when no workload of the mesh has a sidecar
+//! any more: it is no condition of moving.
 //!
 //! ## Why it matters
 //!
@@ -29,6 +30,7 @@ use crate::convert::Purpose;
 use crate::finding::{Code, Finding, Level, Phase, Remedy};
 use crate::mesh::AuthorizationPolicy;
 use crate::needs::is_generated;
+use crate::phases::policy_simplification::migrated::workloads_with_sidecars;
 use crate::phases::{Check, Context};
 use crate::snapshot::{Kind, ObjectName};
 
@@ -84,6 +86,9 @@ pub(crate) fn repeated<'a>(
         })
         .collect();
     let mesh = context.mesh;
+    if !workloads_with_sidecars(mesh).is_empty() {
+        return Vec::new();
+    }
     let mut groups: BTreeMap<[String; 4], Vec<&AuthorizationPolicy>> = BTreeMap::new();
     for one in &mesh.authorization_policies {
         let own = context.choice().includes(&one.name.namespace);

@@ -4,7 +4,7 @@
 //!
 //! Objects with the label `castoff.dev/generated` whose target, a Service or a waypoint, is gone, or
 //! whose selector selects no workload: copies, policies that let a waypoint in, and policies that
-//! close pods.
+//! close pods. Offered when no workload of the mesh has a sidecar any more: it is no condition of moving.
 //!
 //! ## Why it matters
 //!
@@ -23,6 +23,7 @@
 use crate::finding::{Code, Finding, Level, Phase, Remedy};
 use crate::mesh::{Attachment, AuthorizationPolicy, Mesh, RequestAuthentication, Workload};
 use crate::needs::is_generated;
+use crate::phases::policy_simplification::migrated::workloads_with_sidecars;
 use crate::phases::{Check, Context};
 use crate::snapshot::{Kind, Labels, ObjectName, Origin};
 
@@ -74,6 +75,9 @@ pub(crate) fn applied_to_nothing<'a>(
     context: &Context<'a>,
 ) -> Vec<(Kind, &'a ObjectName, &'a Origin)> {
     let mesh = context.mesh;
+    if !workloads_with_sidecars(mesh).is_empty() {
+        return Vec::new();
+    }
     let gone = |name: &ObjectName, labels: &Labels, attachment: &Attachment| {
         is_generated(labels)
             && context.choice().includes(&name.namespace)
