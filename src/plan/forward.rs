@@ -16,7 +16,7 @@ use super::field::{Field, way_back};
 use super::sift::sift;
 use super::traffic::CallGraph;
 use super::wave::{Files, Gap, Held, Plan, PlanEnding, Step, Wave, WayBack};
-use super::{cleanup, edits, lock, moves, order, pinning, prepare, proof};
+use super::{cleanup, edits, lock, moves, order, pinning, prepare, proof, ways_out};
 use crate::finding::PhaseOutcome;
 use crate::mesh::{DataPlaneMode, Distribution, Mesh, MeshOverrides};
 use crate::phases::{MigrateOptions, wording};
@@ -64,6 +64,7 @@ pub fn plan(
     }
     let end = player.field.mesh();
     let mut plan = player.plan;
+    ways_out::add(&mut plan.held, &player.field);
     if let Some(state) = plan
         .waves
         .last_mut()
@@ -86,8 +87,10 @@ pub(super) fn next_moves(
     player.stops_after_one = true;
     match player.move_workloads() {
         Ok(()) => {
+            let mut held = std::mem::take(&mut player.plan.held);
+            ways_out::add(&mut held, &player.field);
             let mut next = NextMoves {
-                held: player.plan.held,
+                held,
                 ..NextMoves::default()
             };
             for wave in player.plan.waves {
@@ -589,6 +592,8 @@ fn held(workload: &ObjectName, gaps: &[Gap], moving: &BTreeSet<ObjectName>, circ
         workload: workload.clone(),
         why,
         lines: gap.map(|gap| gap.lines.clone()).unwrap_or_default(),
+        server: gap.map(|gap| gap.server.clone()),
+        ways_out: Vec::new(),
     }
 }
 

@@ -277,6 +277,8 @@ pub(super) fn movable(
                 workload: workload.name.clone(),
                 why,
                 lines: Vec::new(),
+                server: None,
+                ways_out: Vec::new(),
             }),
         }
     }

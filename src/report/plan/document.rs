@@ -106,6 +106,9 @@ fn problems(page: &mut String, report: &PlanReport) {
             for line in &held.witness {
                 let _ = writeln!(page, "  - {line}");
             }
+            for way in &held.ways_out {
+                let _ = writeln!(page, "  - Way out: {way}.");
+            }
         }
         page.push('\n');
     }
