@@ -15,8 +15,9 @@ use super::addresses::DialledAddress;
 use super::rows::service_address;
 use super::{Caller, CallerMode, Dial, Server};
 use crate::mesh::ingress::Routed;
+use crate::mesh::routing::full_host;
 use crate::mesh::traffic::VirtualService;
-use crate::mesh::{Distribution, Mesh, Protocol, ServiceId, WaypointId, WorkloadId};
+use crate::mesh::{Distribution, Mesh, Protocol, Service, ServiceId, WaypointId, WorkloadId};
 
 /// A Service whose route leads elsewhere.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -67,6 +68,32 @@ impl Front {
         }
         (caller.mode == CallerMode::Sidecar && self.followed.by_sidecar).then_some(behind)
     }
+}
+
+/// Hosts to which routes of a Service lead and that are no Service of the mesh.
+pub fn elsewhere(mesh: &Mesh, service: &Service) -> BTreeSet<SmolStr> {
+    let host = service.host();
+    let matches = |pattern: &SmolStr| match pattern.strip_prefix('*') {
+        Some(tail) => host.ends_with(tail),
+        None => *pattern == host.as_str(),
+    };
+    let on_mesh = mesh.traffic.virtual_services.iter();
+    let virtual_services = on_mesh.filter(|one| one.on_mesh && one.full_hosts.iter().any(matches));
+    let routes = mesh.traffic.routes.iter();
+    let routes = routes.filter(|route| route.parent_services.contains(&service.name));
+    let of_routes = routes
+        .flat_map(|route| &route.backends)
+        .filter(|name| mesh.service_named(name).is_none())
+        .map(|name| full_host(&name.name, &name.namespace));
+    let hosts: BTreeSet<SmolStr> = virtual_services
+        .flat_map(|one| one.destinations.iter().cloned())
+        .chain(of_routes)
+        .collect();
+    let known: BTreeSet<String> = mesh.services.iter().map(Service::host).collect();
+    let unknown = hosts.into_iter();
+    unknown
+        .filter(|host| !known.contains(host.as_str()))
+        .collect()
 }
 
 /// Services in front of others, by the Service behind; with who follows.
@@ -168,6 +195,13 @@ impl Fronts {
                 in_front.entry(*id).or_default().add(followed);
             }
         }
+    }
+
+    /// Services to whose pods routes of one lead.
+    pub(super) fn behind(&self, front: ServiceId) -> impl Iterator<Item = ServiceId> {
+        let all = self.0.iter();
+        all.filter(move |(_, in_front)| in_front.contains_key(&front))
+            .map(|(behind, _)| *behind)
     }
 
     /// Adds the ways through Services in front to a server's addresses.
