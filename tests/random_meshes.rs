@@ -15,6 +15,8 @@ mod generated;
 mod generator;
 #[path = "random_meshes/replay.rs"]
 mod replay;
+#[path = "random_meshes/routed.rs"]
+mod routed;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
