@@ -7,7 +7,7 @@ use serde_json::Value;
 
 /// Writes a state: the control plane of the demo, the mesh of the traps, and more. A Service that `more`
 /// has takes the place of that of the mesh.
-pub fn write(folder: &Path, state: &str, more: &[&str]) {
+pub(crate) fn write(folder: &Path, state: &str, more: &[&str]) {
     let state = folder.join(state);
     std::fs::create_dir_all(&state).unwrap();
     for (name, text) in &castoff::demo::FILES[..2] {
@@ -30,7 +30,7 @@ pub fn write(folder: &Path, state: &str, more: &[&str]) {
 }
 
 /// What castoff prints as JSON.
-pub fn json(folder: &Path, arguments: &[&str]) -> Value {
+pub(crate) fn json(folder: &Path, arguments: &[&str]) -> Value {
     let output = Command::new(env!("CARGO_BIN_EXE_castoff"))
         .args(arguments)
         .current_dir(folder)
@@ -41,7 +41,7 @@ pub fn json(folder: &Path, arguments: &[&str]) -> Value {
 }
 
 /// The report of `castoff verify` on two states.
-pub fn verify(before: &[&str], after: &[&str]) -> Value {
+pub(crate) fn verify(before: &[&str], after: &[&str]) -> Value {
     let folder = tempfile::tempdir().unwrap();
     write(folder.path(), "before", before);
     write(folder.path(), "after", after);
@@ -49,7 +49,7 @@ pub fn verify(before: &[&str], after: &[&str]) -> Value {
 }
 
 /// What a report says of a server.
-pub fn server<'a>(report: &'a Value, name: &str) -> &'a Value {
+pub(crate) fn server<'a>(report: &'a Value, name: &str) -> &'a Value {
     let mut servers = report["servers"].as_array().unwrap().iter();
     servers.find(|one| one["server"] == name).unwrap()
 }
