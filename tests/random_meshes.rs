@@ -56,11 +56,29 @@ fn first_seed() -> u64 {
 }
 
 fn read(seed: u64) -> Snapshot {
+    read_with(seed, "")
+}
+
+/// The same where every Service of the mesh uses a waypoint of its namespace at once, and no policy is
+/// made for them.
+fn read_bound(seed: u64) -> Snapshot {
+    let mut snapshot = read_with(seed, &generated::waypoints());
+    for namespace in &mut snapshot.namespaces {
+        if generated::HAVE_WAYPOINTS.contains(&namespace.metadata.name.as_str()) {
+            let labels = &mut namespace.metadata.labels;
+            labels.set("istio.io/use-waypoint", "waypoint");
+        }
+    }
+    snapshot
+}
+
+fn read_with(seed: u64, more: &str) -> Snapshot {
     let mut collector = Collector::new();
     for (file, text) in &castoff::demo::FILES[..2] {
         collector.add_text(&Place::Demo(file), text);
     }
     collector.add_text(&Place::File("random.yaml".into()), &generated::mesh(seed));
+    collector.add_text(&Place::File("waypoints.yaml".into()), more);
     let snapshot = collector.finish();
     assert!(snapshot.problems.is_empty(), "{:?}", snapshot.problems);
     snapshot
@@ -254,8 +272,14 @@ fn nobody_gains_or_loses_on_the_way_but_whom_a_verdict_names() {
 }
 
 /// States that nobody planned: everything both ways at once, one policy gone, one turned around, one
-/// Service gone, one workload out of the mesh, one with another service account.
-fn disturbed(snapshot: &Snapshot, overrides: &MeshOverrides, random: &mut Random) -> Vec<Mesh> {
+/// Service gone, one workload out of the mesh, one with another service account, a waypoint before
+/// everything.
+fn disturbed(
+    seed: u64,
+    snapshot: &Snapshot,
+    overrides: &MeshOverrides,
+    random: &mut Random,
+) -> Vec<Mesh> {
     let both = |mesh: &Mesh| with_labelled_generations(mesh, |_| true, &[]);
     let mut meshes = vec![both(&Mesh::build(snapshot, overrides))];
     let count = snapshot.resources(Kind::AuthorizationPolicy).len();
@@ -295,6 +319,9 @@ fn disturbed(snapshot: &Snapshot, overrides: &MeshOverrides, random: &mut Random
         workload.service_account = account.into();
     }
     meshes.push(renamed);
+    let bound = Mesh::build(&read_bound(seed), overrides);
+    meshes.push(both(&bound));
+    meshes.push(bound);
     for snapshot in [without, turned, fewer] {
         let mesh = Mesh::build(&snapshot, overrides);
         meshes.push(both(&mesh));
@@ -314,7 +341,7 @@ fn whoever_gains_or_loses_when_a_mesh_is_disturbed_is_named() {
         let prover = Prover::new(&baseline, Limits::default());
         let before = Side::of(&baseline);
         let mut random = Random::new(!seed);
-        for mesh in disturbed(&snapshot, &overrides, &mut random) {
+        for mesh in disturbed(seed, &snapshot, &overrides, &mut random) {
             let state = proof::state(&prover, Arc::new(mesh.clone()), "");
             let known = announced(std::iter::once(&state));
             let replayed = replay::replay(&before, &Side::of(&mesh), REQUESTS, &mut random);

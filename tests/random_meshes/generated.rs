@@ -23,6 +23,30 @@ const INJECTED: [&str; 2] = ["east", "west"];
 const AMBIENT: &str = "modern";
 const OUTSIDE: &str = "legacy";
 
+/// Namespaces for which [`waypoints`] has one.
+pub(crate) const HAVE_WAYPOINTS: [&str; 3] = ["east", "west", AMBIENT];
+
+/// A waypoint, ready, for each namespace of the mesh.
+pub(crate) fn waypoints() -> String {
+    let texts: Vec<String> = HAVE_WAYPOINTS
+        .iter()
+        .map(|namespace| {
+            let spec = json!({
+                "gatewayClassName": "istio-waypoint",
+                "listeners": [{"name": "mesh", "port": 15008, "protocol": "HBONE"}],
+            });
+            let version = "gateway.networking.k8s.io/v1";
+            let mut gateway = object(version, "Gateway", namespace, "waypoint", spec);
+            gateway["status"] = json!({
+                "addresses": [{"type": "IPAddress", "value": "10.96.0.200"}],
+                "conditions": [{"type": "Programmed", "status": "True"}],
+            });
+            gateway.to_string()
+        })
+        .collect();
+    texts.join("\n---\n")
+}
+
 /// One workload of the mesh to be.
 struct Drawn {
     namespace: &'static str,
