@@ -11,6 +11,7 @@ use super::input::{self, InputArguments};
 use crate::exit::Exit;
 use crate::mesh::{DataPlaneMode, Mesh, MeshOverrides};
 use crate::prove::ask::{Answer, May, Sent, who_can};
+use crate::prove::fronts::elsewhere;
 use crate::snapshot::ObjectName;
 
 /// Arguments of `castoff who-can`.
@@ -55,13 +56,21 @@ pub fn run(arguments: &WhoCanArguments) -> Result<Exit, CliError> {
         )));
     }
     let answers = who_can(&mesh, &sent, id, from.as_ref());
-    if answers.is_empty() {
+    let elsewhere = elsewhere(&mesh, mesh.service(id));
+    if answers.is_empty() && elsewhere.is_empty() {
         super::print(format!("nothing in the input stands behind Service {service}\n").as_bytes())?;
         return Ok(Exit::Undecided);
     }
     super::print(text(&answers, &arguments.request, &service, arguments.ascii).as_bytes())?;
-    let incomplete =
-        !mesh.gaps.is_empty() || answers.iter().any(|answer| answer.may == May::Undecided);
+    for host in &elsewhere {
+        super::print(
+            format!("a route leads to {host} too, which is no Service of the input: not asked\n")
+                .as_bytes(),
+        )?;
+    }
+    let incomplete = !mesh.gaps.is_empty()
+        || !elsewhere.is_empty()
+        || answers.iter().any(|answer| answer.may == May::Undecided);
     Ok(if incomplete {
         Exit::Undecided
     } else {
@@ -87,7 +96,12 @@ fn text(answers: &[Answer], request: &str, service: &ObjectName, ascii: bool) ->
             DataPlaneMode::Ambient => "ambient",
             DataPlaneMode::None => "outside the mesh",
         };
-        let server = format!("{} ({pods})", answer.server);
+        let by = if answer.routed {
+            ", where a route leads"
+        } else {
+            ""
+        };
+        let server = format!("{} ({pods}){by}", answer.server);
         groups
             .entry((answer.may, answer.port, server, &answer.how))
             .or_default()

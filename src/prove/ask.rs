@@ -1,21 +1,22 @@
 //! Who may send one request to one Service, and which rule decides it: the everyday question.
 //!
 //! In: a mesh, a request in words, a Service. Out: one [`Answer`] for each caller, port and kind of
-//! pods. Invariant: the answer is the evaluator's on the same paths that proofs use; what it cannot
-//! decide (an external authorizer, an EnvoyFilter) stays undecided.
+//! pods, those included to which a route of the Service leads. Invariant: the answer is the
+//! evaluator's on the same paths that proofs use; what it cannot decide (an external authorizer, an
+//! EnvoyFilter) stays undecided.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::Arc;
 
 use castoff_authz::decision::Outcome;
 use castoff_authz::eval::evaluate;
 use castoff_authz::path::{EnforcementPath, IpSeen};
 use castoff_authz::request::{Http, Request};
 
-use super::network::{NetworkPolicies, Party, Pods};
-use super::rows::service_address;
-use super::{Attachments, Caller, Content, Dial, Server, hops, reading, tell, wire};
+use super::addresses::DialledAddress;
+use super::network::{Party, Pods};
+use super::side::Side;
+use super::{Caller, Content, Dial, Server, tell};
 use crate::mesh::{DataPlaneMode, Mesh, Protocol, Role, ServiceId, WorkloadId};
 use crate::snapshot::ObjectName;
 
@@ -79,6 +80,8 @@ pub struct Answer {
     pub server: ObjectName,
     /// Which of its pods.
     pub pods: DataPlaneMode,
+    /// Whether a route of the Service leads there, which else would not.
+    pub routed: bool,
     /// Whether it may.
     pub may: May,
     /// Where and by which rule it is decided.
@@ -93,40 +96,46 @@ pub fn who_can(
     from: Option<&ObjectName>,
 ) -> Vec<Answer> {
     let asker = Asker {
-        mesh,
-        attachments: Attachments::of(mesh),
-        network: NetworkPolicies::of(mesh),
-        settings: Arc::new(reading::authorization_settings(mesh)),
+        side: Side::of(mesh),
         sent,
     };
+    let routed = asker.side.fronts.behind(service);
+    let mut servers: BTreeSet<Server> = BTreeSet::new();
+    for id in std::iter::once(service).chain(routed) {
+        for backend in &mesh.service(id).backends {
+            let ports = backend.target_ports.iter().flatten();
+            servers.extend(ports.map(|port| Server {
+                workload: backend.workload,
+                generation: backend.generation,
+                port: *port,
+            }));
+        }
+    }
+    let named = callers(mesh, from);
     let mut answers = Vec::new();
-    let target = mesh.service(service);
-    for backend in &target.backends {
-        for (index, port) in target.ports.iter().enumerate() {
-            let Some(number) = backend.target_ports.get(index).copied().flatten() else {
+    for server in servers {
+        let pods = mesh.workload(server.workload);
+        for dialled in asker.side.addresses(server) {
+            let Some((index, routed)) = way(&dialled, service) else {
                 continue;
             };
+            let port = &mesh.service(service).ports[index];
             if port.protocol == Protocol::Udp {
                 continue;
             }
-            let server = Server {
-                workload: backend.workload,
-                generation: backend.generation,
-                port: number,
-            };
-            let dial = Dial::Service {
-                service,
-                port: index,
-            };
-            for (name, caller, place) in callers(mesh, from) {
-                let answer = asker.answer(&caller, place, dial, server);
+            for (name, caller, place) in &named {
+                let Some((may, how)) = asker.answer(caller, *place, &dialled, service, server)
+                else {
+                    continue;
+                };
                 answers.push(Answer {
-                    caller: name,
+                    caller: name.clone(),
                     port: port.port,
-                    server: mesh.workload(backend.workload).name.clone(),
-                    pods: mesh.workload(backend.workload).generations[backend.generation].mode,
-                    may: answer.0,
-                    how: answer.1,
+                    server: pods.name.clone(),
+                    pods: pods.generations[server.generation].mode,
+                    routed,
+                    may,
+                    how,
                 });
             }
         }
@@ -137,6 +146,7 @@ pub fn who_can(
             left.port,
             &left.server,
             left.pods,
+            left.routed,
             &left.how,
             &left.caller,
         )
@@ -145,12 +155,23 @@ pub fn who_can(
                 right.port,
                 &right.server,
                 right.pods,
+                right.routed,
                 &right.how,
                 &right.caller,
             ))
     });
     answers.dedup();
     answers
+}
+
+/// The index of the Service's port by which an address is reached, and whether a route leads on from there;
+/// none for addresses of others.
+fn way(dialled: &DialledAddress, wanted: ServiceId) -> Option<(usize, bool)> {
+    match (dialled.front, dialled.dial) {
+        (Some(front), _) => (front.service == wanted).then_some((front.port, true)),
+        (None, Dial::Service { service, port }) => (service == wanted).then_some((port, false)),
+        (None, _) => None,
+    }
 }
 
 /// A caller with its name and its place, where it has pods.
@@ -183,28 +204,28 @@ fn callers(mesh: &Mesh, from: Option<&ObjectName>) -> Vec<Named> {
 }
 
 struct Asker<'a> {
-    mesh: &'a Mesh,
-    attachments: Attachments<'a>,
-    network: NetworkPolicies<'a>,
-    settings: Arc<castoff_authz::settings::Settings>,
+    side: Side<'a>,
     sent: &'a Sent,
 }
 
 impl Asker<'_> {
+    /// None where the caller follows no route to this address.
     fn answer(
         &self,
         caller: &Caller,
         place: Option<(WorkloadId, usize)>,
-        dial: Dial,
+        dialled: &DialledAddress,
+        service: ServiceId,
         server: Server,
-    ) -> (May, String) {
+    ) -> Option<(May, String)> {
+        let mesh = self.side.mesh;
         let content = match self.sent {
             Sent::Http { .. } => Content::Http,
             Sent::Connection => Content::Bytes,
         };
         let sender = match place {
             Some((id, generation)) => {
-                let workload = self.mesh.workload(id);
+                let workload = mesh.workload(id);
                 Party::Pods(Pods {
                     namespace: &workload.name.namespace,
                     labels: &workload.generations[generation].labels,
@@ -213,31 +234,22 @@ impl Asker<'_> {
             }
             None => Party::Outside,
         };
-        let Dial::Service { service, port } = dial else {
-            return (May::Undecided, String::new());
-        };
-        let service = self.mesh.service(service);
-        let crossed = hops(self.mesh, &self.attachments, caller, dial, server, content);
-        let path = EnforcementPath {
-            address: service_address(&service.name, service.ports[port].port),
-            in_use: true,
-            settings: Arc::clone(&self.settings),
-            points: wire::points(self.mesh, &self.network, sender, crossed, server),
-        };
+        let path = self.side.path(caller, sender, server, dialled, content)?;
         let address = place.and_then(|(id, generation)| {
-            self.mesh.workload(id).generations[generation]
+            mesh.workload(id).generations[generation]
                 .pods
                 .iter()
                 .find_map(|pod| pod.addresses.first().copied())
         });
-        let request = self.request(caller, address, &service.host(), &path);
+        let host = mesh.service(service).host();
+        let request = self.request(caller, address, &host, &path);
         let decision = evaluate(&request, &path);
         let may = match decision.outcome {
             Outcome::Allow => May::Yes,
             Outcome::Deny => May::No,
             Outcome::Depends(_) => May::Undecided,
         };
-        (may, tell::decision(&decision, &path))
+        Some((may, tell::decision(&decision, &path)))
     }
 
     fn request(

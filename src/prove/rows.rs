@@ -23,8 +23,9 @@ use super::memory::{self, Memory};
 use super::network::Party;
 pub use super::row::{PortAnswer, RowVerdict, ServerRow};
 use super::side::{Admitted, Side};
+use super::waypoints::NamedWaypoints;
 use super::{CallerMode, Content, Dial, Server};
-use crate::mesh::{DataPlaneMode, Mesh, OwnerKind, Role, Workload, WorkloadId};
+use crate::mesh::{DataPlaneMode, Mesh, OwnerKind, Workload, WorkloadId};
 use crate::snapshot::ObjectName;
 
 /// Two states of one mesh.
@@ -72,7 +73,9 @@ pub(super) struct Comparer<'a> {
     counted: Counted,
     /// Whether to note who loses an address that nobody is known to use.
     pub(super) notes_closed: bool,
-    limits: Limits,
+    pub(super) limits: Limits,
+    /// Waypoints that policies name one by one.
+    pub(super) named: NamedWaypoints<'a>,
 }
 
 impl<'a> Comparer<'a> {
@@ -87,6 +90,7 @@ impl<'a> Comparer<'a> {
             present: Side::of(present),
             everybody: verdict::Identities::Only(callers::identities(present)),
             some_are_ambient: classes.iter().any(|class| class.now == CallerMode::Ambient),
+            named: NamedWaypoints::of(baseline.mesh, present),
             classes,
             counted: Counted::default(),
             notes_closed: false,
@@ -150,8 +154,8 @@ impl<'a> Comparer<'a> {
         let (present_id, present) = self.present.workload(name)?;
         let (baseline_id, _) = self.baseline.workload(name)?;
         let mut row = ServerRow::of(name);
-        self.trust(&mut row, baseline_id, present_id);
         let ids = (baseline_id, present_id);
+        self.trust(&mut row, ids);
         let mut learnt = Vec::new();
         let mut asked: Vec<&CallerClass> = Vec::new();
         for class in &self.classes {
@@ -173,6 +177,7 @@ impl<'a> Comparer<'a> {
             row.compared += settled * self.questions(ids, generation).count();
             self.compare_generation(&mut row, ids, generation, asked.iter().copied());
         }
+        self.compare_waypoints(&mut row, ids);
         Some((row, learnt))
     }
 
@@ -204,7 +209,7 @@ impl<'a> Comparer<'a> {
 
     /// What is compared of one generation of a server: pods before and now, at each port, for each
     /// kind of content.
-    fn questions(
+    pub(super) fn questions(
         &self,
         (baseline_id, present_id): (WorkloadId, WorkloadId),
         generation: usize,
@@ -273,38 +278,8 @@ impl<'a> Comparer<'a> {
         mentions
     }
 
-    /// Names the waypoints that stand before the server now and did not in the baseline.
-    fn trust(&self, row: &mut ServerRow, baseline: WorkloadId, present: WorkloadId) {
-        let bound = |side: &Side<'_>, id: WorkloadId| -> BTreeSet<ObjectName> {
-            let services = side
-                .mesh
-                .services_of(id)
-                .filter_map(|(_, service)| service.binding.waypoint());
-            services
-                .map(|waypoint| side.mesh.waypoint(waypoint).name.clone())
-                .collect()
-        };
-        let before = bound(self.baseline, baseline);
-        for name in bound(&self.present, present).difference(&before) {
-            row.newly_trusted.push(name.to_string());
-            let Some((_, waypoint)) = self.present.mesh.waypoint_named(name) else {
-                continue;
-            };
-            let sharing =
-                self.present
-                    .mesh
-                    .workloads_in(&name.namespace)
-                    .filter(|(_, workload)| {
-                        workload.service_account == waypoint.service_account
-                            && !matches!(workload.role, Role::Waypoint(_))
-                    });
-            row.shares_trust
-                .extend(sharing.map(|(_, workload)| workload.name.to_string()));
-        }
-    }
-
     /// The addresses of a server before and now, with who of this class uses them.
-    fn addresses(
+    pub(super) fn addresses(
         &self,
         class: &CallerClass,
         before: Server,
@@ -325,7 +300,7 @@ impl<'a> Comparer<'a> {
 
     /// The question for one member of a class and those like it; `None` where the paths are the
     /// same, or nothing but HTTP was ever let through.
-    fn comparison(
+    pub(super) fn comparison(
         &self,
         class: &CallerClass,
         (member, identities): (&Member, &verdict::Identities),

@@ -9,11 +9,12 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use castoff::mesh::ingress::{self, Routed};
-use castoff::mesh::{DataPlaneMode, Mesh, OwnerKind, Role, Workload, WorkloadId};
+use castoff::mesh::{DataPlaneMode, Mesh, OwnerKind, Role, WaypointId, Workload, WorkloadId};
 use castoff::prove::addresses::{self, DialledAddress};
 use castoff::prove::network::{NetworkPolicies, Party, Pods};
+use castoff::prove::pins::Leads;
 use castoff::prove::reading::authorization_settings;
-use castoff::prove::{Attachments, Caller, CallerMode, Content, Server, hops, wire};
+use castoff::prove::{Attachments, Caller, CallerMode, Content, Dial, Server, hops, wire};
 use castoff::snapshot::ObjectName;
 use castoff_authz::decision::Outcome;
 use castoff_authz::eval::evaluate;
@@ -23,6 +24,7 @@ use castoff_authz::settings::Settings;
 
 use crate::generated::{ADDRESSES, GROUPS, ISSUERS, METHODS, PATHS, ROLES, SUBJECTS};
 use crate::generator::Random;
+use crate::routed::{may_lead, routed_ways};
 
 /// Somebody gains or loses: server, its port, and the direction as a verdict names it.
 pub(crate) type Key = (ObjectName, u16, &'static str);
@@ -78,36 +80,69 @@ impl<'a> Side<'a> {
         }
     }
 
-    fn paths(
-        &self,
-        call: &Call,
-        sender: &Sender,
-        server: Server,
-        content: Content,
-    ) -> Vec<EnforcementPath> {
-        let dialled = addresses::of(self.mesh, &self.routed, server);
-        dialled
-            .iter()
-            .map(|one| EnforcementPath {
-                address: one.address.clone(),
-                in_use: call.uses(one),
+    fn paths(&self, call: &Call, sender: &Sender, server: Server, content: Content) -> Ways {
+        let path = |address: &Address, in_use: bool, dial: Dial| {
+            let hops = hops(
+                self.mesh,
+                &self.attachments,
+                &call.caller,
+                dial,
+                server,
+                content,
+            );
+            EnforcementPath {
+                address: address.clone(),
+                in_use,
                 settings: Arc::clone(&self.settings),
-                points: wire::points(
-                    self.mesh,
-                    &self.network,
-                    self.party(sender),
-                    hops(
-                        self.mesh,
-                        &self.attachments,
-                        &call.caller,
-                        one.dial,
-                        server,
-                        content,
-                    ),
-                    server,
-                ),
-            })
-            .collect()
+                points: wire::points(self.mesh, &self.network, self.party(sender), hops, server),
+            }
+        };
+        let dialled = addresses::of(self.mesh, &self.routed, server);
+        let mode = call.caller.mode;
+        let (elsewhere, here): (Vec<&DialledAddress>, Vec<_>) = dialled.iter().partition(|one| {
+            self.attachments.leads(mode, one.dial, server, content) == Leads::Elsewhere
+        });
+        let mut paths: Vec<EnforcementPath> = here
+            .iter()
+            .map(|one| path(&one.address, call.uses(one), one.dial))
+            .collect();
+        let routed = routed_ways(self.mesh, call.caller.mode, server, &dialled);
+        let in_use = !call.outsider;
+        paths.extend(
+            routed
+                .iter()
+                .map(|(address, dial)| path(address, in_use, *dial)),
+        );
+        let routed = routed.into_iter().map(|(address, _)| address).collect();
+        let elsewhere = elsewhere.iter().map(|one| one.address.clone()).collect();
+        Ways {
+            paths,
+            routed,
+            elsewhere,
+        }
+    }
+}
+
+/// Every way to a server.
+struct Ways {
+    paths: Vec<EnforcementPath>,
+    /// Addresses of Services in front.
+    routed: BTreeSet<Address>,
+    /// Addresses that lead to other pods.
+    elsewhere: BTreeSet<Address>,
+}
+
+impl Ways {
+    /// Where a route is followed no more, or leads to other pods, the request goes elsewhere: what these pods
+    /// accepted is neither refused nor new.
+    fn take_over(&mut self, before: &Ways) {
+        for path in &before.paths {
+            let gone =
+                before.routed.contains(&path.address) || self.elsewhere.contains(&path.address);
+            if gone && !self.paths.iter().any(|other| other.address == path.address) {
+                self.paths.push(path.clone());
+            }
+        }
     }
 }
 
@@ -142,6 +177,8 @@ impl Call {
 /// A caller before and now.
 struct Pair {
     name: String,
+    /// A waypoint under its own identity: it cannot lose, and is asked for where it does not lead to.
+    waypoint: Option<WaypointId>,
     before: (Call, Sender),
     now: (Call, Sender),
 }
@@ -197,6 +234,7 @@ fn pairs(before: &Side<'_>, now: &Side<'_>) -> Vec<Pair> {
                 let make = |mode, principal| call(mode, Some(principal), Some(&workload.name));
                 pairs.push(Pair {
                     name: workload.name.to_string(),
+                    waypoint: None,
                     before: (make(then, &had), Sender::Workload(was_id, old)),
                     now: (
                         make(since, &principal),
@@ -211,6 +249,7 @@ fn pairs(before: &Side<'_>, now: &Side<'_>) -> Vec<Pair> {
         if then != CallerMode::Plain && since != CallerMode::Plain {
             pairs.push(Pair {
                 name: "any other identity".to_owned(),
+                waypoint: None,
                 before: (call(then, Some(&stranger), None), Sender::Nowhere),
                 now: (call(since, Some(&stranger), None), Sender::Nowhere),
             });
@@ -220,8 +259,19 @@ fn pairs(before: &Side<'_>, now: &Side<'_>) -> Vec<Pair> {
         caller: Caller::outsider(),
         outsider: true,
     };
+    for (index, waypoint) in now.mesh.waypoints.iter().enumerate() {
+        let principal = waypoint.principal(domain);
+        let make = || call(CallerMode::Ambient, Some(&principal), None);
+        pairs.push(Pair {
+            name: format!("waypoint {}", waypoint.name),
+            waypoint: Some(WaypointId(index)),
+            before: (make(), Sender::Nowhere),
+            now: (make(), Sender::Nowhere),
+        });
+    }
     pairs.push(Pair {
         name: "outsiders".to_owned(),
+        waypoint: None,
         before: (outsider(), Sender::Outside),
         now: (outsider(), Sender::Outside),
     });
@@ -258,21 +308,24 @@ pub(crate) fn replay(
                         port,
                     };
                     let servers = (server(was_id, old), server(WorkloadId(index), generation));
-                    for pair in &pairs {
+                    let asked = |pair: &&Pair| {
+                        pair.waypoint
+                            .is_none_or(|waypoint| !may_lead(now.mesh, waypoint, servers.1))
+                    };
+                    for pair in pairs.iter().filter(asked) {
                         for content in [Content::Http, Content::Bytes] {
+                            let (then, since) = (&pair.before, &pair.now);
+                            let ways = before.paths(&then.0, &then.1, servers.0, content);
+                            let mut present = now.paths(&since.0, &since.1, servers.1, content);
+                            present.take_over(&ways);
                             let asked = Asked {
                                 pair,
                                 server: workload,
                                 port,
                                 content,
                                 some_are_ambient: ambient,
-                                before: before.paths(
-                                    &pair.before.0,
-                                    &pair.before.1,
-                                    servers.0,
-                                    content,
-                                ),
-                                now: now.paths(&pair.now.0, &pair.now.1, servers.1, content),
+                                before: ways.paths,
+                                now: present.paths,
                             };
                             asked.replay(each, random, &mut replayed);
                         }
@@ -368,6 +421,9 @@ impl Asked<'_> {
     /// Losses that nobody can have: an identity without pods arrives as the others do now; a
     /// workload's old pods do not call its new ones.
     fn nobody_loses(&self) -> bool {
+        if self.pair.waypoint.is_some() {
+            return true;
+        }
         if self.pair.now.0.caller.mode == CallerMode::Ambient {
             return false;
         }
