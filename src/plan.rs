@@ -14,6 +14,7 @@ pub mod forward;
 mod lock;
 mod moves;
 pub mod order;
+mod pinning;
 mod prepare;
 pub mod proof;
 pub mod recommended;

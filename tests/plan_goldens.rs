@@ -276,6 +276,25 @@ fn a_circle_of_stateful_sets_has_no_order_and_says_whom_it_would_break() {
     assert_eq!(plan.gaps, [], "nothing is done that opens or breaks");
 }
 
+/// Callers with sidecars reach servers with sidecars alone while both kinds of pods run.
+#[test]
+fn a_circle_of_deployments_moves_with_its_callers_pinned() {
+    let snapshot = fixture("circle-of-deployments");
+    let plan = planned(&snapshot, None);
+    let mut problems = Vec::new();
+    compare("circle-of-deployments", &transcript(&plan), &mut problems);
+    assert!(problems.is_empty(), "{problems:?}");
+    assert_eq!(plan.ending, PlanEnding::Done);
+    assert_eq!(plan.held, []);
+    for state in plan.waves.iter().flat_map(|wave| &wave.states) {
+        assert!(state.differing.is_empty(), "{}", state.when);
+    }
+    let end = carried_out(&snapshot, &plan, "apply.sh").unwrap();
+    assert!(end.resources(Kind::VirtualService).is_empty());
+    assert!(end.resources(Kind::DestinationRule).is_empty());
+    assert!(planned(&end, None).waves.is_empty());
+}
+
 fn planned_with(snapshot: &Snapshot, on_gap: OnGap) -> Plan {
     plan(
         snapshot,

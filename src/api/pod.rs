@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use smol_str::SmolStr;
 
 use crate::snapshot::shared::Recent;
@@ -209,6 +210,15 @@ pub struct PodOwnerSpec {
     pub job_template: Option<JobTemplate>,
     /// The headless Service of a StatefulSet.
     pub service_name: SmolStr,
+    /// How long a Deployment's new pod must be ready before it counts as available; absent means 0.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub min_ready_seconds: Option<i64>,
+    /// After how long a Deployment's rollout counts as failed; absent means 600.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub progress_deadline_seconds: Option<i64>,
+    /// How a Deployment replaces pods, as written.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub strategy: Option<Value>,
 }
 
 /// `CronJob.spec.jobTemplate`.

@@ -35,6 +35,9 @@ pub struct MeshSettings {
     pub proxy_metadata: BTreeMap<SmolStr, SmolStr>,
     /// Whether `enableAutoMtls` is on (default true).
     pub auto_mtls: bool,
+    /// Whether VirtualServices or DestinationRules without `exportTo` are not seen everywhere
+    /// (`defaultVirtualServiceExportTo`, `defaultDestinationRuleExportTo`).
+    pub limits_exports: bool,
     /// Whether namespaces are injected without a label (`enableNamespacesByDefault`), as the
     /// default webhook's selector shows.
     pub injects_by_default: bool,
@@ -62,6 +65,7 @@ impl Default for MeshSettings {
             path_normalization: SmolStr::default(),
             proxy_metadata: BTreeMap::new(),
             auto_mtls: true,
+            limits_exports: false,
             injects_by_default: false,
         }
     }
@@ -138,6 +142,12 @@ fn fill(settings: &mut MeshSettings, mesh: &Value) {
     settings.path_normalization = text("/pathNormalization/normalization")
         .unwrap_or_default()
         .into();
+    settings.limits_exports = [
+        "defaultVirtualServiceExportTo",
+        "defaultDestinationRuleExportTo",
+    ]
+    .iter()
+    .any(|key| list(key).any(|namespace| *namespace != "*"));
     settings.auto_mtls = mesh["enableAutoMtls"].as_bool().unwrap_or(true);
     settings.proxy_metadata = mesh
         .pointer("/defaultConfig/proxyMetadata")

@@ -3,7 +3,7 @@
 //! In: objects of the mesh. Out: [`Remedy`] values. Invariant: a command that changes something
 //! lasting comes with the command that takes exactly that back.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use crate::finding::Remedy;
 use crate::mesh::workload::{OwnerKind, Workload};
@@ -38,7 +38,8 @@ impl LabelChange {
         }
     }
 
-    fn inverse(&self) -> Self {
+    /// The change that takes this one back.
+    pub fn inverse(&self) -> Self {
         Self {
             key: self.key.clone(),
             now: self.then.clone(),
@@ -130,16 +131,7 @@ pub fn patch_template_labels(workload: &Workload, changes: &[LabelChange]) -> Op
     let namespace = &workload.name.namespace;
     let name = &workload.name.name;
     let command = |changes: &[LabelChange]| {
-        let labels: Map<String, Value> = changes
-            .iter()
-            .map(|change| {
-                let value = change
-                    .then
-                    .as_ref()
-                    .map_or(Value::Null, |value| Value::String(value.clone()));
-                (change.key.clone(), value)
-            })
-            .collect();
+        let labels = template_labels(changes);
         let template = json!({"spec": {"template": {"metadata": {"labels": labels}}}});
         let patch = if workload.owner == OwnerKind::CronJob {
             json!({"spec": {"jobTemplate": template}})
@@ -150,6 +142,18 @@ pub fn patch_template_labels(workload: &Workload, changes: &[LabelChange]) -> Op
     };
     let undo: Vec<LabelChange> = changes.iter().map(LabelChange::inverse).collect();
     Some(Remedy::command(command(changes), command(&undo)))
+}
+
+/// Changes of labels as a JSON merge patch.
+pub fn template_labels(changes: &[LabelChange]) -> Value {
+    let pairs = changes.iter().map(|change| {
+        let value = change
+            .then
+            .as_ref()
+            .map_or(Value::Null, |value| Value::String(value.clone()));
+        (change.key.clone(), value)
+    });
+    Value::Object(pairs.collect())
 }
 
 /// The resource name of an owner whose pod template can be changed.

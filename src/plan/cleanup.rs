@@ -69,6 +69,7 @@ pub(super) fn wave(field: &Field<'_>) -> (Option<Wave>, Vec<(Policy, String)>) {
         ],
         steps,
         manifests: Files::new(),
+        temporary: BTreeSet::new(),
         saved: saved_files,
         edits: Vec::new(),
         states,

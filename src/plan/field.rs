@@ -168,7 +168,17 @@ fn differences(before: &Snapshot, after: &Snapshot) -> Vec<String> {
                 .body
                 .template()
                 .map(|template| &template.metadata.labels);
-            format!("{} {} {template:?}", one.kind, one.object_name())
+            let spec = &one.body.spec;
+            let rollout = (
+                spec.min_ready_seconds,
+                spec.progress_deadline_seconds,
+                &spec.strategy,
+            );
+            format!(
+                "{} {} {template:?} {rollout:?}",
+                one.kind,
+                one.object_name()
+            )
         })
         .collect::<Vec<_>>()
     };

@@ -16,7 +16,7 @@ use super::field::{Field, way_back};
 use super::sift::sift;
 use super::traffic::CallGraph;
 use super::wave::{Files, Gap, Held, Plan, PlanEnding, Step, Wave, WayBack};
-use super::{cleanup, edits, lock, moves, order, prepare, proof};
+use super::{cleanup, edits, lock, moves, order, pinning, prepare, proof};
 use crate::finding::PhaseOutcome;
 use crate::mesh::{DataPlaneMode, Distribution, Mesh, MeshOverrides};
 use crate::phases::{MigrateOptions, wording};
@@ -161,6 +161,7 @@ impl<'a> Player<'a> {
             self.clean_up()?;
         }
         self.move_workloads()?;
+        self.label_namespaces()?;
         self.clean_up()?;
         if !(self.plan.held.is_empty() && self.plan.left_out.is_empty()) {
             self.plan.ending = PlanEnding::Partial;
@@ -234,12 +235,41 @@ impl<'a> Player<'a> {
         }
     }
 
+    /// Labels namespaces last of all where everybody moved by pod template.
+    fn label_namespaces(&mut self) -> Result<(), PlanEnding> {
+        let steps = moves::late_labels(&self.field.mesh(), |namespace| self.includes(namespace));
+        if steps.is_empty() {
+            return Ok(());
+        }
+        let mut wave = move_wave(
+            &BTreeSet::new(),
+            "Nothing in these namespaces keeps a sidecar.",
+        );
+        wave.slug = "label-namespaces".to_owned();
+        wave.title = format!(
+            "Label {} whose workloads have moved",
+            wording::count(steps.len(), "namespace")
+        );
+        wave.steps = steps;
+        let mut after = self.field.clone();
+        after
+            .advance(&wave.steps, &wave.manifests)
+            .map_err(PlanEnding::Failed)?;
+        wave.states.push(after.at_rest("after the last label"));
+        if self.tolerates(&new_gaps(&wave, &self.known_gaps())) {
+            self.push(wave, after);
+        }
+        Ok(())
+    }
+
+    fn includes(&self, namespace: &str) -> bool {
+        let chosen = &self.options.migrate.namespaces;
+        chosen.is_empty() || chosen.contains(namespace)
+    }
+
     fn move_workloads(&mut self) -> Result<(), PlanEnding> {
         let mesh = self.field.mesh();
-        let includes = |namespace: &str| {
-            let chosen = &self.options.migrate.namespaces;
-            chosen.is_empty() || chosen.contains(namespace)
-        };
+        let includes = |namespace: &str| self.includes(namespace);
         let (mut movable, held) = moves::movable(&mesh, includes);
         self.plan.held.extend(held);
         let seen = |caller: &ObjectName, server: &ObjectName| {
@@ -299,9 +329,22 @@ impl<'a> Player<'a> {
         circle: bool,
     ) -> Result<BTreeSet<ObjectName>, PlanEnding> {
         let known = self.known_gaps();
+        let mut no_pin = None;
+        let mut first = circle;
         while !moving.is_empty() {
             let mut wave = self.attempt(&moving, circle)?;
             let gaps = new_gaps(&wave.0, &known);
+            if std::mem::take(&mut first) && !gaps.is_empty() {
+                match pinning::attempt(&self.field, &moving).map_err(PlanEnding::Failed)? {
+                    Ok(pinned) if new_gaps(&pinned.0, &known).is_empty() => {
+                        self.plan.assumptions.push(pinning::assumption(&moving));
+                        self.push(pinned.0, pinned.1);
+                        return Ok(moving);
+                    }
+                    Ok(_) => {}
+                    Err(why) => no_pin = Some(why),
+                }
+            }
             let mut goes = gaps.is_empty() || self.options.on_gap == OnGap::Accept;
             let opens = opening(&gaps);
             if !goes && !opens.is_empty() && opens.is_subset(&moving) {
@@ -334,7 +377,13 @@ impl<'a> Player<'a> {
                 culprits
             };
             for workload in &out {
-                self.plan.held.push(held(workload, &gaps, &moving, circle));
+                let mut held = held(workload, &gaps, &moving, circle);
+                if let Some(why) = &no_pin {
+                    held.why.push_str(&format!(
+                        "; old and new pods cannot be kept apart while both run: {why}"
+                    ));
+                }
+                self.plan.held.push(held);
             }
             moving.retain(|name| !out.contains(name));
         }
@@ -420,6 +469,7 @@ impl<'a> Player<'a> {
             ),
         );
         if !for_good {
+            wave.temporary = wave.manifests.keys().cloned().collect();
             wave.steps.push(open);
             let last = wave.steps.len() - 1;
             locked
@@ -466,7 +516,7 @@ fn opening(gaps: &[Gap]) -> BTreeSet<ObjectName> {
 }
 
 /// A wave for these workloads, without steps.
-fn move_wave(moving: &BTreeSet<ObjectName>, why: &str) -> Wave {
+pub(super) fn move_wave(moving: &BTreeSet<ObjectName>, why: &str) -> Wave {
     let namespaces: BTreeSet<&str> = moving.iter().map(|name| name.namespace.as_str()).collect();
     let names: Vec<String> = namespaces.into_iter().map(str::to_owned).collect();
     let (slug, noun) = match names.as_slice() {
@@ -484,6 +534,7 @@ fn move_wave(moving: &BTreeSet<ObjectName>, why: &str) -> Wave {
         why: vec![why.to_owned()],
         steps: Vec::new(),
         manifests: Files::new(),
+        temporary: BTreeSet::new(),
         saved: Files::new(),
         edits: Vec::new(),
         states: Vec::new(),

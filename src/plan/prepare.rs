@@ -185,6 +185,7 @@ pub(super) fn wave(
         why: vec![why.to_owned()],
         steps,
         manifests,
+        temporary: BTreeSet::new(),
         saved: saved_files,
         edits: Vec::new(),
         states: Vec::new(),

@@ -3,7 +3,7 @@
 //! Invariant: every command of a step is one that [`crate::simulate`] understands, or stands in
 //! `by_hand`; every state says which servers differ from the baseline, none is left out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::finding::PhaseResult;
 use crate::prove::row::{RowVerdict, ServerRow};
@@ -79,6 +79,8 @@ pub struct Wave {
     pub steps: Vec<Step>,
     /// Manifests to apply, by file name.
     pub manifests: Files,
+    /// Those of them that are gone again when the wave is over.
+    pub temporary: BTreeSet<String>,
     /// Manifests as they were before, for the way back, by file name.
     pub saved: Files,
     /// Changes to objects that are not in `manifests`, for those who deploy from Git.
@@ -107,6 +109,8 @@ pub struct Step {
     pub undo: Vec<String>,
     /// Commands that wait until it took effect.
     pub settled: Vec<String>,
+    /// Commands that wait until the way back took effect.
+    pub undo_settled: Vec<String>,
     /// What only people can do.
     pub by_hand: Vec<String>,
     /// Workloads that it moves, by name.

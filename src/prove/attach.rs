@@ -12,6 +12,8 @@ use castoff_authz::policy::Policy;
 use serde_json::Value;
 use smol_str::SmolStr;
 
+use super::pins::Leads;
+use super::{CallerMode, Content, Dial, Server};
 use crate::mesh::policy::{Attachment, TargetReference, selects_at_sidecar};
 use crate::mesh::{Mesh, Service, Waypoint};
 use crate::snapshot::{Kind, Labels, ObjectName};
@@ -84,6 +86,8 @@ pub struct Attachments<'a> {
     extensions: BTreeMap<SmolStr, Vec<usize>>,
     /// Routes and transports that change what later points see.
     pub(super) rewrites: super::rewrites::Rewrites,
+    /// Who is sent to some pods of a Service alone.
+    pins: super::pins::Pins,
 }
 
 impl<'a> Attachments<'a> {
@@ -104,6 +108,7 @@ impl<'a> Attachments<'a> {
         Self {
             mesh,
             rewrites: super::rewrites::Rewrites::of(mesh),
+            pins: super::pins::Pins::of(mesh),
             policies,
             tokens: by_namespace(
                 mesh.request_authentications
@@ -116,6 +121,11 @@ impl<'a> Attachments<'a> {
                     .map(|one| &one.name.namespace),
             ),
         }
+    }
+
+    /// Where somebody gets who dials a server and arrives in this mode.
+    pub fn leads(&self, mode: CallerMode, dial: Dial, server: Server, content: Content) -> Leads {
+        self.pins.leads(self.mesh, mode, dial, server, content)
     }
 
     /// At the sidecar or the gateway of a revision in front of pods with these labels. A Gateway API
@@ -195,6 +205,19 @@ impl<'a> Attachments<'a> {
                 _ => false,
             })
         });
+        // Policies of the waypoint's own pods, read as for TCP before any Service is known, are not modelled
+        // (istio pilot/pkg/networking/core/listener_waypoint.go `buildHCMConnectTerminateChain`).
+        let layered = "ENABLE_LAYERED_WAYPOINT_AUTHORIZATION_POLICIES";
+        let mut control_planes = self.mesh.control_planes.iter();
+        if control_planes.any(|one| one.flag(layered, false)) {
+            at.opaque.push(Unmodelled {
+                reason: format!(
+                    "istiod's {layered}, by which waypoint {} reads selectors",
+                    waypoint.name
+                ),
+                content: String::new(),
+            });
+        }
         // Its own translation of policies is not modelled (istio pilot/pkg/model/context.go
         // `IsAgentgateway`).
         if waypoint.class == AGENTGATEWAY_CLASS {

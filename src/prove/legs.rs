@@ -14,6 +14,7 @@ use castoff_authz::policy::{Key, Policy};
 use smol_str::SmolStr;
 
 use super::attach::Unmodelled;
+use super::pins::Leads;
 use super::reading;
 use super::seen::{self, Leg};
 use super::{Attachments, Caller, CallerMode, Content, Dial, Server};
@@ -81,6 +82,9 @@ pub fn hops(
         server,
         content,
     };
+    if attachments.leads(caller.mode, dial, server, content) == Leads::Nowhere {
+        return vec![way.no_pods()];
+    }
     let mut hops = Vec::new();
     let sender = match way.waypoint() {
         Some(waypoint) => {
@@ -145,6 +149,19 @@ impl Way<'_> {
         match self.dial {
             Dial::ServiceEntry { entry, .. } => Some(&self.mesh.traffic.service_entries[entry]),
             Dial::Service { .. } | Dial::Pod => None,
+        }
+    }
+
+    /// Where a proxy is told to send to pods that are not there.
+    fn no_pods(&self) -> Hop {
+        let name = self
+            .service()
+            .map(|(_, service, _)| service.name.to_string());
+        let reason = "it is sent to a subset of the Service without pods".to_owned();
+        Hop {
+            transport: Transport::Plain,
+            is_waypoint: false,
+            point: Point::new(PointKind::Stop { reason }, &name.unwrap_or_default()),
         }
     }
 

@@ -326,13 +326,6 @@ impl<'a> Comparer<'a> {
             now_addresses,
             content,
         );
-        // Where a route is followed no more, the request goes elsewhere: nothing is refused here.
-        let is_gone = |path: &EnforcementPath| {
-            let mut fronts = before_addresses.iter().filter(|one| one.front.is_some());
-            fronts.any(|one| one.address == path.address)
-                && !present.iter().any(|other| other.address == path.address)
-        };
-        baseline.retain(|path| !is_gone(path));
         if let Some(was) = &class.was {
             for point in baseline.iter_mut().flat_map(|path| &mut path.points) {
                 if point.seen.principal == PrincipalSeen::Callers {
@@ -343,6 +336,19 @@ impl<'a> Comparer<'a> {
         self.baseline
             .mark_normalization(&self.present, &mut baseline);
         self.present.mark_normalization(self.baseline, &mut present);
+        // Where a route is followed no more, or leads to other pods, the request goes elsewhere: what these
+        // pods accepted is neither refused nor new.
+        let is_gone = |path: &&EnforcementPath| {
+            let mut fronts = before_addresses.iter().filter(|one| one.front.is_some());
+            let mut same = now_addresses
+                .iter()
+                .filter(|one| one.address == path.address);
+            !present.iter().any(|other| other.address == path.address)
+                && (fronts.any(|one| one.address == path.address)
+                    || same.any(|one| self.present.leads_elsewhere(class.now, one, now, content)))
+        };
+        let gone: Vec<EnforcementPath> = baseline.iter().filter(is_gone).cloned().collect();
+        present.extend(gone);
         (baseline != present).then(|| Comparison {
             caller: verdict::Caller {
                 identity: representatives(identities, &baseline, &present),

@@ -13,6 +13,7 @@ use super::addresses::{self, DialledAddress};
 use super::callers::Member;
 use super::fronts::Fronts;
 use super::network::{NetworkPolicies, Party, Pods};
+use super::pins::Leads;
 use super::wire;
 use super::{Attachments, Caller, CallerMode, Content, Server, hops};
 use crate::mesh::ingress::{self, Routed};
@@ -109,7 +110,7 @@ impl<'a> Side<'a> {
     }
 
     /// The path by which a caller reaches a server at one address; none where that is a route which
-    /// nobody follows.
+    /// nobody follows, or where it leads to other pods.
     pub(super) fn path(
         &self,
         caller: &Caller,
@@ -118,6 +119,9 @@ impl<'a> Side<'a> {
         dialled: &DialledAddress,
         content: Content,
     ) -> Option<EnforcementPath> {
+        if self.leads_elsewhere(caller.mode, dialled, server, content) {
+            return None;
+        }
         let dial = match dialled.front {
             None => dialled.dial,
             Some(front) => front.dial(self.mesh, caller, dialled.dial)?,
@@ -139,6 +143,18 @@ impl<'a> Side<'a> {
             settings: Arc::clone(&self.settings),
             points: wire::points(self.mesh, &self.network, sender, hops, server),
         })
+    }
+
+    /// Whether who dials this address is sent to other pods than these.
+    pub(super) fn leads_elsewhere(
+        &self,
+        mode: CallerMode,
+        dialled: &DialledAddress,
+        server: Server,
+        content: Content,
+    ) -> bool {
+        let leads = || self.attachments.leads(mode, dialled.dial, server, content);
+        dialled.front.is_none() && leads() == Leads::Elsewhere
     }
 
     /// What NetworkPolicies admit from a caller: into the server, into every waypoint on the way,

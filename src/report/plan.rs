@@ -93,6 +93,8 @@ pub struct StepReport {
     pub undo: Vec<String>,
     /// Commands that wait until it took effect.
     pub settled: Vec<String>,
+    /// Commands that wait until the way back took effect.
+    pub undo_settled: Vec<String>,
     /// What only people can do.
     pub by_hand: Vec<String>,
 }
@@ -408,6 +410,7 @@ fn wave(wave: &Wave, folder: &str) -> WaveReport {
                 run: step.run.clone(),
                 undo: step.undo.clone(),
                 settled: step.settled.clone(),
+                undo_settled: step.undo_settled.clone(),
                 by_hand: step.by_hand.clone(),
             })
             .collect(),

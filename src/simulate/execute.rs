@@ -6,10 +6,11 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::Value;
+use serde_json::{Map, Value, json};
 
 use super::command::{Command, LabelChange};
 use super::controllers::Rollouts;
+use crate::api::pod::PodOwnerSpec;
 use crate::snapshot::{Kind, Labels, Metadata, ObjectName, Snapshot};
 use crate::source;
 
@@ -98,9 +99,7 @@ fn one(
         Command::DeletePods { namespace, names } => {
             delete_pods(snapshot, namespace, names, rollouts)
         }
-        Command::Patch { kind, name, patch } => {
-            patch_labels(snapshot, *kind, name, patch, rollouts)
-        }
+        Command::Patch { kind, name, patch } => patch_owner(snapshot, *kind, name, patch, rollouts),
         Command::Restart {
             kind,
             namespace,
@@ -171,9 +170,9 @@ fn labels_as_json(labels: &Labels) -> Value {
         .into()
 }
 
-/// Merge patches of labels and annotations, on the object and on its pod template: the only ones
-/// that castoff writes.
-fn patch_labels(
+/// Merge patches of labels and annotations, on the object and on its pod template, and of how a
+/// Deployment replaces pods: the only ones that castoff writes.
+fn patch_owner(
     snapshot: &mut Snapshot,
     kind: Kind,
     name: &ObjectName,
@@ -184,6 +183,7 @@ fn patch_labels(
         .owner_mut(kind, name)
         .ok_or_else(|| not_found(kind, name))?;
     merge_metadata(&mut owner.metadata, patch.get("metadata"));
+    merge_rollout(&mut owner.body.spec, &patch["spec"]);
     let template_path = if kind == Kind::CronJob {
         "/spec/jobTemplate/spec/template/metadata"
     } else {
@@ -212,6 +212,48 @@ fn patch_labels(
             rollouts.of_owner(kind, name.clone());
             Ok(())
         }
+    }
+}
+
+/// Merges how a Deployment replaces pods; when it is done with replacing them is not played.
+fn merge_rollout(spec: &mut PodOwnerSpec, change: &Value) {
+    for (field, value) in [
+        ("minReadySeconds", &mut spec.min_ready_seconds),
+        (
+            "progressDeadlineSeconds",
+            &mut spec.progress_deadline_seconds,
+        ),
+    ] {
+        if let Some(new) = change.get(field) {
+            *value = new.as_i64();
+        }
+    }
+    let Some(new) = change
+        .pointer("/strategy/rollingUpdate")
+        .and_then(Value::as_object)
+    else {
+        return;
+    };
+    let strategy = spec.strategy.get_or_insert_with(|| json!({}));
+    for (key, value) in new {
+        let rolling = &mut strategy["rollingUpdate"];
+        match (value, rolling.as_object_mut()) {
+            (Value::Null, Some(fields)) => {
+                fields.remove(key);
+            }
+            (Value::Null, None) => {}
+            _ => rolling[key] = value.clone(),
+        }
+    }
+    if strategy["rollingUpdate"]
+        .as_object()
+        .is_none_or(Map::is_empty)
+        && let Some(fields) = strategy.as_object_mut()
+    {
+        fields.remove("rollingUpdate");
+    }
+    if *strategy == json!({}) {
+        spec.strategy = None;
     }
 }
 

@@ -44,11 +44,7 @@ pub fn rollback(wave: &WaveReport) -> String {
             "before it, see that every Gateway, Service and pod it names is there and Ready",
         );
         lines(&mut script, &step.undo);
-        let restarts = step
-            .settled
-            .iter()
-            .filter(|line| line.starts_with("kubectl rollout status "));
-        lines(&mut script, restarts);
+        lines(&mut script, &step.undo_settled);
     }
     script
 }
