@@ -12,6 +12,7 @@ use castoff::mesh::ingress::{self, Routed};
 use castoff::mesh::{DataPlaneMode, Mesh, OwnerKind, Role, WaypointId, Workload, WorkloadId};
 use castoff::prove::addresses::{self, DialledAddress};
 use castoff::prove::network::{NetworkPolicies, Party, Pods};
+use castoff::prove::pins::Leads;
 use castoff::prove::reading::authorization_settings;
 use castoff::prove::{Attachments, Caller, CallerMode, Content, Dial, Server, hops, wire};
 use castoff::snapshot::ObjectName;
@@ -97,11 +98,17 @@ impl<'a> Side<'a> {
             }
         };
         let dialled = addresses::of(self.mesh, &self.routed, server);
-        let mut paths: Vec<EnforcementPath> = dialled
+        let mode = call.caller.mode;
+        let (pinned, here): (Vec<&DialledAddress>, Vec<&DialledAddress>) =
+            dialled.iter().partition(|one| {
+                let leads = self.attachments.leads(mode, one.dial, server, content);
+                leads == Leads::Elsewhere
+            });
+        let mut paths: Vec<EnforcementPath> = here
             .iter()
             .map(|one| path(&one.address, call.uses(one), one.dial))
             .collect();
-        let routed = routed_ways(self.mesh, call.caller.mode, server, &dialled);
+        let routed = routed_ways(self.mesh, mode, server, &dialled);
         let in_use = !call.outsider;
         paths.extend(
             routed
@@ -109,25 +116,34 @@ impl<'a> Side<'a> {
                 .map(|(address, dial)| path(address, in_use, *dial)),
         );
         let routed = routed.into_iter().map(|(address, _)| address).collect();
-        Ways { paths, routed }
+        let elsewhere = pinned.iter().map(|one| one.address.clone()).collect();
+        Ways {
+            paths,
+            routed,
+            elsewhere,
+        }
     }
 }
 
-/// Every way to a server, and which addresses are those of Services in front.
+/// Every way to a server, which addresses are those of Services in front, and which lead to other pods.
 struct Ways {
     paths: Vec<EnforcementPath>,
     routed: BTreeSet<Address>,
+    elsewhere: BTreeSet<Address>,
 }
 
 impl Ways {
-    /// The paths but those of routes that are followed no more: the request then goes elsewhere, and
-    /// nothing is refused.
-    fn still_followed(self, now: &Ways) -> Vec<EnforcementPath> {
-        let Self { mut paths, routed } = self;
-        paths.retain(|path| {
-            !routed.contains(&path.address)
-                || now.paths.iter().any(|other| other.address == path.address)
+    /// The paths now, with those of before that lead elsewhere by now: nothing is refused there, and
+    /// nothing is new.
+    fn since(self, before: &Ways) -> Vec<EnforcementPath> {
+        let mut paths = self.paths;
+        let gone = before.paths.iter().filter(|path| {
+            let address = &path.address;
+            (before.routed.contains(address) || self.elsewhere.contains(address))
+                && paths.iter().all(|other| other.address != *address)
         });
+        let gone: Vec<EnforcementPath> = gone.cloned().collect();
+        paths.extend(gone);
         paths
     }
 }
@@ -309,8 +325,8 @@ pub(crate) fn replay(
                                 port,
                                 content,
                                 some_are_ambient: ambient,
-                                before: ways.still_followed(&present),
-                                now: present.paths,
+                                now: present.since(&ways),
+                                before: ways.paths,
                             };
                             asked.replay(each, random, &mut replayed);
                         }
