@@ -392,11 +392,9 @@ impl Asked<'_> {
                 !counts || *outcome == Outcome::Deny
             })
         };
-        let opens = self
-            .now
-            .iter()
-            .zip(&now)
-            .any(|(path, outcome)| *outcome == Outcome::Allow && refused(&path.address));
+        let opens = self.now.iter().zip(&now).any(|(path, outcome)| {
+            *outcome == Outcome::Allow && refused(&path.address) && !self.is_detour(path)
+        });
         let breaks = self.before.iter().zip(&before).any(|(path, outcome)| {
             let mut here = self
                 .now
@@ -417,6 +415,16 @@ impl Asked<'_> {
             found.push("breaks");
         }
         found
+    }
+
+    /// A waypoint sends straight to pods, never by another waypoint
+    /// (istio pilot/pkg/networking/core/cluster_waypoint.go).
+    fn is_detour(&self, path: &EnforcementPath) -> bool {
+        let at_waypoint = |kind: &PointKind| {
+            let proxy = Proxy::Waypoint;
+            matches!(kind, PointKind::Envoy { proxy: at, .. } if *at == proxy)
+        };
+        self.pair.waypoint.is_some() && path.points.iter().any(|point| at_waypoint(&point.kind))
     }
 
     /// Losses that nobody can have: an identity without pods arrives as the others do now; a
