@@ -360,7 +360,7 @@ impl Asked<'_> {
         if self.content == Content::Bytes && self.before.iter().all(parsed) {
             return;
         }
-        if self.before == self.now {
+        if self.before == self.now || self.is_unnamed_waypoint() {
             return;
         }
         for _ in 0..each {
@@ -415,6 +415,27 @@ impl Asked<'_> {
             found.push("breaks");
         }
         found
+    }
+
+    /// A waypoint that no policy on the way names is among the identities that no workload has.
+    fn is_unnamed_waypoint(&self) -> bool {
+        let caller = &self.pair.now.0.caller;
+        let Some(principal) = caller
+            .principal
+            .as_ref()
+            .filter(|_| self.pair.waypoint.is_some())
+        else {
+            return false;
+        };
+        let tail = principal
+            .split_once('/')
+            .map_or(principal.as_str(), |(_, tail)| tail);
+        let mut points = self
+            .before
+            .iter()
+            .chain(&self.now)
+            .flat_map(|path| &path.points);
+        !points.any(|point| format!("{:?}", point.policies).contains(tail))
     }
 
     /// A waypoint sends straight to pods, never by another waypoint
