@@ -105,13 +105,12 @@ impl<'a> Side<'a> {
         };
         addresses
             .iter()
-            .filter(|dialled| !self.leads_elsewhere(mode, dialled, server, content))
             .filter_map(|dialled| self.path(&caller, sender, server, dialled, content))
             .collect()
     }
 
     /// The path by which a caller reaches a server at one address; none where that is a route which
-    /// nobody follows.
+    /// nobody follows, or where it leads to other pods.
     pub(super) fn path(
         &self,
         caller: &Caller,
@@ -120,6 +119,9 @@ impl<'a> Side<'a> {
         dialled: &DialledAddress,
         content: Content,
     ) -> Option<EnforcementPath> {
+        if self.leads_elsewhere(caller.mode, dialled, server, content) {
+            return None;
+        }
         let dial = match dialled.front {
             None => dialled.dial,
             Some(front) => front.dial(self.mesh, caller, dialled.dial)?,

@@ -99,14 +99,16 @@ impl<'a> Side<'a> {
         };
         let dialled = addresses::of(self.mesh, &self.routed, server);
         let mode = call.caller.mode;
-        let (elsewhere, here): (Vec<&DialledAddress>, Vec<_>) = dialled.iter().partition(|one| {
-            self.attachments.leads(mode, one.dial, server, content) == Leads::Elsewhere
-        });
+        let (pinned, here): (Vec<&DialledAddress>, Vec<&DialledAddress>) =
+            dialled.iter().partition(|one| {
+                let leads = self.attachments.leads(mode, one.dial, server, content);
+                leads == Leads::Elsewhere
+            });
         let mut paths: Vec<EnforcementPath> = here
             .iter()
             .map(|one| path(&one.address, call.uses(one), one.dial))
             .collect();
-        let routed = routed_ways(self.mesh, call.caller.mode, server, &dialled);
+        let routed = routed_ways(self.mesh, mode, server, &dialled);
         let in_use = !call.outsider;
         paths.extend(
             routed
@@ -114,7 +116,7 @@ impl<'a> Side<'a> {
                 .map(|(address, dial)| path(address, in_use, *dial)),
         );
         let routed = routed.into_iter().map(|(address, _)| address).collect();
-        let elsewhere = elsewhere.iter().map(|one| one.address.clone()).collect();
+        let elsewhere = pinned.iter().map(|one| one.address.clone()).collect();
         Ways {
             paths,
             routed,
@@ -123,26 +125,26 @@ impl<'a> Side<'a> {
     }
 }
 
-/// Every way to a server.
+/// Every way to a server, which addresses are those of Services in front, and which lead to other pods.
 struct Ways {
     paths: Vec<EnforcementPath>,
-    /// Addresses of Services in front.
     routed: BTreeSet<Address>,
-    /// Addresses that lead to other pods.
     elsewhere: BTreeSet<Address>,
 }
 
 impl Ways {
-    /// Where a route is followed no more, or leads to other pods, the request goes elsewhere: what these pods
-    /// accepted is neither refused nor new.
-    fn take_over(&mut self, before: &Ways) {
-        for path in &before.paths {
-            let gone =
-                before.routed.contains(&path.address) || self.elsewhere.contains(&path.address);
-            if gone && !self.paths.iter().any(|other| other.address == path.address) {
-                self.paths.push(path.clone());
-            }
-        }
+    /// The paths now, with those of before that lead elsewhere by now: nothing is refused there, and
+    /// nothing is new.
+    fn since(self, before: &Ways) -> Vec<EnforcementPath> {
+        let mut paths = self.paths;
+        let gone = before.paths.iter().filter(|path| {
+            let address = &path.address;
+            (before.routed.contains(address) || self.elsewhere.contains(address))
+                && paths.iter().all(|other| other.address != *address)
+        });
+        let gone: Vec<EnforcementPath> = gone.cloned().collect();
+        paths.extend(gone);
+        paths
     }
 }
 
@@ -316,16 +318,15 @@ pub(crate) fn replay(
                         for content in [Content::Http, Content::Bytes] {
                             let (then, since) = (&pair.before, &pair.now);
                             let ways = before.paths(&then.0, &then.1, servers.0, content);
-                            let mut present = now.paths(&since.0, &since.1, servers.1, content);
-                            present.take_over(&ways);
+                            let present = now.paths(&since.0, &since.1, servers.1, content);
                             let asked = Asked {
                                 pair,
                                 server: workload,
                                 port,
                                 content,
                                 some_are_ambient: ambient,
+                                now: present.since(&ways),
                                 before: ways.paths,
-                                now: present.paths,
                             };
                             asked.replay(each, random, &mut replayed);
                         }
@@ -359,7 +360,7 @@ impl Asked<'_> {
         if self.content == Content::Bytes && self.before.iter().all(parsed) {
             return;
         }
-        if self.before == self.now {
+        if self.before == self.now || self.is_unnamed_waypoint() {
             return;
         }
         for _ in 0..each {
@@ -391,11 +392,9 @@ impl Asked<'_> {
                 !counts || *outcome == Outcome::Deny
             })
         };
-        let opens = self
-            .now
-            .iter()
-            .zip(&now)
-            .any(|(path, outcome)| *outcome == Outcome::Allow && refused(&path.address));
+        let opens = self.now.iter().zip(&now).any(|(path, outcome)| {
+            *outcome == Outcome::Allow && refused(&path.address) && !self.is_detour(path)
+        });
         let breaks = self.before.iter().zip(&before).any(|(path, outcome)| {
             let mut here = self
                 .now
@@ -416,6 +415,37 @@ impl Asked<'_> {
             found.push("breaks");
         }
         found
+    }
+
+    /// A waypoint that no policy on the way names is among the identities that no workload has.
+    fn is_unnamed_waypoint(&self) -> bool {
+        let caller = &self.pair.now.0.caller;
+        let Some(principal) = caller
+            .principal
+            .as_ref()
+            .filter(|_| self.pair.waypoint.is_some())
+        else {
+            return false;
+        };
+        let tail = principal
+            .split_once('/')
+            .map_or(principal.as_str(), |(_, tail)| tail);
+        let mut points = self
+            .before
+            .iter()
+            .chain(&self.now)
+            .flat_map(|path| &path.points);
+        !points.any(|point| format!("{:?}", point.policies).contains(tail))
+    }
+
+    /// A waypoint sends straight to pods, never by another waypoint
+    /// (istio pilot/pkg/networking/core/cluster_waypoint.go).
+    fn is_detour(&self, path: &EnforcementPath) -> bool {
+        let at_waypoint = |kind: &PointKind| {
+            let proxy = Proxy::Waypoint;
+            matches!(kind, PointKind::Envoy { proxy: at, .. } if *at == proxy)
+        };
+        self.pair.waypoint.is_some() && path.points.iter().any(|point| at_waypoint(&point.kind))
     }
 
     /// Losses that nobody can have: an identity without pods arrives as the others do now; a
