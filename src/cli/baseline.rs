@@ -9,11 +9,9 @@ use std::io::{BufWriter, Write as _};
 use std::path::Path;
 
 use super::{CliError, input};
+use crate::report::folder::{self, BASELINE};
 use crate::snapshot::{Object, ObjectName, Snapshot};
 use crate::source::saved;
-
-/// Name of the file in the output folder.
-const FILE: &str = "baseline.json.gz";
 
 /// The baseline of a run.
 pub(super) struct Baseline {
@@ -36,7 +34,7 @@ pub(super) fn of_run(
     if let Some(path) = given {
         return read(path);
     }
-    let path = output_dir.join(FILE);
+    let path = output_dir.join(BASELINE);
     if path.is_file() {
         let found = read(&path)?;
         if found
@@ -93,6 +91,7 @@ fn save(snapshot: &Snapshot, name: &str, path: &Path) -> Result<(), CliError> {
     };
     let folder = path.parent().unwrap_or(Path::new("."));
     std::fs::create_dir_all(folder).map_err(failed)?;
+    folder::mark(folder).map_err(failed)?;
     let mut file = tempfile::Builder::new()
         .prefix(".castoff-")
         .tempfile_in(folder)

@@ -111,6 +111,7 @@ pub enum PlanFormat {
 /// cannot be written.
 pub fn run(arguments: &PlanArguments) -> Result<Exit, CliError> {
     let (snapshot, input) = input::read(&arguments.input, &arguments.namespace, false)?;
+    input::warn(&snapshot);
     let (baseline, compared_with) = match &arguments.baseline {
         Some(path) => {
             let (baseline, _) = input::read_files(std::slice::from_ref(path))?;

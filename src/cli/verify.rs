@@ -76,6 +76,8 @@ pub fn run(arguments: &VerifyArguments) -> Result<Exit, CliError> {
     let read =
         |path: &PathBuf| input::read_side(path, &arguments.cluster).map(|(snapshot, _)| snapshot);
     let (before, after) = (read(&arguments.before)?, read(&arguments.after)?);
+    input::warn(&before);
+    input::warn(&after);
     let overrides = MeshOverrides::default();
     let (baseline, present) = (
         Mesh::build(&before, &overrides),

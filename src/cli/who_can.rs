@@ -41,6 +41,7 @@ pub fn run(arguments: &WhoCanArguments) -> Result<Exit, CliError> {
     let service = object_name(&arguments.service)?;
     let from = arguments.from.as_deref().map(object_name).transpose()?;
     let (snapshot, _) = input::read(&arguments.input, &[service.namespace.to_string()], false)?;
+    input::warn(&snapshot);
     let mesh = Mesh::build(&snapshot, &MeshOverrides::default());
     let (id, _) = mesh
         .service_named(&service)
