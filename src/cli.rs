@@ -16,6 +16,7 @@ pub mod migrate;
 pub mod plan;
 mod plugin;
 pub mod rbac;
+mod unread;
 pub mod verify;
 pub mod who_can;
 

@@ -125,7 +125,7 @@ pub fn run(arguments: &PlanArguments) -> Result<Exit, CliError> {
     };
     let mesh = crate::mesh::Mesh::build(&snapshot, &overrides);
     migrate::check_names(&arguments.namespace, &arguments.waypoint, &mesh)?;
-    let unread = super::verify::lost(&snapshot);
+    let unread = super::unread::lost(&snapshot, &mesh);
     let options = PlanOptions {
         migrate: MigrateOptions {
             enterprise: arguments.enterprise,

@@ -8,14 +8,13 @@ use std::path::PathBuf;
 
 use castoff_authz::verdict::Limits;
 
-use super::CliError;
 use super::input::{self, ClusterArguments};
+use super::{CliError, unread};
 use crate::exit::Exit;
 use crate::mesh::{Mesh, MeshOverrides};
 use crate::prove::rows::{Counted, States, rows_counting};
 use crate::report::access::AccessReport;
 use crate::report::intended::Intended;
-use crate::snapshot::{ProblemLevel, Snapshot};
 
 /// Arguments of `castoff verify`.
 #[derive(Debug, clap::Args)]
@@ -95,8 +94,8 @@ pub fn run(arguments: &VerifyArguments) -> Result<Exit, CliError> {
         },
     );
     let mut open = only_in_one(&baseline, &present);
-    open.extend(lost(&before));
-    open.extend(lost(&after));
+    open.extend(unread::lost(&before, &baseline));
+    open.extend(unread::lost(&after, &present));
     let report = AccessReport::new(
         arguments.before.display().to_string(),
         arguments.after.display().to_string(),
@@ -152,21 +151,4 @@ fn only_in_one(baseline: &Mesh, present: &Mesh) -> Vec<String> {
         .map(|name| format!("{name} is only in the second input"))
         .collect::<Vec<_>>();
     gone.into_iter().chain(new).collect()
-}
-
-/// What was lost while reading: access may differ there and nobody would see it.
-pub(super) fn lost(snapshot: &Snapshot) -> Vec<String> {
-    let problems = snapshot
-        .problems
-        .iter()
-        .filter(|problem| problem.level == ProblemLevel::Error)
-        .map(|problem| match &problem.origin {
-            Some(origin) => format!("not read: {origin}: {}", problem.message),
-            None => format!("not read: {}", problem.message),
-        });
-    let gaps = snapshot
-        .gaps
-        .iter()
-        .map(|gap| format!("not read: {}: {}", gap.kind.resource(), gap.reason));
-    problems.chain(gaps).collect()
 }

@@ -6,8 +6,8 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use super::CliError;
 use super::input::{self, InputArguments};
+use super::{CliError, unread};
 use crate::exit::Exit;
 use crate::mesh::{DataPlaneMode, Mesh, MeshOverrides};
 use crate::prove::ask::{Answer, May, Sent, who_can};
@@ -55,15 +55,20 @@ pub fn run(arguments: &WhoCanArguments) -> Result<Exit, CliError> {
             "no workload `{from}` in the input"
         )));
     }
+    let unread = unread::lost(&snapshot, &mesh);
     let answers = who_can(&mesh, &sent, id, from.as_ref());
-    if answers.is_empty() {
-        super::print(format!("nothing in the input stands behind Service {service}\n").as_bytes())?;
-        return Ok(Exit::Undecided);
+    let mut out = if answers.is_empty() {
+        format!("nothing in the input stands behind Service {service}\n")
+    } else {
+        text(&answers, &arguments.request, &service, arguments.ascii)
+    };
+    for one in &unread {
+        let symbol = if arguments.ascii { "[?]" } else { "❔" };
+        let _ = writeln!(out, "{symbol} {one}");
     }
-    super::print(text(&answers, &arguments.request, &service, arguments.ascii).as_bytes())?;
-    let incomplete =
-        !mesh.gaps.is_empty() || answers.iter().any(|answer| answer.may == May::Undecided);
-    Ok(if incomplete {
+    super::print(out.as_bytes())?;
+    let undecided = answers.iter().any(|answer| answer.may == May::Undecided);
+    Ok(if undecided || answers.is_empty() || !unread.is_empty() {
         Exit::Undecided
     } else {
         Exit::Nothing

@@ -81,6 +81,13 @@ fn problems(page: &mut String, report: &PlanReport) {
         }
         page.push('\n');
     }
+    if !report.unread.is_empty() {
+        let _ = writeln!(page, "## Not read\n");
+        for unread in &report.unread {
+            let _ = writeln!(page, "- ❔ {unread}");
+        }
+        page.push('\n');
+    }
     let undecided = report.undecided();
     if !undecided.is_empty() {
         let _ = writeln!(page, "## Undecided\n");
