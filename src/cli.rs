@@ -17,6 +17,7 @@ pub mod plan;
 mod plugin;
 pub mod rbac;
 mod unread;
+mod unselected;
 pub mod verify;
 pub mod who_can;
 

@@ -122,3 +122,64 @@ fn who_can_names_what_it_could_not_read() {
     assert_eq!(exit, Some(4), "{said}");
     assert!(said.contains("[?] not read: ./policy.yaml") || said.contains("❔ not read: ./policy.yaml"), "{said}");
 }
+
+#[test]
+fn a_mesh_without_any_policy_says_that_it_takes_it_for_one() {
+    let folder = folder(&[("mesh.yaml", MESH.to_owned())]);
+    let none = "no AuthorizationPolicy, PeerAuthentication, RequestAuthentication or NetworkPolicy is among the input";
+    for arguments in COMMANDS {
+        let (exit, said) = castoff(folder.path(), arguments);
+        assert_eq!(exit, Some(0), "{said}");
+        assert_eq!(said.matches(none).count(), 1, "{said}");
+    }
+    let lists = "apiVersion: v1\nkind: List\nitems: []\n";
+    for kind in ["authorizationpolicies", "peerauthentications"] {
+        let name = format!("{kind}.security.istio.io.yaml");
+        std::fs::write(folder.path().join(name), lists).unwrap();
+    }
+    let (_, said) = castoff(folder.path(), COMMANDS[1]);
+    let rest = "no RequestAuthentication or NetworkPolicy is among the input";
+    assert!(said.contains(rest), "{said}");
+}
+
+#[test]
+fn services_and_namespaces_are_not_taken_for_absent() {
+    let workloads = MESH.replace("kind: Service\n", "kind: Ignored\n");
+    let folder = folder(&[("mesh.yaml", workloads)]);
+    let (exit, said) = castoff(folder.path(), COMMANDS[1]);
+    assert_eq!(exit, Some(4), "{said}");
+    assert!(said.contains("services: not among the input"), "{said}");
+}
+
+#[test]
+fn policies_without_workloads_cannot_be_compared() {
+    let before = folder(&[("policy.yaml", policy("GET"))]);
+    let after = folder(&[("policy.yaml", policy("GET, POST"))]);
+    let paths = [before.path(), after.path()].map(|path| path.to_str().unwrap().to_owned());
+    let (exit, said) = castoff(before.path(), &["verify", &paths[0], &paths[1]]);
+    assert_eq!(exit, Some(65), "{said}");
+    assert!(said.contains("neither input holds a workload"), "{said}");
+}
+
+#[test]
+fn a_policy_that_differs_and_selects_nothing_is_named() {
+    let other = |methods: &str| policy(methods).replace("app: orders", "app: stock");
+    let side = |methods: &str| {
+        folder(&[
+            ("mesh.yaml", MESH.to_owned()),
+            ("policy.yaml", other(methods)),
+        ])
+    };
+    let (before, after) = (side("GET"), side("GET, POST"));
+    let path = |folder: &tempfile::TempDir| folder.path().to_str().unwrap().to_owned();
+    let arguments = ["verify", &path(&before), &path(&after)];
+    let (exit, said) = castoff(before.path(), &arguments);
+    assert_eq!(exit, Some(4), "{said}");
+    assert!(
+        said.contains("select no workload of the mesh among the input: AuthorizationPolicy shop/orders"),
+        "{said}"
+    );
+    let arguments = ["verify", &path(&before), &path(&before)];
+    let (exit, said) = castoff(before.path(), &arguments);
+    assert_eq!(exit, Some(0), "{said}");
+}

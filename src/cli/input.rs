@@ -149,6 +149,12 @@ pub(crate) fn read(
     read_cluster(&arguments.cluster, namespaces, quiet)
 }
 
+/// Says something on standard error that a verdict rests on.
+pub(crate) fn note(text: &str) {
+    // Without a reader there is nobody to tell.
+    let _ = writeln!(anstream::stderr().lock(), "note: {text}");
+}
+
 /// Says on standard error what was odd about the input and lost nothing, for commands whose reports
 /// have no place for it.
 pub(crate) fn warn(snapshot: &Snapshot) {

@@ -7,9 +7,9 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::CliError;
 use super::input::{self, InputArguments};
 use super::migrate::{self, DistributionArgument, parse_service, parse_version};
+use super::{CliError, unread};
 use crate::exit::Exit;
 use crate::mesh::{MeshOverrides, Version};
 use crate::phases::MigrateOptions;
@@ -125,7 +125,8 @@ pub fn run(arguments: &PlanArguments) -> Result<Exit, CliError> {
     };
     let mesh = crate::mesh::Mesh::build(&snapshot, &overrides);
     migrate::check_names(&arguments.namespace, &arguments.waypoint, &mesh)?;
-    let unread = super::unread::lost(&snapshot, &mesh);
+    let unread = unread::lost(&snapshot, &mesh);
+    let absent = unread::taken_for_absent(&mesh);
     let options = PlanOptions {
         migrate: MigrateOptions {
             enterprise: arguments.enterprise,
@@ -142,7 +143,8 @@ pub fn run(arguments: &PlanArguments) -> Result<Exit, CliError> {
         calls: calls(arguments)?,
     };
     let plan = crate::plan::plan(&baseline, snapshot, &overrides, &options);
-    let report = PlanReport::new(&plan, input, compared_with, unread);
+    let mut report = PlanReport::new(&plan, input, compared_with, unread);
+    report.assumptions.extend(absent);
     let files = folder::files(&plan, &report);
     folder::write(&arguments.output_dir, &files)
         .map_err(|error| CliError::CouldNotRun(error.to_string()))?;

@@ -1,7 +1,7 @@
 //! `castoff verify BEFORE AFTER`: who gains and who loses access between two inputs.
 //!
 //! In: two inputs. Out: the report of access and an exit code. Invariant: a server that only one
-//! input has, and anything undecided, is never exit 0.
+//! input has, a policy that differs and selects nothing, and anything undecided, is never exit 0.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use castoff_authz::verdict::Limits;
 
 use super::input::{self, ClusterArguments};
-use super::{CliError, unread};
+use super::{CliError, unread, unselected};
 use crate::exit::Exit;
 use crate::mesh::{Mesh, MeshOverrides};
 use crate::prove::rows::{Counted, States, rows_counting};
@@ -82,7 +82,7 @@ pub fn run(arguments: &VerifyArguments) -> Result<Exit, CliError> {
         Mesh::build(&before, &overrides),
         Mesh::build(&after, &overrides),
     );
-    let rows = rows_counting(
+    let mut rows = rows_counting(
         &States {
             baseline: &baseline,
             present: &present,
@@ -93,9 +93,23 @@ pub fn run(arguments: &VerifyArguments) -> Result<Exit, CliError> {
             outsiders: arguments.outsiders == Loss::Fail,
         },
     );
+    // These are named below, with those that only the first input has.
+    rows.retain(|row| !row.unmatched);
     let mut open = only_in_one(&baseline, &present);
+    if rows.is_empty() && open.is_empty() {
+        return Err(CliError::UnusableInput(
+            "nothing to compare: neither input holds a workload of the mesh, and what policies do shows only at the \
+             workloads that they select; give the workloads, Services and namespaces too"
+                .to_owned(),
+        ));
+    }
+    open.extend(unselected::differing(&baseline, &present));
     open.extend(unread::lost(&before, &baseline));
     open.extend(unread::lost(&after, &present));
+    let absent = [&baseline, &present].map(unread::taken_for_absent);
+    for absent in absent.iter().flatten().collect::<BTreeSet<_>>() {
+        input::note(absent);
+    }
     let report = AccessReport::new(
         arguments.before.display().to_string(),
         arguments.after.display().to_string(),

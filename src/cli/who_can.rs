@@ -67,6 +67,9 @@ pub fn run(arguments: &WhoCanArguments) -> Result<Exit, CliError> {
         let _ = writeln!(out, "{symbol} {one}");
     }
     super::print(out.as_bytes())?;
+    if let Some(absent) = unread::taken_for_absent(&mesh) {
+        input::note(&absent);
+    }
     let undecided = answers.iter().any(|answer| answer.may == May::Undecided);
     Ok(if undecided || answers.is_empty() || !unread.is_empty() {
         Exit::Undecided
