@@ -183,3 +183,23 @@ fn a_policy_that_differs_and_selects_nothing_is_named() {
     let (exit, said) = castoff(before.path(), &arguments);
     assert_eq!(exit, Some(0), "{said}");
 }
+
+#[test]
+fn an_authorizer_is_not_taken_for_absent_where_the_mesh_configuration_was_not_read() {
+    let without = MESH.replace("kind: ConfigMap", "kind: Ignored");
+    let custom = |provider: &str| {
+        policy("GET").replace("spec:", &format!("spec:\n  action: CUSTOM\n  provider: {{name: {provider}}}"))
+    };
+    for (mesh, exit) in [(MESH, 0), (without.as_str(), 4)] {
+        let side = |provider: &str| {
+            folder(&[("mesh.yaml", mesh.to_owned()), ("p.yaml", custom(provider))])
+        };
+        let (before, after) = (side("one"), side("two"));
+        let path = |folder: &tempfile::TempDir| folder.path().to_str().unwrap().to_owned();
+        let (ends, said) = castoff(before.path(), &["verify", &path(&before), &path(&after)]);
+        assert_eq!(ends, Some(exit), "{said}");
+        assert_eq!(said.contains("external authorizer `two`"), exit == 4, "{said}");
+        let (ends, said) = castoff(before.path(), COMMANDS[0]);
+        assert_eq!(ends, Some(exit), "{said}");
+    }
+}
