@@ -9,6 +9,8 @@ use std::io::{BufWriter, Write as _};
 use std::path::Path;
 
 use super::{CliError, input};
+use crate::mesh::Mesh;
+use crate::report::access::NOT_IN_BASELINE;
 use crate::report::folder::{self, BASELINE};
 use crate::snapshot::{Object, ObjectName, Snapshot};
 use crate::source::saved;
@@ -67,6 +69,41 @@ fn read(path: &Path) -> Result<Baseline, CliError> {
         snapshot: Some(snapshot),
         words: format!("the baseline {}", path.display()),
     })
+}
+
+/// The servers that are not in a baseline, as one sentence; `None` where all are.
+///
+/// # Errors
+/// None of them is: the baseline is of another mesh.
+pub(super) fn unmatched(
+    baseline: &Mesh,
+    present: &Mesh,
+    path: &Path,
+) -> Result<Option<String>, CliError> {
+    let before: BTreeSet<&ObjectName> = baseline.workloads.iter().map(|one| &one.name).collect();
+    let now = present
+        .workloads
+        .iter()
+        .filter(|one| one.is_mesh_application());
+    let (known, new): (Vec<&ObjectName>, Vec<&ObjectName>) = now
+        .map(|one| &one.name)
+        .partition(|name| before.contains(name));
+    if new.is_empty() {
+        return Ok(None);
+    }
+    if known.is_empty() {
+        return Err(CliError::UnusableInput(format!(
+            "the baseline `{}` has none of the {} workloads of this mesh: it is of another mesh; give the state of \
+             this one before the migration",
+            path.display(),
+            new.len()
+        )));
+    }
+    let names: Vec<String> = new.into_iter().map(ToString::to_string).collect();
+    Ok(Some(format!(
+        "undecided, {NOT_IN_BASELINE}: {}",
+        names.join(", ")
+    )))
 }
 
 /// Whether two snapshots show one mesh at two times: half of the fewer owners of pods are in both.

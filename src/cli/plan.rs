@@ -9,7 +9,7 @@ use clap::{Args, ValueEnum};
 
 use super::input::{self, InputArguments};
 use super::migrate::{self, DistributionArgument, parse_service, parse_version};
-use super::{CliError, unread};
+use super::{CliError, baseline, unread};
 use crate::exit::Exit;
 use crate::mesh::{MeshOverrides, Version};
 use crate::phases::MigrateOptions;
@@ -125,7 +125,12 @@ pub fn run(arguments: &PlanArguments) -> Result<Exit, CliError> {
     };
     let mesh = crate::mesh::Mesh::build(&snapshot, &overrides);
     migrate::check_names(&arguments.namespace, &arguments.waypoint, &mesh)?;
-    let unread = unread::lost(&snapshot, &mesh);
+    let mut unread = unread::lost(&snapshot, &mesh);
+    if let Some(path) = &arguments.baseline {
+        let before = crate::mesh::Mesh::build(&baseline, &overrides);
+        unread.extend(unread::lost(&baseline, &before));
+        unread.extend(baseline::unmatched(&before, &mesh, path)?);
+    }
     let absent = unread::taken_for_absent(&mesh);
     let options = PlanOptions {
         migrate: MigrateOptions {

@@ -41,6 +41,8 @@ pub struct ServerRow {
     pub differences: Vec<PortAnswer>,
     /// How many comparisons were made, equal ones included.
     pub compared: usize,
+    /// The baseline has no such server: there is nothing to compare it with.
+    pub unmatched: bool,
     /// Waypoints whose own identity may now reach the pods, by Gateway: the one gain that is meant.
     pub newly_trusted: Vec<String>,
     /// Workloads that run under a newly trusted waypoint's service account and so share its trust.
@@ -71,13 +73,15 @@ impl ServerRow {
             server: server.clone(),
             differences: Vec::new(),
             compared: 0,
+            unmatched: false,
             newly_trusted: Vec::new(),
             shares_trust: Vec::new(),
             notes: BTreeSet::new(),
         }
     }
 
-    /// The row in one word; a bug of the prover counts as undecided, never as same.
+    /// The row in one word; a bug of the prover, and a server that nothing was compared with, count as
+    /// undecided, never as same.
     pub fn verdict(&self) -> RowVerdict {
         let any = |pick: fn(&Verdict) -> &Finding, wanted: fn(&Finding) -> bool| {
             self.differences
@@ -95,7 +99,9 @@ impl ServerRow {
             (true, false) => RowVerdict::Opens,
             (false, true) => RowVerdict::Breaks,
             (false, false)
-                if any(|verdict| &verdict.opens, open) || any(|verdict| &verdict.breaks, open) =>
+                if self.unmatched
+                    || any(|verdict| &verdict.opens, open)
+                    || any(|verdict| &verdict.breaks, open) =>
             {
                 RowVerdict::Undecided
             }

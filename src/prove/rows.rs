@@ -44,8 +44,8 @@ pub struct Counted {
     pub outsiders: bool,
 }
 
-/// Compares every server that is in the mesh before and now, and notes who loses an address that
-/// nobody is known to use.
+/// Compares every server that is in the mesh before or now, and notes who loses an address that
+/// nobody is known to use. A server that the baseline does not have is undecided.
 pub fn rows(states: &States<'_>, limits: Limits) -> Vec<ServerRow> {
     rows_counting(states, limits, Counted::default())
 }
@@ -148,8 +148,11 @@ impl<'a> Comparer<'a> {
         memory: Option<&Memory>,
     ) -> Option<(ServerRow, Vec<(memory::Kind, bool)>)> {
         let (present_id, present) = self.present.workload(name)?;
-        let (baseline_id, _) = self.baseline.workload(name)?;
         let mut row = ServerRow::of(name);
+        let Some((baseline_id, _)) = self.baseline.workload(name) else {
+            row.unmatched = true;
+            return Some((row, Vec::new()));
+        };
         self.trust(&mut row, baseline_id, present_id);
         let ids = (baseline_id, present_id);
         let mut learnt = Vec::new();

@@ -172,7 +172,7 @@ fn proof(page: &mut String, state: &StateReport) {
         access::words(state.verdict),
         state.compared
     );
-    for server in &state.differing {
+    for server in state.differing.iter().filter(|one| !one.is_unmatched()) {
         differing(page, server);
     }
     for note in &state.notes {

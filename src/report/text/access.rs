@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use super::{Page, Symbol, count};
 use crate::exit::Exit;
-use crate::report::access::{self, ServerAccess, Verdict};
+use crate::report::access::{self, NOT_IN_BASELINE, ServerAccess, Verdict};
 use crate::report::proof::AccessBlock;
 
 impl Page {
@@ -35,7 +35,7 @@ impl Page {
                     &format!("{}: {} the same", state.when, count(same, "server")),
                 );
             }
-            for server in &state.differing {
+            for server in state.differing.iter().filter(|one| !one.is_unmatched()) {
                 self.differing(server);
             }
             for note in &state.notes {
@@ -53,6 +53,23 @@ impl Page {
                     ));
                 }
             }
+        }
+        let unmatched: BTreeSet<&String> = access
+            .states()
+            .flat_map(|state| &state.differing)
+            .filter(|server| server.is_unmatched())
+            .map(|server| &server.server)
+            .collect();
+        if !unmatched.is_empty() {
+            let names: Vec<String> = unmatched.into_iter().cloned().collect();
+            self.line(
+                Symbol::Unknown,
+                &format!(
+                    "undecided, {}: {}",
+                    NOT_IN_BASELINE,
+                    self.names(&names)
+                ),
+            );
         }
         let trusted: BTreeSet<&str> = access
             .states()
