@@ -380,7 +380,32 @@ fn direction(answer: &PortAnswer, name: &'static str, direction: &Direction) -> 
     })
 }
 
+impl Difference {
+    /// In one line.
+    pub fn told(&self) -> String {
+        format!(
+            "{} for {} at port {} ({} pods, {}): {}",
+            self.direction,
+            self.callers,
+            self.port,
+            self.pods,
+            self.content,
+            self.lines.join("; ")
+        )
+    }
+}
+
 impl ServerAccess {
+    /// The verdict in words, with the reason where nothing was compared.
+    pub fn words(&self) -> String {
+        let words = words(self.verdict);
+        if self.is_unmatched() {
+            format!("{words}, {NOT_IN_BASELINE}")
+        } else {
+            words.to_owned()
+        }
+    }
+
     /// Whether nothing was compared with it.
     pub fn is_unmatched(&self) -> bool {
         self.verdict == Verdict::Undecided && self.differences.is_empty()

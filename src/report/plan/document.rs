@@ -208,16 +208,7 @@ fn differing(page: &mut String, server: &ServerAccess) {
         access::words(server.verdict)
     );
     for difference in &server.differences {
-        let _ = writeln!(
-            page,
-            "    - {} for {} at port {} ({} pods, {}): {}",
-            difference.direction,
-            difference.callers,
-            difference.port,
-            difference.pods,
-            difference.content,
-            difference.lines.join("; ")
-        );
+        let _ = writeln!(page, "    - {}", difference.told());
     }
 }
 

@@ -14,7 +14,7 @@ impl Page {
     /// Who may call whom: a line a state, and every server that differs with its witness.
     pub(super) fn access(&mut self, access: &AccessBlock) {
         let quiet = self.style.quiet && access.exit() == Exit::Nothing;
-        if quiet || access.servers == 0 {
+        if quiet || access.is_empty() {
             return;
         }
         self.push("");
