@@ -2,7 +2,10 @@
 //!
 //! In: a mesh, a request in words, a Service. Out: one [`Answer`] for each caller, port and kind of
 //! pods. Invariant: the answer is the evaluator's on the same paths that proofs use; what it cannot
-//! decide (an external authorizer, an EnvoyFilter) stays undecided.
+//! decide (an external authorizer, an EnvoyFilter) stays undecided. What would let a refused caller in is
+//! the prover's, and was tried.
+
+mod ways_in;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -11,7 +14,7 @@ use std::sync::Arc;
 use castoff_authz::decision::Outcome;
 use castoff_authz::eval::evaluate;
 use castoff_authz::path::{EnforcementPath, IpSeen};
-use castoff_authz::request::{Http, Request};
+use castoff_authz::request::{Http, Request, Token};
 
 use super::network::{NetworkPolicies, Party, Pods};
 use super::rows::service_address;
@@ -28,6 +31,12 @@ pub enum Sent {
         method: String,
         /// Path, without the query.
         path: String,
+        /// Host; `None`: the Service's.
+        host: Option<String>,
+        /// Headers by lower-case name.
+        headers: BTreeMap<String, String>,
+        /// A token that its issuer's rules find valid.
+        token: Option<Token>,
     },
     /// A connection with bytes that are not HTTP.
     Connection,
@@ -48,6 +57,9 @@ impl Sent {
                 Ok(Self::Http {
                     method: method.to_owned(),
                     path: path.to_owned(),
+                    host: None,
+                    headers: BTreeMap::new(),
+                    token: None,
                 })
             }
             _ => Err(format!(
@@ -83,6 +95,8 @@ pub struct Answer {
     pub may: May,
     /// Where and by which rule it is decided.
     pub how: String,
+    /// What would let a caller in who is refused: `with header hello: world`.
+    pub may_with: Option<String>,
 }
 
 /// Asks for every caller (or the one named), sorted by answer, then caller.
@@ -99,7 +113,7 @@ pub fn who_can(
         settings: Arc::new(reading::authorization_settings(mesh)),
         sent,
     };
-    let mut answers = Vec::new();
+    let mut asked = Vec::new();
     let target = mesh.service(service);
     for backend in &target.backends {
         for (index, port) in target.ports.iter().enumerate() {
@@ -119,18 +133,33 @@ pub fn who_can(
                 port: index,
             };
             for (name, caller, place) in callers(mesh, from) {
-                let answer = asker.answer(&caller, place, dial, server);
-                answers.push(Answer {
+                let Some((request, path)) = asker.asked(&caller, place, dial, server) else {
+                    continue;
+                };
+                let decision = evaluate(&request, &path);
+                let answer = Answer {
                     caller: name,
                     port: port.port,
                     server: mesh.workload(backend.workload).name.clone(),
                     pods: mesh.workload(backend.workload).generations[backend.generation].mode,
-                    may: answer.0,
-                    how: answer.1,
+                    may: match decision.outcome {
+                        Outcome::Allow => May::Yes,
+                        Outcome::Deny => May::No,
+                        Outcome::Depends(_) => May::Undecided,
+                    },
+                    how: tell::decision(&decision, &path),
+                    may_with: None,
+                };
+                asked.push(Asked {
+                    answer,
+                    request,
+                    path,
                 });
             }
         }
     }
+    ways_in::find(&mut asked);
+    let mut answers: Vec<Answer> = asked.into_iter().map(|one| one.answer).collect();
     answers.sort_by(|left, right| {
         (
             left.may,
@@ -138,6 +167,7 @@ pub fn who_can(
             &left.server,
             left.pods,
             &left.how,
+            &left.may_with,
             &left.caller,
         )
             .cmp(&(
@@ -146,11 +176,19 @@ pub fn who_can(
                 &right.server,
                 right.pods,
                 &right.how,
+                &right.may_with,
                 &right.caller,
             ))
     });
     answers.dedup();
     answers
+}
+
+/// An answer with what it rests on.
+struct Asked {
+    answer: Answer,
+    request: Request,
+    path: EnforcementPath,
 }
 
 /// A caller with its name and its place, where it has pods.
@@ -191,13 +229,14 @@ struct Asker<'a> {
 }
 
 impl Asker<'_> {
-    fn answer(
+    /// The request of a caller, and its way.
+    fn asked(
         &self,
         caller: &Caller,
         place: Option<(WorkloadId, usize)>,
         dial: Dial,
         server: Server,
-    ) -> (May, String) {
+    ) -> Option<(Request, EnforcementPath)> {
         let content = match self.sent {
             Sent::Http { .. } => Content::Http,
             Sent::Connection => Content::Bytes,
@@ -214,7 +253,7 @@ impl Asker<'_> {
             None => Party::Outside,
         };
         let Dial::Service { service, port } = dial else {
-            return (May::Undecided, String::new());
+            return None;
         };
         let service = self.mesh.service(service);
         let crossed = hops(self.mesh, &self.attachments, caller, dial, server, content);
@@ -231,13 +270,7 @@ impl Asker<'_> {
                 .find_map(|pod| pod.addresses.first().copied())
         });
         let request = self.request(caller, address, &service.host(), &path);
-        let decision = evaluate(&request, &path);
-        let may = match decision.outcome {
-            Outcome::Allow => May::Yes,
-            Outcome::Deny => May::No,
-            Outcome::Depends(_) => May::Undecided,
-        };
-        (may, tell::decision(&decision, &path))
+        Some((request, path))
     }
 
     fn request(
@@ -276,12 +309,18 @@ impl Asker<'_> {
             destination_port: path.address.port,
             sni: None,
             http: match self.sent {
-                Sent::Http { method, path } => Some(Http {
+                Sent::Http {
+                    method,
+                    path,
+                    host: named,
+                    headers,
+                    token,
+                } => Some(Http {
                     method: method.clone(),
                     path: path.clone(),
-                    host: host.to_owned(),
-                    headers: BTreeMap::new(),
-                    token: None,
+                    host: named.clone().unwrap_or_else(|| host.to_owned()),
+                    headers: headers.clone(),
+                    token: token.clone(),
                 }),
                 Sent::Connection => None,
             },
@@ -301,6 +340,9 @@ mod tests {
             Ok(Sent::Http {
                 method: method.into(),
                 path: path.into(),
+                host: None,
+                headers: BTreeMap::new(),
+                token: None,
             })
         };
         assert_eq!(Sent::parse("GET /admin?x=1"), http("GET", "/admin"));
