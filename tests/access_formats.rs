@@ -52,11 +52,22 @@ fn printed(format: &str) -> (Option<i32>, String) {
     std::fs::write(&before, mesh("STRICT", &["orders"])).unwrap();
     std::fs::write(&now, mesh("PERMISSIVE", &["orders", "stock"])).unwrap();
     let output = Command::new(env!("CARGO_BIN_EXE_castoff"))
-        .args(["migrate", "--from-files", "now.yaml", "--baseline", "before.yaml", "-o", format])
+        .args([
+            "migrate",
+            "--from-files",
+            "now.yaml",
+            "--baseline",
+            "before.yaml",
+            "-o",
+            format,
+        ])
         .current_dir(folder.path())
         .output()
         .unwrap();
-    (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    (
+        output.status.code(),
+        String::from_utf8(output.stdout).unwrap(),
+    )
 }
 
 const UNDECIDED: &str = "undecided, not in the baseline, so that nothing is compared";
@@ -69,7 +80,10 @@ fn markdown_has_a_section_with_the_witness() {
     assert!(section.contains("- ⛔ now: opens"), "{page}");
     assert!(section.contains("  - ⛔ shop/orders opens"), "{page}");
     assert!(section.contains("a caller without identity"), "{page}");
-    assert!(section.contains(&format!("  - ❔ shop/stock {UNDECIDED}")), "{page}");
+    assert!(
+        section.contains(&format!("  - ❔ shop/stock {UNDECIDED}")),
+        "{page}"
+    );
 }
 
 #[test]
@@ -99,12 +113,17 @@ fn sarif_has_a_result_for_each_server_that_is_not_the_same() {
     let level = |start: &str| {
         let found = results.iter().find(|result| {
             result["ruleId"] == "access"
-                && result["message"]["text"].as_str().unwrap().starts_with(start)
+                && result["message"]["text"]
+                    .as_str()
+                    .unwrap()
+                    .starts_with(start)
         });
         found.unwrap_or_else(|| panic!("{start}: {page}"))["level"].clone()
     };
     assert_eq!(level("shop/orders opens: now"), "error");
     assert_eq!(level(&format!("shop/stock {UNDECIDED}: now")), "warning");
-    let rules = log["runs"][0]["tool"]["driver"]["rules"].as_array().unwrap();
+    let rules = log["runs"][0]["tool"]["driver"]["rules"]
+        .as_array()
+        .unwrap();
     assert!(rules.iter().any(|rule| rule["id"] == "access"), "{page}");
 }

@@ -55,10 +55,16 @@ fn a_plan_leaves_a_server_undecided_that_the_baseline_lacks() {
     assert_eq!(plan["ending"], "undecided", "{said}");
     let waves = plan["waves"].as_array().unwrap();
     assert!(!waves.is_empty());
-    for state in waves.iter().flat_map(|wave| wave["states"].as_array().unwrap()) {
+    for state in waves
+        .iter()
+        .flat_map(|wave| wave["states"].as_array().unwrap())
+    {
         assert_eq!(state["verdict"], "undecided", "{state}");
     }
-    let with = castoff(root.path(), &["plan", "--from-files", "in", "--baseline", "in"]);
+    let with = castoff(
+        root.path(),
+        &["plan", "--from-files", "in", "--baseline", "in"],
+    );
     assert_eq!(with.0, Some(2), "{}", with.1);
 }
 

@@ -107,7 +107,10 @@ fn patches_and_kustomizations_are_no_objects() {
     let json = r#"{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "app1"}, "$patch": "delete"}"#;
     std::fs::write(folder.path().join("app/zz-patch.yaml"), delete).unwrap();
     std::fs::write(folder.path().join("app/zz-patch.json"), json).unwrap();
-    for (file, kind) in [("kustomization.yaml", "Kustomization"), ("c.yaml", "Component")] {
+    for (file, kind) in [
+        ("kustomization.yaml", "Kustomization"),
+        ("c.yaml", "Component"),
+    ] {
         let content = format!(
             "apiVersion: kustomize.config.k8s.io/v1alpha1\nkind: {kind}\npatches: [{{path: zz-patch.yaml}}]\n"
         );

@@ -120,7 +120,10 @@ fn who_can_names_what_it_could_not_read() {
     ]);
     let (exit, said) = castoff(folder.path(), COMMANDS[0]);
     assert_eq!(exit, Some(4), "{said}");
-    assert!(said.contains("[?] not read: ./policy.yaml") || said.contains("❔ not read: ./policy.yaml"), "{said}");
+    assert!(
+        said.contains("[?] not read: ./policy.yaml") || said.contains("❔ not read: ./policy.yaml"),
+        "{said}"
+    );
 }
 
 #[test]
@@ -176,7 +179,9 @@ fn a_policy_that_differs_and_selects_nothing_is_named() {
     let (exit, said) = castoff(before.path(), &arguments);
     assert_eq!(exit, Some(4), "{said}");
     assert!(
-        said.contains("select no workload of the mesh among the input: AuthorizationPolicy shop/orders"),
+        said.contains(
+            "select no workload of the mesh among the input: AuthorizationPolicy shop/orders"
+        ),
         "{said}"
     );
     let arguments = ["verify", &path(&before), &path(&before)];
@@ -188,7 +193,10 @@ fn a_policy_that_differs_and_selects_nothing_is_named() {
 fn an_authorizer_is_not_taken_for_absent_where_the_mesh_configuration_was_not_read() {
     let without = MESH.replace("kind: ConfigMap", "kind: Ignored");
     let custom = |provider: &str| {
-        policy("GET").replace("spec:", &format!("spec:\n  action: CUSTOM\n  provider: {{name: {provider}}}"))
+        policy("GET").replace(
+            "spec:",
+            &format!("spec:\n  action: CUSTOM\n  provider: {{name: {provider}}}"),
+        )
     };
     for (mesh, exit) in [(MESH, 0), (without.as_str(), 4)] {
         let side = |provider: &str| {
@@ -198,7 +206,11 @@ fn an_authorizer_is_not_taken_for_absent_where_the_mesh_configuration_was_not_re
         let path = |folder: &tempfile::TempDir| folder.path().to_str().unwrap().to_owned();
         let (ends, said) = castoff(before.path(), &["verify", &path(&before), &path(&after)]);
         assert_eq!(ends, Some(exit), "{said}");
-        assert_eq!(said.contains("external authorizer `two`"), exit == 4, "{said}");
+        assert_eq!(
+            said.contains("external authorizer `two`"),
+            exit == 4,
+            "{said}"
+        );
         let (ends, said) = castoff(before.path(), COMMANDS[0]);
         assert_eq!(ends, Some(exit), "{said}");
     }

@@ -69,8 +69,14 @@ fn who_is_refused_is_told_what_would_let_him_in() {
     ] {
         let (exit, said) = ask(rules, &["GET /", "shop/orders"]);
         assert_eq!(exit, Some(0), "{said}");
-        assert!(said.starts_with("GET / to Service shop/orders, without token and headers\n"), "{said}");
-        assert!(said.contains(&format!("(shop/orders); may with {with}\n")), "{said}");
+        assert!(
+            said.starts_with("GET / to Service shop/orders, without token and headers\n"),
+            "{said}"
+        );
+        assert!(
+            said.contains(&format!("(shop/orders); may with {with}\n")),
+            "{said}"
+        );
         assert!(said.contains("[no] may not"), "{said}");
         assert!(!said.contains("[yes]"), "{said}");
     }

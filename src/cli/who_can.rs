@@ -77,7 +77,8 @@ fn sent(arguments: &WhoCanArguments) -> Result<Sent, CliError> {
             host.clone_from(&arguments.host);
             headers.extend(arguments.header.iter().cloned());
             *token = arguments.token.as_ref().map(|(issuer, subject)| {
-                let claim = |name: &str, value: &String| (vec![name.to_owned()], vec![value.clone()]);
+                let claim =
+                    |name: &str, value: &String| (vec![name.to_owned()], vec![value.clone()]);
                 Token {
                     claims: [claim("iss", issuer), claim("sub", subject)].into(),
                     ..Token::default()

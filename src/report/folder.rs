@@ -136,7 +136,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("mine.yaml"), "x").unwrap();
         write(folder.path(), &[("commands.sh", "b\n")]).unwrap();
-        assert_eq!(names(folder.path()), [own::MARK, "commands.sh", "mine.yaml"]);
+        assert_eq!(
+            names(folder.path()),
+            [own::MARK, "commands.sh", "mine.yaml"]
+        );
     }
 
     #[test]

@@ -7,7 +7,9 @@
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{Gap, Kind, Labels, Metadata, Object, ObjectName, Origin, Problem, ProblemLevel, Snapshot};
+use super::{
+    Gap, Kind, Labels, Metadata, Object, ObjectName, Origin, Problem, ProblemLevel, Snapshot,
+};
 use crate::api;
 
 /// An object of any kind that castoff reads, typed.

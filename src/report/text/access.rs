@@ -64,11 +64,7 @@ impl Page {
             let names: Vec<String> = unmatched.into_iter().cloned().collect();
             self.line(
                 Symbol::Unknown,
-                &format!(
-                    "undecided, {}: {}",
-                    NOT_IN_BASELINE,
-                    self.names(&names)
-                ),
+                &format!("undecided, {}: {}", NOT_IN_BASELINE, self.names(&names)),
             );
         }
         let trusted: BTreeSet<&str> = access
