@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use castoff::mesh::{DataPlaneMode, Mesh, MeshOverrides, WorkloadId};
+use castoff::prove::pins::Leads;
 use castoff::prove::{
     Attachments, Caller, CallerMode, Content, Dial, Hop, Server, Transport, hops, reading,
 };
@@ -73,12 +74,14 @@ fn compare_state(state: &Path, failures: &mut Vec<String>) -> usize {
     let mesh = Mesh::build(&snapshot, &MeshOverrides::default());
     let attachments = Attachments::of(&mesh);
     let text = std::fs::read_to_string(state.join("paths.jsonl")).unwrap();
-    let mut count = 0;
-    for line in text.lines() {
-        let record: Value = serde_json::from_str(line).unwrap();
-        count += 1;
+    let lines = text.lines().map(|line| serde_json::from_str(line).unwrap());
+    let records: Vec<Value> = lines.collect();
+    if name == "pin" {
+        failures.extend(compare_pins(&mesh, &attachments, &records));
+    }
+    for record in &records {
         let mut problems = Vec::new();
-        compare_record(&mesh, &attachments, &record, &mut problems);
+        compare_record(&mesh, &attachments, record, &mut problems);
         if !problems.is_empty() {
             let head = format!(
                 "{name} {} ({}) -> {} {} at {} ({})",
@@ -92,7 +95,15 @@ fn compare_state(state: &Path, failures: &mut Vec<String>) -> usize {
             failures.push(format!("{head}: {}", problems.join("; ")));
         }
     }
-    count
+    records.len()
+}
+
+fn content(record: &Value) -> Content {
+    if record["sends"] == "http" {
+        Content::Http
+    } else {
+        Content::Bytes
+    }
 }
 
 fn compare_record(
@@ -104,11 +115,10 @@ fn compare_record(
     let Some((caller, dial, server)) = question(mesh, record, problems) else {
         return;
     };
-    let content = if record["sends"] == "http" {
-        Content::Http
-    } else {
-        Content::Bytes
-    };
+    let content = content(record);
+    if attachments.leads(caller.mode, dial, server, content) != Leads::Here {
+        problems.push("nobody is led there, and it was captured".to_owned());
+    }
     let mut actual = hops(mesh, attachments, &caller, dial, server, content);
     let mut expected: Vec<&Value> = record["path"].as_array().unwrap().iter().collect();
     if record["dial"].get("gateway").is_some() && !expected.is_empty() {
@@ -163,6 +173,46 @@ fn compare_record(
             ));
         }
     }
+}
+
+/// Whoever was captured at one kind of a Service's pods alone is led to no other.
+fn compare_pins(mesh: &Mesh, attachments: &Attachments<'_>, records: &[Value]) -> Vec<String> {
+    let mut problems = Vec::new();
+    let mut elsewhere = 0;
+    let mut captured: BTreeMap<(Caller, Dial, Content), BTreeSet<Server>> = BTreeMap::new();
+    for record in records {
+        let from_gateway = record["dial"].get("gateway").is_some();
+        let question = question(mesh, record, &mut problems);
+        let Some((caller, dial, server)) = question.filter(|_| !from_gateway) else {
+            continue;
+        };
+        let key = (caller, dial, content(record));
+        captured.entry(key).or_default().insert(server);
+    }
+    for ((caller, dial, content), servers) in captured {
+        let Dial::Service { service, port } = dial else {
+            continue;
+        };
+        for backend in &mesh.service(service).backends {
+            let Some(port) = backend.target_ports[port] else {
+                continue;
+            };
+            let server = Server {
+                workload: backend.workload,
+                generation: backend.generation,
+                port,
+            };
+            // Calls of an owner to itself were left out.
+            let own = caller.workload.as_ref() == Some(&mesh.workload(backend.workload).name);
+            let leads = attachments.leads(caller.mode, dial, server, content);
+            elsewhere += usize::from(leads == Leads::Elsewhere);
+            if !own && (leads == Leads::Here) != servers.contains(&server) {
+                problems.push(format!("{caller:?} is led {leads:?} at {server:?}"));
+            }
+        }
+    }
+    assert!(elsewhere > 0, "no pin was recognized");
+    problems
 }
 
 fn object_name(text: &str) -> ObjectName {

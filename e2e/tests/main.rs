@@ -2,6 +2,7 @@
 //! without `CASTOFF_E2E_KUBECONFIG` every case says loudly that it was skipped.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod circle;
 mod cluster;
 mod connections;
 mod control_plane;

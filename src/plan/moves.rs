@@ -1,9 +1,12 @@
 //! How workloads leave their sidecars: the commands of one wave.
 //!
-//! In: the mesh before the wave, who moves in it, who stays. Out: one [`Step`] a namespace.
+//! In: the mesh before the wave, who moves in it, who stays. Out: one [`Step`] a namespace, and one before it
+//! that enrols it.
 //! Invariant: a namespace is labelled only when nothing in it keeps a sidecar and the label captures
 //! nobody from outside the mesh; until then each pod template says for itself how its pods run, in
-//! one change, so that no pod is ever started without either.
+//! one change, so that no pod is ever started without either. On the way back a namespace stays enrolled until
+//! its pods have sidecars: without its label running pods leave the mesh at once
+//! (istio cni/pkg/nodeagent/informers.go `reconcilePod`).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -76,10 +79,10 @@ pub(super) fn steps(
     }
     by_namespace
         .into_iter()
-        .map(|(namespace, workloads)| {
+        .flat_map(|(namespace, workloads)| {
             let keeps_sidecars = stay.iter().any(|name| name.namespace == namespace);
             if each_by_itself || keeps_sidecars || captured(mesh, namespace).next().is_some() {
-                by_template(namespace, &workloads)
+                vec![by_template(namespace, &workloads)]
             } else {
                 by_namespace_label(mesh, namespace, &workloads)
             }
@@ -115,6 +118,42 @@ fn by_template(namespace: &str, workloads: &[&Workload]) -> Step {
     step
 }
 
+/// The labels of namespaces in which everybody has moved by pod template: whatever is deployed there from then
+/// on starts in ambient mode, too.
+pub(super) fn late_labels(mesh: &Mesh, includes: impl Fn(&str) -> bool) -> Vec<Step> {
+    let moved_by_template = |namespace: &str| {
+        let mut applications = mesh
+            .workloads_in(namespace)
+            .map(|(_, workload)| workload)
+            .filter(|workload| workload.is_mesh_application());
+        let mut any = false;
+        applications.all(|workload| {
+            any |= workload.template_labels.has(DATAPLANE_MODE, "ambient");
+            !workload.has_mode(DataPlaneMode::Sidecar)
+                && workload.next_mode != DataPlaneMode::Sidecar
+        }) && any
+    };
+    let mut steps = Vec::new();
+    for namespace in mesh.namespaces.keys() {
+        let changes = namespace_changes(mesh, namespace);
+        if changes.is_empty()
+            || !includes(namespace)
+            || !moved_by_template(namespace)
+            || captured(mesh, namespace).next().is_some()
+        {
+            continue;
+        }
+        let mut step = Step {
+            what: format!("label namespace {namespace}: new workloads start in ambient mode"),
+            look: vec![ready(namespace)],
+            ..Step::default()
+        };
+        take(&mut step, label(&format!("ns {namespace}"), &changes));
+        steps.push(step);
+    }
+    steps
+}
+
 /// Changes of a pod template that says for itself how its pods run from then on.
 pub(super) fn template_label_changes(workload: &Workload) -> Vec<LabelChange> {
     let labels = &workload.template_labels;
@@ -128,11 +167,26 @@ pub(super) fn template_label_changes(workload: &Workload) -> Vec<LabelChange> {
     changes
 }
 
-fn by_namespace_label(mesh: &Mesh, namespace: &str, workloads: &[&Workload]) -> Step {
+fn by_namespace_label(mesh: &Mesh, namespace: &str, workloads: &[&Workload]) -> Vec<Step> {
+    let target = format!("ns {namespace}");
+    let changes = namespace_changes(mesh, namespace).into_iter();
+    let (enrol, inject): (Vec<LabelChange>, Vec<LabelChange>) =
+        changes.partition(|change| change.key == DATAPLANE_MODE);
+    let mut steps = Vec::new();
+    if !enrol.is_empty() {
+        let mut step = Step {
+            what: format!(
+                "enrol namespace {namespace}: pods keep their sidecars until they are replaced"
+            ),
+            look: vec![ready(namespace)],
+            ..Step::default()
+        };
+        take(&mut step, label(&target, &enrol));
+        steps.push(step);
+    }
     let mut step = started(namespace, workloads);
-    let changes = namespace_changes(mesh, namespace);
-    if !changes.is_empty() {
-        take(&mut step, label(&format!("ns {namespace}"), &changes));
+    if !inject.is_empty() {
+        take(&mut step, label(&target, &inject));
     }
     for workload in workloads {
         let patch = template_changes(workload);
@@ -151,7 +205,15 @@ fn by_namespace_label(mesh: &Mesh, namespace: &str, workloads: &[&Workload]) -> 
         step.settled.extend(rolled_out(workload));
         step.undo_settled.extend(rolled_out(workload));
     }
-    step
+    steps.push(step);
+    steps
+}
+
+/// What to see before pods of a namespace are replaced.
+fn ready(namespace: &str) -> String {
+    format!(
+        "all pods of namespace {namespace} are Ready, and `istioctl ztunnel-config workloads` lists the node's ztunnel"
+    )
 }
 
 fn started(namespace: &str, workloads: &[&Workload]) -> Step {
@@ -161,10 +223,7 @@ fn started(namespace: &str, workloads: &[&Workload]) -> Step {
         .collect();
     Step {
         what: format!("move {} to ambient mode", wording::first_few(&names, 5)),
-        look: vec![format!(
-            "all pods of namespace {namespace} are Ready, and `istioctl ztunnel-config workloads` lists the node's \
-             ztunnel"
-        )],
+        look: vec![ready(namespace)],
         moves: workloads
             .iter()
             .map(|workload| workload.name.to_string())
@@ -218,6 +277,8 @@ pub(super) fn movable(
                 workload: workload.name.clone(),
                 why,
                 lines: Vec::new(),
+                server: None,
+                ways_out: Vec::new(),
             }),
         }
     }

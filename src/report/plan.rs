@@ -101,6 +101,7 @@ pub struct StepReport {
 
 /// A workload that keeps its sidecar.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
 pub struct HeldReport {
     /// `namespace/name`.
     pub workload: String,
@@ -108,6 +109,8 @@ pub struct HeldReport {
     pub why: String,
     /// The witness, when a proof stands against it.
     pub witness: Vec<String>,
+    /// What people can do so that it moves, where castoff knows a way.
+    pub ways_out: Vec<String>,
 }
 
 /// A command or an object that the plan leaves out.
@@ -166,6 +169,7 @@ impl PlanReport {
                     workload: held.workload.to_string(),
                     why: held.why.clone(),
                     witness: held.lines.clone(),
+                    ways_out: held.ways_out.clone(),
                 })
                 .collect(),
             left_out: plan
@@ -282,6 +286,9 @@ impl PlanReport {
             ));
             for line in &held.witness {
                 out.push_str(&format!("    {line}\n"));
+            }
+            for way in &held.ways_out {
+                out.push_str(&format!("    way out: {way}\n"));
             }
         }
     }

@@ -23,9 +23,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::finding::{Code, Finding, Level, Phase};
+use crate::finding::{Code, Finding, Level, Phase, Remedy};
 use crate::mesh::{DataPlaneMode, Injection, Mesh, OwnerKind, Workload};
-use crate::phases::commands::{LabelChange, label, patch_template_labels, restart};
+use crate::phases::commands::{LabelChange, label_command, patch_template_labels, restart};
 use crate::phases::{Check, Context, ownership, wording};
 use crate::snapshot::{Kind, ObjectName};
 
@@ -124,7 +124,7 @@ fn namespace_labels(context: &Context<'_>, name: &str) -> Option<Finding> {
     if changes.is_empty() {
         return None;
     }
-    let remedy = label(&format!("ns {name}"), &changes);
+    let remedy = with_careful_undo(name, &changes);
     let mut finding = Finding::new(
         CODE,
         Level::Recommendation,
@@ -165,6 +165,33 @@ fn namespace_labels(context: &Context<'_>, name: &str) -> Option<Finding> {
         finding = finding.detail(line);
     }
     Some(finding)
+}
+
+/// The labels in one command; on the way back the one that enrols goes last, when its pods have sidecars
+/// again: without it running pods leave the mesh at once
+/// (istio cni/pkg/nodeagent/informers.go `reconcilePod`).
+fn with_careful_undo(namespace: &str, changes: &[LabelChange]) -> Remedy {
+    let target = format!("ns {namespace}");
+    let inverse = |enrols: bool| -> Vec<LabelChange> {
+        let chosen = changes
+            .iter()
+            .filter(|one| (one.key == DATAPLANE_MODE) == enrols);
+        chosen.map(LabelChange::inverse).collect()
+    };
+    let (first, last) = (inverse(false), inverse(true));
+    let undo = match (first.as_slice(), last.as_slice()) {
+        (_, []) => label_command(&target, &first),
+        ([], _) => format!(
+            "{}  # not before its pods have sidecars again",
+            label_command(&target, &last)
+        ),
+        _ => format!(
+            "{}  # then restart, and when every pod has its sidecar: {}",
+            label_command(&target, &first),
+            label_command(&target, &last)
+        ),
+    };
+    Remedy::command(label_command(&target, changes), undo)
 }
 
 /// Labels of the pod template that ask for a sidecar, to be undone.

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 
 use super::{PlanReport, StateReport, WaveReport};
 use crate::plan::Plan;
-use crate::plan::wave::{Edit, EditChange};
+use crate::plan::wave::{Edit, EditChange, Wave};
 use crate::report::access::{self, ServerAccess};
 
 /// The document.
@@ -22,7 +22,7 @@ pub fn render(plan: &Plan, report: &PlanReport) -> String {
     overview(&mut page, report);
     problems(&mut page, report);
     for (wave, data) in report.waves.iter().zip(&plan.waves) {
-        section(&mut page, wave, &data.edits);
+        section(&mut page, wave, data);
     }
     page
 }
@@ -113,6 +113,9 @@ fn problems(page: &mut String, report: &PlanReport) {
             for line in &held.witness {
                 let _ = writeln!(page, "  - {line}");
             }
+            for way in &held.ways_out {
+                let _ = writeln!(page, "  - Way out: {way}.");
+            }
         }
         page.push('\n');
     }
@@ -125,7 +128,7 @@ fn problems(page: &mut String, report: &PlanReport) {
     }
 }
 
-fn section(page: &mut String, wave: &WaveReport, edits: &[Edit]) {
+fn section(page: &mut String, wave: &WaveReport, played: &Wave) {
     let _ = writeln!(page, "## {}: {}\n", wave.folder, wave.title);
     for why in &wave.why {
         let _ = writeln!(page, "{why}\n");
@@ -160,7 +163,7 @@ fn section(page: &mut String, wave: &WaveReport, edits: &[Edit]) {
         proof(page, state);
     }
     let _ = writeln!(page, "\nWay back (`rollback.sh`): {}.\n", wave.way_back);
-    in_git(page, edits);
+    in_git(page, &played.edits, !played.temporary.is_empty());
 }
 
 fn proof(page: &mut String, state: &StateReport) {
@@ -213,9 +216,15 @@ fn differing(page: &mut String, server: &ServerAccess) {
 }
 
 /// Where the same changes belong in the user's own sources.
-fn in_git(page: &mut String, edits: &[Edit]) {
+fn in_git(page: &mut String, edits: &[Edit], temporary: bool) {
     if edits.is_empty() {
         return;
+    }
+    if temporary {
+        page.push_str(
+            "What this wave needs only on the way is not among the following: carry `apply.sh` out with the \
+             synchronization of these objects suspended, then commit this and resume it.\n\n",
+        );
     }
     let _ = writeln!(
         page,
