@@ -6,11 +6,11 @@
 
 use std::collections::BTreeSet;
 
-use castoff_authz::path::EnforcementPath;
+use castoff_authz::path::{AddressKind, EnforcementPath};
 use castoff_authz::verdict::{Finding, Verdict};
 
 use super::Content;
-use crate::mesh::DataPlaneMode;
+use crate::mesh::{DataPlaneMode, Workload};
 use crate::snapshot::ObjectName;
 
 /// The answer for one class of callers at one port of a server.
@@ -80,6 +80,14 @@ impl ServerRow {
         }
     }
 
+    /// The row of a server that the baseline does not have.
+    pub(super) fn unmatched(server: &ObjectName) -> Self {
+        Self {
+            unmatched: true,
+            ..Self::of(server)
+        }
+    }
+
     /// The row in one word; a bug of the prover, and a server that nothing was compared with, count as
     /// undecided, never as same.
     pub fn verdict(&self) -> RowVerdict {
@@ -108,4 +116,14 @@ impl ServerRow {
             (false, false) => RowVerdict::Same,
         }
     }
+}
+
+/// Who is known to dial the pods that a caller cannot dial any more.
+pub(super) fn scraped(verdict: &Verdict, server: &Workload) -> Option<String> {
+    let Finding::Witness(witness) = &verdict.breaks else {
+        return None;
+    };
+    let by = server.scraped.get(&witness.address.port)?;
+    (witness.address.kind == AddressKind::Pod)
+        .then(|| format!("port {} is scraped as {by} says", witness.address.port))
 }

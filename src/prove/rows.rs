@@ -21,6 +21,7 @@ use super::gateways;
 use super::identities::Mentions;
 use super::memory::{self, Memory};
 use super::network::Party;
+use super::row;
 pub use super::row::{PortAnswer, RowVerdict, ServerRow};
 use super::side::{Admitted, Side};
 use super::{CallerMode, Content, Dial, Server};
@@ -44,8 +45,8 @@ pub struct Counted {
     pub outsiders: bool,
 }
 
-/// Compares every server that is in the mesh before or now, and notes who loses an address that
-/// nobody is known to use. A server that the baseline does not have is undecided.
+/// Compares every server that is in the mesh before or now (one that the baseline lacks is undecided), and
+/// notes who loses an address that nobody is known to use.
 pub fn rows(states: &States<'_>, limits: Limits) -> Vec<ServerRow> {
     rows_counting(states, limits, Counted::default())
 }
@@ -148,11 +149,10 @@ impl<'a> Comparer<'a> {
         memory: Option<&Memory>,
     ) -> Option<(ServerRow, Vec<(memory::Kind, bool)>)> {
         let (present_id, present) = self.present.workload(name)?;
-        let mut row = ServerRow::of(name);
         let Some((baseline_id, _)) = self.baseline.workload(name) else {
-            row.unmatched = true;
-            return Some((row, Vec::new()));
+            return Some((ServerRow::unmatched(name), Vec::new()));
         };
+        let mut row = ServerRow::of(name);
         self.trust(&mut row, baseline_id, present_id);
         let ids = (baseline_id, present_id);
         let mut learnt = Vec::new();
@@ -412,8 +412,10 @@ impl<'a> Comparer<'a> {
             if self.notes_closed && verdict.breaks == Finding::Never {
                 row.notes.extend(self.closed(&comparison, class));
             }
-            row.notes
-                .extend(scraped(&verdict, self.present.mesh.workload(now.workload)));
+            row.notes.extend(row::scraped(
+                &verdict,
+                self.present.mesh.workload(now.workload),
+            ));
             if !verdict.is_same() {
                 row.differences.push(PortAnswer {
                     port: now.port,
@@ -536,16 +538,6 @@ impl<'a> Comparer<'a> {
             })
             .collect()
     }
-}
-
-/// Who is known to dial the pods that a caller cannot dial any more.
-fn scraped(verdict: &Verdict, server: &Workload) -> Option<String> {
-    let Finding::Witness(witness) = &verdict.breaks else {
-        return None;
-    };
-    let by = server.scraped.get(&witness.address.port)?;
-    (witness.address.kind == AddressKind::Pod)
-        .then(|| format!("port {} is scraped as {by} says", witness.address.port))
 }
 
 /// One identity for all that no policy on the way tells apart.
