@@ -116,7 +116,13 @@ fn patches_and_kustomizations_are_no_objects() {
         );
         std::fs::write(folder.path().join("app").join(file), content).unwrap();
     }
+    let without_kind = "patches: [{path: zz-patch.yaml}]\n";
+    std::fs::write(folder.path().join("kustomization.yml"), without_kind).unwrap();
     let second = castoff(folder.path(), &["plan", "--from-files", "."]);
     assert_eq!(text(&second.stdout), text(&first.stdout));
     assert_eq!(second.status.code(), first.status.code());
+    assert!(
+        !text(&second.stderr).contains("no Kubernetes object"),
+        "{second:?}"
+    );
 }

@@ -104,8 +104,14 @@ pub fn run(arguments: &VerifyArguments) -> Result<Exit, CliError> {
         ));
     }
     open.extend(unselected::differing(&baseline, &present));
-    open.extend(unread::lost(&before, &baseline));
-    open.extend(unread::lost(&after, &present));
+    let lost = [(&before, &baseline), (&after, &present)]
+        .into_iter()
+        .flat_map(|(snapshot, mesh)| unread::lost(snapshot, mesh));
+    for one in lost {
+        if !open.contains(&one) {
+            open.push(one);
+        }
+    }
     let absent = [&baseline, &present].map(unread::taken_for_absent);
     for absent in absent.iter().flatten().collect::<BTreeSet<_>>() {
         input::note(absent);

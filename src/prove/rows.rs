@@ -21,11 +21,10 @@ use super::gateways;
 use super::identities::Mentions;
 use super::memory::{self, Memory};
 use super::network::Party;
-use super::row;
-pub use super::row::{PortAnswer, RowVerdict, ServerRow};
+pub use super::row::{self, PortAnswer, RowVerdict, ServerRow};
 use super::side::{Admitted, Side};
 use super::{CallerMode, Content, Dial, Server};
-use crate::mesh::{DataPlaneMode, Mesh, OwnerKind, Role, Workload, WorkloadId};
+use crate::mesh::{DataPlaneMode, Mesh, OwnerKind, Role, WorkloadId};
 use crate::snapshot::ObjectName;
 
 /// Two states of one mesh.

@@ -165,6 +165,10 @@ fn is_manifest(path: &Path) -> bool {
     };
     let name = name.to_ascii_lowercase();
     let name = name.strip_suffix(".gz").unwrap_or(&name);
+    // What kustomize is to do; it may leave out `kind`.
+    if ["kustomization.yaml", "kustomization.yml"].contains(&name) {
+        return false;
+    }
     [".yaml", ".yml", ".json"]
         .iter()
         .any(|ending| name.ends_with(ending))
