@@ -18,6 +18,7 @@ mod memory;
 pub mod network;
 pub mod pins;
 pub mod prover;
+mod question;
 pub mod reading;
 pub mod relevant;
 mod rewrites;
@@ -26,6 +27,7 @@ pub mod rows;
 mod seen;
 mod side;
 pub mod tell;
+mod undeclared;
 pub mod wire;
 
 pub use attach::Attachments;

@@ -140,7 +140,7 @@ impl Way<'_> {
     fn service(&self) -> Option<(ServiceId, &Service, usize)> {
         match self.dial {
             Dial::Service { service, port } => Some((service, self.mesh.service(service), port)),
-            Dial::ServiceEntry { .. } | Dial::Pod => None,
+            Dial::ServiceEntry { .. } | Dial::Pod | Dial::PodByIdentity => None,
         }
     }
 
@@ -148,7 +148,7 @@ impl Way<'_> {
     fn service_entry(&self) -> Option<&ServiceEntry> {
         match self.dial {
             Dial::ServiceEntry { entry, .. } => Some(&self.mesh.traffic.service_entries[entry]),
-            Dial::Service { .. } | Dial::Pod => None,
+            Dial::Service { .. } | Dial::Pod | Dial::PodByIdentity => None,
         }
     }
 

@@ -14,6 +14,7 @@ use super::callers::Member;
 use super::fronts::Fronts;
 use super::network::{NetworkPolicies, Party, Pods};
 use super::pins::Leads;
+use super::undeclared::{Named, PortNames};
 use super::wire;
 use super::{Attachments, Caller, CallerMode, Content, Server, hops};
 use crate::mesh::ingress::{self, Routed};
@@ -31,6 +32,7 @@ pub(super) struct Side<'a> {
     pub(super) routed: Routed,
     pub(super) fronts: Fronts,
     pub(super) settings: Arc<Settings>,
+    port_names: PortNames<'a>,
     by_name: BTreeMap<&'a ObjectName, WorkloadId>,
 }
 
@@ -42,6 +44,7 @@ impl<'a> Side<'a> {
             network: NetworkPolicies::of(mesh),
             routed: ingress::routed(mesh),
             fronts: Fronts::of(mesh),
+            port_names: PortNames::of(mesh),
             settings: Arc::new(super::reading::authorization_settings(mesh)),
             by_name: mesh
                 .workloads
@@ -79,6 +82,11 @@ impl<'a> Side<'a> {
         self.by_name
             .get(name)
             .map(|id| (*id, &self.mesh.workloads[id.0]))
+    }
+
+    /// What policies say of the ports of a workload's pods.
+    pub(super) fn named_ports(&self, workload: WorkloadId) -> Named {
+        self.port_names.of_workload(&self.network, workload)
     }
 
     /// Every address of a server's port.

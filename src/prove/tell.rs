@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use castoff_authz::decision::{Because, CustomRefusal, Decision, Outcome, RuleTrace, TokenRefusal};
-use castoff_authz::path::{AddressKind, EnforcementPath, PointKind, Proxy};
+use castoff_authz::path::{ANY_OTHER_PORT, AddressKind, EnforcementPath, PointKind, Proxy};
 use castoff_authz::request::Request;
 use castoff_authz::unknown::Unknown;
 use castoff_authz::verdict::{Finding, Proved, UndecidedReason, Witness};
@@ -36,6 +36,14 @@ pub fn request(request: &Request) -> String {
         text.push_str(&format!(", token {}", claims.join(" ")));
     }
     text
+}
+
+/// `port 8080`, or `any other port` for those that nothing names.
+pub fn port(number: u16) -> String {
+    match number {
+        ANY_OTHER_PORT => "any other port".to_owned(),
+        number => format!("port {number}"),
+    }
 }
 
 /// `allowed at the waypoint shop/waypoint by shop/orders-readers rule 1`.
@@ -163,14 +171,14 @@ fn ways_out(
     if witness.address.kind != AddressKind::Pod || !was_allowed || !refused_by_ztunnel {
         return Vec::new();
     }
-    let port = witness.address.port;
+    let port = port(witness.address.port);
     let mut ways = vec![match &witness.request.principal {
         Some(principal) => format!(
-            "way out: an ALLOW policy on these pods for principal {principal} at port {port}; it may then send \
+            "way out: an ALLOW policy on these pods for principal {principal} at {port}; it may then send \
              whatever it likes there"
         ),
         None => format!(
-            "way out: an ALLOW policy on these pods for port {port}; everybody may then send whatever he likes there"
+            "way out: an ALLOW policy on these pods for {port}; everybody may then send whatever he likes there"
         ),
     }];
     ways.push(

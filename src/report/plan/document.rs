@@ -8,6 +8,7 @@ use std::fmt::Write as _;
 use super::{PlanReport, StateReport, WaveReport};
 use crate::plan::Plan;
 use crate::plan::wave::{Edit, EditChange};
+use crate::prove::tell;
 use crate::report::access::{self, ServerAccess};
 
 /// The document.
@@ -203,10 +204,10 @@ fn differing(page: &mut String, server: &ServerAccess) {
     for difference in &server.differences {
         let _ = writeln!(
             page,
-            "    - {} for {} at port {} ({} pods, {}): {}",
+            "    - {} for {} at {} ({} pods, {}): {}",
             difference.direction,
             difference.callers,
-            difference.port,
+            tell::port(difference.port),
             difference.pods,
             difference.content,
             difference.lines.join("; ")
