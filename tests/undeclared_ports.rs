@@ -1,5 +1,5 @@
 //! `containerPort` is information only: a port that no container declares and no Service leads to may be
-//! listened at all the same.
+//! listened at all the same. What a move would open there is closed by a policy.
 #![allow(missing_docs, clippy::unwrap_used)]
 
 use std::path::Path;
@@ -136,9 +136,73 @@ fn an_identity_that_is_seen_where_nothing_listens_gains_only_what_policies_kept_
              [{principal}]}}}}]}}, {{to: [{{operation: {{ports: ['8080']}}}}]}}]}}"
         ))
     };
-    let (code, text) = verified(&format!(
+    let (_, text) = verified(&format!(
         "{STRICT}{}",
         ports("cluster.local/ns/desk/sa/web")
     ));
-    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains("[ok] shop/orders same"), "{text}");
+}
+
+/// `desk/web` and `desk/batch` have no Service and declare a port: in a STRICT mesh nobody got there.
+#[test]
+fn pods_without_a_service_are_closed_by_a_policy_where_strict_closed_them() {
+    let mesh = std::fs::read_to_string("tests/fixtures/traps/mesh.yaml").unwrap();
+    for on_gap in ["stop", "deny"] {
+        let folder = tempfile::tempdir().unwrap();
+        write(folder.path(), "before", &mesh, STRICT);
+        let arguments = [
+            "plan",
+            "--from-files",
+            "before",
+            "--ascii",
+            "--on-gap",
+            on_gap,
+        ];
+        let (code, text) = run(folder.path(), &arguments);
+        assert_eq!(code, Some(2), "{text}");
+        let plan = std::fs::read_to_string(folder.path().join("castoff-plan/plan.md")).unwrap();
+        let reason = "Policies keep closed what nobody could reach before";
+        assert!(plan.contains(reason), "{plan}");
+        for name in ["batch", "web"] {
+            let remove = format!(
+                "kubectl delete authorizationpolicies.security.istio.io -n desk {name}-closed-ports"
+            );
+            assert!(plan.contains(&remove), "{plan}");
+        }
+        let locks = locks(folder.path());
+        assert!(locks.contains("ports:\n        - \"8080\""), "{locks}");
+    }
+}
+
+/// A NetworkPolicy that lets in 8080 must let in 15008, and with it every port: what it kept closed is closed
+/// by a policy instead.
+#[test]
+fn what_a_network_policy_kept_closed_a_policy_keeps_closed_at_ambient_pods() {
+    let mesh = std::fs::read_to_string("tests/fixtures/traps/mesh.yaml").unwrap();
+    let network_policy = "---
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: orders, namespace: shop}
+spec: {podSelector: {matchLabels: {app: orders}}, policyTypes: [Ingress], ingress: [{ports: [{port: 8080}]}]}
+";
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), "before", &mesh, network_policy);
+    let (code, text) = run(
+        folder.path(),
+        &["plan", "--from-files", "before", "--ascii"],
+    );
+    assert_eq!(code, Some(2), "{text}");
+    let locks = locks(folder.path());
+    assert!(locks.contains("name: orders-closed-ports"), "{locks}");
+    assert!(locks.contains("notPorts:\n        - \"8080\""), "{locks}");
+}
+
+/// The only file with locks of a plan.
+fn locks(folder: &Path) -> String {
+    let folders = std::fs::read_dir(folder.join("castoff-plan")).unwrap();
+    let files = folders.map(|entry| entry.unwrap().path().join("locks.yaml"));
+    let mut texts = files.filter_map(|file| std::fs::read_to_string(file).ok());
+    let first = texts.next().expect("a file with locks");
+    assert_eq!(texts.next(), None);
+    first
 }
