@@ -287,6 +287,10 @@ impl Way<'_> {
         match generation.mode {
             DataPlaneMode::None => None,
             DataPlaneMode::Ambient => {
+                let bypass = reading::past_ztunnel(self.workload());
+                if bypass.is_some() && transport == Transport::Plain {
+                    return None;
+                }
                 let mut at = {
                     let owned = self.workload().owner != OwnerKind::Pod;
                     self.attachments
@@ -300,6 +304,7 @@ impl Way<'_> {
                         .map(Arc::new),
                 );
                 at.opaque.extend(self.waypoint_of_entry());
+                at.opaque.extend(bypass);
                 let leg = Leg {
                     from_waypoint,
                     into: seen::Into::Ztunnel,
