@@ -10,6 +10,7 @@ pub mod ask;
 pub mod attach;
 pub mod caller;
 pub mod callers;
+mod diverted;
 pub mod fronts;
 mod gateways;
 mod identities;

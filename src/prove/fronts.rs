@@ -29,6 +29,15 @@ pub struct Front {
 }
 
 impl Front {
+    /// A port of a Service whose route leads elsewhere.
+    pub(super) fn new(service: ServiceId, port: usize, by_waypoint: bool) -> Self {
+        Self {
+            service,
+            port,
+            by_waypoint,
+        }
+    }
+
     /// What is dialled for a caller that arrives in this mode: the Service in front where its waypoint
     /// follows the route, the one behind where the caller's sidecar does; nothing where nobody does.
     pub(super) fn dial(self, mesh: &Mesh, caller: &Caller, behind: Dial) -> Option<Dial> {

@@ -72,7 +72,7 @@ pub(super) struct Comparer<'a> {
     pub(super) counted: Counted,
     /// Whether to note who loses an address that nobody is known to use.
     pub(super) notes_closed: bool,
-    limits: Limits,
+    pub(super) limits: Limits,
 }
 
 impl<'a> Comparer<'a> {
@@ -327,6 +327,12 @@ impl<'a> Comparer<'a> {
         let addresses = self.addresses(class, question);
         for (member, identities) in self.groups(class, before, now) {
             row.compared += 1;
+            row.differences.extend(self.diverted(
+                class,
+                (member, &identities),
+                question,
+                &addresses,
+            ));
             let Some(comparison) =
                 self.comparison(class, (member, &identities), question, &addresses)
             else {

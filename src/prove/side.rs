@@ -11,6 +11,7 @@ use castoff_authz::settings::Settings;
 
 use super::addresses::{self, DialledAddress};
 use super::callers::Member;
+use super::diverted::Diverted;
 use super::fronts::Fronts;
 use super::network::{NetworkPolicies, Party, Pods};
 use super::pins::Leads;
@@ -31,6 +32,7 @@ pub(super) struct Side<'a> {
     pub(super) network: NetworkPolicies<'a>,
     pub(super) routed: Routed,
     pub(super) fronts: Fronts,
+    pub(super) diverted: Diverted,
     pub(super) settings: Arc<Settings>,
     port_names: PortNames<'a>,
     by_name: BTreeMap<&'a ObjectName, WorkloadId>,
@@ -44,6 +46,7 @@ impl<'a> Side<'a> {
             network: NetworkPolicies::of(mesh),
             routed: ingress::routed(mesh),
             fronts: Fronts::of(mesh),
+            diverted: Diverted::of(mesh),
             port_names: PortNames::of(mesh),
             settings: Arc::new(super::reading::authorization_settings(mesh)),
             by_name: mesh
