@@ -11,6 +11,7 @@ pub mod attach;
 pub mod caller;
 pub mod callers;
 mod diverted;
+mod exposed;
 pub mod fronts;
 mod gateways;
 mod identities;

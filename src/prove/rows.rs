@@ -151,6 +151,7 @@ impl<'a> Comparer<'a> {
         let (baseline_id, _) = self.baseline.workload(name)?;
         let mut row = ServerRow::of(name);
         self.trust(&mut row, baseline_id, present_id);
+        self.exposed(&mut row, present_id);
         let ids = (baseline_id, present_id);
         let mut learnt = Vec::new();
         let mut asked: Vec<&CallerClass> = Vec::new();

@@ -18,7 +18,7 @@ use super::pins::Leads;
 use super::undeclared::{Named, PortNames};
 use super::wire;
 use super::{Attachments, Caller, CallerMode, Content, Server, hops};
-use crate::mesh::ingress::{self, Routed};
+use crate::mesh::ingress::{self, Entrances, Routed};
 use crate::mesh::{Mesh, Workload, WorkloadId};
 use crate::snapshot::ObjectName;
 
@@ -33,6 +33,7 @@ pub(super) struct Side<'a> {
     pub(super) routed: Routed,
     pub(super) fronts: Fronts,
     pub(super) diverted: Diverted,
+    pub(super) entrances: Entrances,
     pub(super) settings: Arc<Settings>,
     port_names: PortNames<'a>,
     by_name: BTreeMap<&'a ObjectName, WorkloadId>,
@@ -47,6 +48,7 @@ impl<'a> Side<'a> {
             routed: ingress::routed(mesh),
             fronts: Fronts::of(mesh),
             diverted: Diverted::of(mesh),
+            entrances: ingress::entrances(mesh),
             port_names: PortNames::of(mesh),
             settings: Arc::new(super::reading::authorization_settings(mesh)),
             by_name: mesh

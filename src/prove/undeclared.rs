@@ -186,7 +186,7 @@ fn has(workload: &Workload, selector: &crate::snapshot::Labels) -> bool {
 }
 
 /// The ports that a policy names.
-fn ports_of(policy: &Policy) -> BTreeSet<u16> {
+pub(super) fn ports_of(policy: &Policy) -> BTreeSet<u16> {
     let rules = policy.rules.iter();
     let texts = rules.flat_map(|rule| {
         let operations = rule.to.iter();
