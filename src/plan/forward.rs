@@ -164,6 +164,11 @@ impl<'a> Player<'a> {
             self.clean_up()?;
         }
         self.move_workloads()?;
+        if !mesh.request_authentications.is_empty() {
+            // Tokens are passed on for the time of moving only; and what was left out may go now.
+            self.plan.left_out.clear();
+            self.prepare()?;
+        }
         self.clean_up()?;
         if !(self.plan.held.is_empty() && self.plan.left_out.is_empty()) {
             self.plan.ending = PlanEnding::Partial;
