@@ -165,6 +165,11 @@ impl<'a> Player<'a> {
         }
         self.move_workloads()?;
         self.label_namespaces()?;
+        if !mesh.request_authentications.is_empty() {
+            // Tokens are passed on for the time of moving only; and what was left out may go now.
+            self.plan.left_out.clear();
+            self.prepare()?;
+        }
         self.clean_up()?;
         if !(self.plan.held.is_empty() && self.plan.left_out.is_empty()) {
             self.plan.ending = PlanEnding::Partial;
