@@ -12,8 +12,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::wave::{Held, Step};
 use crate::finding::Remedy;
-use crate::mesh::{DataPlaneMode, Mesh, OwnerKind, Role, Workload};
-use crate::phases::commands::{LabelChange, label, patch_template_labels, restart};
+use crate::mesh::{DataPlaneMode, Mesh, OwnerKind, Replacement, Role, Workload};
+use crate::phases::commands::{LabelChange, delete_pods, label, patch_template_labels, restart};
 use crate::phases::remove_sidecars::switch::{namespace_changes, template_changes};
 use crate::phases::wording;
 use crate::snapshot::ObjectName;
@@ -28,6 +28,9 @@ pub(super) const TEMPLATE_LABELS: [(&str, &str); 2] =
 /// Why a workload cannot be moved by a command, if so.
 pub(super) fn obstacle(workload: &Workload) -> Option<String> {
     let name = &workload.name;
+    if let Replacement::Stopped(why) = &workload.replacement {
+        return Some(why.to_string());
+    }
     match &workload.owner {
         _ if workload.host_network => {
             Some("its pods share the node's network, which ztunnel does not capture".to_owned())
@@ -109,13 +112,24 @@ fn by_template(namespace: &str, workloads: &[&Workload]) -> Step {
     );
     for workload in workloads {
         match patch_template_labels(workload, &template_label_changes(workload)) {
-            Some(remedy) => take(&mut step, remedy),
+            Some(remedy) => {
+                take(&mut step, remedy);
+                delete_old(&mut step, workload);
+            }
             None => step.by_hand.extend(obstacle(workload)),
         }
-        step.settled.extend(rolled_out(workload));
-        step.undo_settled.extend(rolled_out(workload));
+        wait_for(&mut step, workload);
     }
     step
+}
+
+/// Deletes the pods of an owner that does not replace them by itself, here and on the way back.
+fn delete_old(step: &mut Step, workload: &Workload) {
+    if let Replacement::WhenDeleted { selector } = &workload.replacement {
+        let delete = delete_pods(&workload.name.namespace, selector);
+        step.run.push(delete.clone());
+        step.undo.push(delete);
+    }
 }
 
 /// Changes of a pod template that says for itself how its pods run from then on.
@@ -156,7 +170,12 @@ fn by_namespace_label(mesh: &Mesh, namespace: &str, workloads: &[&Workload]) -> 
         let patch = template_changes(workload);
         match patch_template_labels(workload, &patch) {
             // The patch replaces the pods.
-            Some(remedy) if !patch.is_empty() => take(&mut step, remedy),
+            Some(remedy) if !patch.is_empty() => {
+                take(&mut step, remedy);
+                delete_old(&mut step, workload);
+            }
+            // Its next run does.
+            _ if workload.owner == OwnerKind::CronJob => {}
             _ => {
                 let remedy = restart(workload);
                 if let Remedy::Command { run, .. } = &remedy {
@@ -166,8 +185,7 @@ fn by_namespace_label(mesh: &Mesh, namespace: &str, workloads: &[&Workload]) -> 
                 take(&mut step, remedy);
             }
         }
-        step.settled.extend(rolled_out(workload));
-        step.undo_settled.extend(rolled_out(workload));
+        wait_for(&mut step, workload);
     }
     steps.push(step);
     steps
@@ -207,18 +225,74 @@ fn take(step: &mut Step, remedy: Remedy) {
     }
 }
 
-/// Waits until an owner has replaced its pods.
-fn rolled_out(workload: &Workload) -> Option<String> {
-    let resource = match workload.owner {
-        OwnerKind::Deployment => "deployment",
-        OwnerKind::StatefulSet => "statefulset",
-        OwnerKind::DaemonSet => "daemonset",
+/// Says how to see that an owner has replaced its pods, here and on the way back.
+fn wait_for(step: &mut Step, workload: &Workload) {
+    match replaced(workload) {
+        Some(wait) => {
+            step.settled.push(wait.clone());
+            step.undo_settled.push(wait);
+        }
+        None => {
+            step.by_hand.extend(seen_by_people(workload, "without"));
+            step.undo_by_hand.extend(seen_by_people(workload, "with"));
+        }
+    }
+    if matches!(workload.replacement, Replacement::WhenDeleted { .. }) {
+        step.look.push(format!(
+            "{} can do without any pod for a moment, or its pods are deleted one after the other instead: they are \
+             replaced only where somebody deletes them",
+            wording::workload(workload)
+        ));
+    }
+}
+
+/// Waits until an owner has replaced its pods; `None` where no command can.
+fn replaced(workload: &Workload) -> Option<String> {
+    let ObjectName { namespace, name } = &workload.name;
+    let rolls = workload.replacement == Replacement::ByItself;
+    let (resource, ready) = match workload.owner {
+        // <https://argoproj.github.io/argo-rollouts/generated/kubectl-argo-rollouts/kubectl-argo-rollouts_status/>
+        OwnerKind::Rollout => {
+            return Some(format!(
+                "kubectl argo rollouts status -n {namespace} {name} --timeout=10m"
+            ));
+        }
+        OwnerKind::Deployment => ("deployment", "readyReplicas"),
+        OwnerKind::StatefulSet => ("statefulset", "readyReplicas"),
+        OwnerKind::ReplicaSet => ("replicaset", "readyReplicas"),
+        OwnerKind::DaemonSet => ("daemonset", "numberReady"),
         _ => return None,
     };
-    Some(format!(
-        "kubectl rollout status {resource} -n {} {} --timeout=10m",
-        workload.name.namespace, workload.name.name
-    ))
+    // `kubectl rollout status` knows neither ReplicaSets nor the update strategy OnDelete
+    // (kubectl pkg/polymorphichelpers/rollout_status.go).
+    if rolls && workload.owner != OwnerKind::ReplicaSet {
+        return Some(format!(
+            "kubectl rollout status {resource} -n {namespace} {name} --timeout=10m"
+        ));
+    }
+    let is_counted = workload.owner != OwnerKind::DaemonSet || !workload.predicted;
+    (is_counted && workload.replicas > 0).then(|| {
+        format!(
+            "kubectl wait {resource} -n {namespace} {name} --for=jsonpath='{{.status.{ready}}}'={} --timeout=10m",
+            workload.replicas
+        )
+    })
+}
+
+/// What people must see where no command waits for it.
+fn seen_by_people(workload: &Workload, with: &str) -> Option<String> {
+    let ObjectName { namespace, name } = &workload.name;
+    match workload.owner {
+        OwnerKind::CronJob => Some(format!(
+            "CronJob {namespace}/{name} starts pods {with} sidecars with its next run: go on when you have seen one \
+             succeed (`kubectl create job -n {namespace} --from=cronjob/{name} {name}-by-hand` starts one now) and no \
+             pod of an earlier run is left"
+        )),
+        OwnerKind::DaemonSet => Some(format!(
+            "go on when every pod of DaemonSet {namespace}/{name} is Ready {with} a sidecar"
+        )),
+        _ => None,
+    }
 }
 
 /// Workloads that have sidecars and can be moved by a command, and those that cannot.

@@ -113,6 +113,10 @@ pub struct Step {
     pub undo_settled: Vec<String>,
     /// What only people can do.
     pub by_hand: Vec<String>,
+    /// What to look at before it is taken back, in words.
+    pub undo_look: Vec<String>,
+    /// What only people can do on the way back.
+    pub undo_by_hand: Vec<String>,
     /// Workloads that it moves, by name.
     pub moves: Vec<String>,
 }

@@ -97,6 +97,10 @@ pub struct StepReport {
     pub undo_settled: Vec<String>,
     /// What only people can do.
     pub by_hand: Vec<String>,
+    /// What to look at before it is taken back.
+    pub undo_look: Vec<String>,
+    /// What only people can do on the way back.
+    pub undo_by_hand: Vec<String>,
 }
 
 /// A workload that keeps its sidecar.
@@ -412,6 +416,8 @@ fn wave(wave: &Wave, folder: &str) -> WaveReport {
                 settled: step.settled.clone(),
                 undo_settled: step.undo_settled.clone(),
                 by_hand: step.by_hand.clone(),
+                undo_look: step.undo_look.clone(),
+                undo_by_hand: step.undo_by_hand.clone(),
             })
             .collect(),
         manifests: wave.manifests.keys().cloned().collect(),
