@@ -12,6 +12,7 @@ mod edits;
 mod field;
 pub mod forward;
 mod lock;
+mod moment;
 mod moves;
 pub mod order;
 mod pinning;

@@ -15,7 +15,7 @@ use crate::finding::{Level, Phase, Remedy};
 use crate::manifest;
 use crate::mesh::{Attachment, DataPlaneMode, Distribution, Mesh, Workload, WorkloadId};
 use crate::needs::{Placement, placement};
-use crate::phases::{self, Context};
+use crate::phases::{self, Context, wording};
 use crate::snapshot::{Kind, Labels, ObjectName};
 
 /// A policy by kind and name.
@@ -62,11 +62,18 @@ pub(super) fn wave(field: &Field<'_>) -> (Option<Wave>, Vec<(Policy, String)>) {
         slug: "clean-up".to_owned(),
         title: "Delete what was migrated".to_owned(),
         affected: Vec::new(),
-        why: vec![
-            "The waypoints enforce the copies; originals at ambient pods are read by ztunnel, which knows no request \
-             fields."
-                .to_owned(),
-        ],
+        why: vec![match mesh.distribution {
+            Distribution::Upstream => {
+                "The waypoints enforce the copies; originals at ambient pods are read by ztunnel, which knows no \
+                 request fields."
+                    .to_owned()
+            }
+            Distribution::Solo => {
+                "The waypoints enforce the copies for every caller, with a sidecar or without; at pods that leave \
+                 their sidecars ztunnel would read the originals, and it knows no request fields."
+                    .to_owned()
+            }
+        }],
         steps,
         manifests: Files::new(),
         temporary: BTreeSet::new(),
@@ -106,6 +113,7 @@ fn step(
             .map(|(kind, name)| saved::delete_command(*kind, name))
             .collect(),
         undo: vec![format!("kubectl apply -f {file}")],
+        undo_look: vec![format!("`{file}` holds these policies as you want them back")],
         ..Step::default()
     }
 }
@@ -202,7 +210,7 @@ fn proved(
         let servers: Vec<String> = differing.iter().map(ToString::to_string).collect();
         let why = format!(
             "without it access to {} would differ from the baseline",
-            crate::phases::wording::first_few(&servers, 3)
+            wording::first_few(&servers, 3)
         );
         stays.extend(out.into_iter().map(|one| (one, why.clone())));
         candidates = rest.into_iter().collect();
@@ -256,13 +264,17 @@ fn states(field: &Field<'_>, colours: &[Vec<Policy>]) -> Vec<State> {
         .into_iter()
         .map(|subset| {
             let mut snapshot = field.snapshot().clone();
-            let mut gone = 0;
+            let mut gone = Vec::new();
             for (kind, name) in subset.iter().flat_map(|colour| &colours[*colour]) {
                 snapshot.remove(*kind, name);
-                gone += 1;
+                gone.push(format!("{} {name}", kind.row().name));
             }
             let mesh = Mesh::build(&snapshot, field.overrides);
-            let when = format!("while {gone} of {total} originals are deleted");
+            let when = format!(
+                "while {} of {total} originals are deleted: {}",
+                gone.len(),
+                wording::first_few(&gone, 5)
+            );
             super::proof::state(field.prover, Arc::new(mesh), when)
         })
         .collect()

@@ -207,8 +207,10 @@ impl<'a> Player<'a> {
             };
             let (before, now) = (self.field.mesh(), after.mesh());
             let waits = prepare::waits_for_binding(&before, &now);
+            let waits_back = prepare::waits_for_binding(&now, &before);
             if let Some(last) = wave.steps.last_mut() {
                 last.settled.extend(waits);
+                last.undo_settled.extend(waits_back);
             }
             wave.affected = newly_bound(&before, &now);
             self.push(wave, after);
@@ -411,7 +413,7 @@ impl<'a> Player<'a> {
         for_good: bool,
     ) -> Result<Option<(Wave, Field<'a>)>, PlanEnding> {
         let mesh = self.field.mesh();
-        let Some((lock, open, files)) = lock::steps(&mesh, servers) else {
+        let Some((lock, open, files)) = lock::steps(&mesh, servers, for_good) else {
             return Ok(None);
         };
         let mut wave = move_wave(
@@ -576,7 +578,7 @@ fn staying(mesh: &Mesh, moving: &BTreeSet<ObjectName>) -> BTreeSet<ObjectName> {
 
 /// Adds to a wave that was carried out what changes the user's sources, and its way back.
 fn complete(field: &Field<'_>, wave: &mut Wave, before: &Snapshot) {
-    wave.edits = edits::edits(before, &wave.steps);
+    wave.edits = edits::edits(before, wave);
     let files: Files = wave
         .manifests
         .iter()
@@ -587,9 +589,10 @@ fn complete(field: &Field<'_>, wave: &mut Wave, before: &Snapshot) {
 }
 
 fn held(workload: &ObjectName, gaps: &[Gap], moving: &BTreeSet<ObjectName>, circle: bool) -> Held {
+    // One witness for the whole of a circle.
     let gap = gaps
         .iter()
-        .find(|gap| gap.server == *workload)
+        .find(|gap| circle || gap.server == *workload)
         .or_else(|| gaps.first());
     let why = match gap {
         Some(gap) if circle && moving.len() > 1 => format!(

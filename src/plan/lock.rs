@@ -12,20 +12,41 @@ use serde_json::{Value, json};
 use super::saved;
 use super::wave::{Files, Step};
 use crate::manifest;
-use crate::mesh::{Mesh, WorkloadId};
+use crate::mesh::{Distribution, Mesh, WorkloadId};
 use crate::needs::GENERATED_LABEL;
+use crate::phases::wording;
 use crate::snapshot::{Kind, ObjectName};
 
 /// Name of the file with the locks.
 pub(super) const FILE: &str = "locks.yaml";
 
+/// Annotation with the workload whose pods a lock closes.
+const LOCKS_ANNOTATION: &str = "castoff.dev/locks";
+/// Annotation that says why a lock is there.
+const REASON_ANNOTATION: &str = "castoff.dev/reason";
+/// Annotation that says when a lock can be deleted.
+const DELETE_ANNOTATION: &str = "castoff.dev/delete-when";
+
+/// When a lock can be deleted.
+fn delete_when(for_good: bool) -> &'static str {
+    if for_good {
+        "nothing opens without it any more: `castoff verify` of the mesh with it and without it says so"
+    } else {
+        "the last step of this wave is reached, which deletes it"
+    }
+}
+
 /// The step before the moves and the one after them, and the file; `None` when one of the servers
-/// has no waypoint to be reached by.
-pub(super) fn steps(mesh: &Mesh, servers: &BTreeSet<ObjectName>) -> Option<(Step, Step, Files)> {
+/// has no waypoint to be reached by. A lock stays `for_good` where the step after is not taken.
+pub(super) fn steps(
+    mesh: &Mesh,
+    servers: &BTreeSet<ObjectName>,
+    for_good: bool,
+) -> Option<(Step, Step, Files)> {
     let mut locks: Vec<(ObjectName, Value)> = Vec::new();
     for (index, workload) in mesh.workloads.iter().enumerate() {
         if servers.contains(&workload.name) {
-            let lock = lock(mesh, WorkloadId(index))?;
+            let lock = lock(mesh, WorkloadId(index), for_good)?;
             let name = ObjectName::new(
                 &workload.name.namespace,
                 lock["metadata"]["name"].as_str().unwrap_or_default(),
@@ -38,10 +59,22 @@ pub(super) fn steps(mesh: &Mesh, servers: &BTreeSet<ObjectName>) -> Option<(Step
         .map(|(name, _)| saved::delete_command(Kind::AuthorizationPolicy, name))
         .collect();
     let lock = Step {
-        what: "close new pods to everyone but their waypoint, since ztunnel cannot check what the waypoint checks".to_owned(),
-        look: vec![
-            "the callers of these workloads are ambient: one with a sidecar is refused by new pods until it has moved".to_owned(),
-        ],
+        what: format!(
+            "close new pods to everyone but their waypoint, since ztunnel cannot check what the waypoint checks; these \
+             policies can be deleted when {}",
+            delete_when(for_good)
+        ),
+        look: vec![match mesh.distribution {
+            Distribution::Solo => {
+                "nobody dials these pods past their waypoint: whoever does is refused by new pods".to_owned()
+            }
+            Distribution::Upstream => {
+                "the callers of these workloads are ambient: one with a sidecar is refused by new pods until it has \
+                 moved"
+                    .to_owned()
+            }
+        }],
+        undo_look: vec!["every pod of these workloads has its sidecar again".to_owned()],
         run: vec![format!("kubectl apply -f {FILE}")],
         undo: unlock.clone(),
         ..Step::default()
@@ -52,6 +85,7 @@ pub(super) fn steps(mesh: &Mesh, servers: &BTreeSet<ObjectName>) -> Option<(Step
                 .to_owned(),
         run: unlock,
         undo: vec![format!("kubectl apply -f {FILE}")],
+        look: vec!["no pod of these workloads has a sidecar".to_owned()],
         ..Step::default()
     };
     let manifests: Vec<Value> = locks.into_iter().map(|(_, lock)| lock).collect();
@@ -59,7 +93,7 @@ pub(super) fn steps(mesh: &Mesh, servers: &BTreeSet<ObjectName>) -> Option<(Step
     Some((lock, open, files))
 }
 
-fn lock(mesh: &Mesh, id: WorkloadId) -> Option<Value> {
+fn lock(mesh: &Mesh, id: WorkloadId, for_good: bool) -> Option<Value> {
     let workload = mesh.workload(id);
     let waypoints: BTreeSet<String> = mesh
         .services_of(id)
@@ -94,6 +128,12 @@ fn lock(mesh: &Mesh, id: WorkloadId) -> Option<Value> {
             "name": format!("{}-only-through-waypoint", workload.name.name),
             "namespace": workload.name.namespace.as_str(),
             "labels": {GENERATED_LABEL: "lock"},
+            "annotations": {
+                LOCKS_ANNOTATION: wording::workload(workload).replacen(' ', "/", 1),
+                REASON_ANNOTATION: "ztunnel cannot check what the waypoint checks: whoever came to these pods past it \
+                                    would be let in where the baseline refused",
+                DELETE_ANNOTATION: delete_when(for_good),
+            },
         },
         "spec": {
             "selector": {"matchLabels": labels},

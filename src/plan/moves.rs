@@ -83,12 +83,21 @@ pub(super) fn steps(
     by_namespace
         .into_iter()
         .flat_map(|(namespace, workloads)| {
-            let keeps_sidecars = stay.iter().any(|name| name.namespace == namespace);
-            if each_by_itself || keeps_sidecars || captured(mesh, namespace).next().is_some() {
-                vec![by_template(namespace, &workloads)]
+            let others = || captured(mesh, namespace).map(wording::workload);
+            let because = if each_by_itself {
+                "since the policies that close new pods know them by that label".to_owned()
+            } else if stay.iter().any(|name| name.namespace == namespace) {
+                "since the namespace's label would move others too".to_owned()
+            } else if others().next().is_some() {
+                let others: Vec<String> = others().collect();
+                format!(
+                    "since the namespace's label would bring into the mesh what is outside ({})",
+                    wording::first_few(&others, 3)
+                )
             } else {
-                by_namespace_label(mesh, namespace, &workloads)
-            }
+                return by_namespace_label(mesh, namespace, &workloads);
+            };
+            vec![by_template(namespace, &workloads, &because)]
         })
         .collect()
 }
@@ -105,11 +114,11 @@ fn captured<'a>(mesh: &'a Mesh, namespace: &'a str) -> impl Iterator<Item = &'a 
         })
 }
 
-fn by_template(namespace: &str, workloads: &[&Workload]) -> Step {
+fn by_template(namespace: &str, workloads: &[&Workload], because: &str) -> Step {
     let mut step = started(namespace, workloads);
-    step.what.push_str(
-        ", each by one change of its pod template, since the namespace's label would move others too",
-    );
+    step.what.push_str(&format!(
+        ", each by one change of its pod template, {because}"
+    ));
     for workload in workloads {
         match patch_template_labels(workload, &template_label_changes(workload)) {
             Some(remedy) => {
@@ -157,6 +166,10 @@ fn by_namespace_label(mesh: &Mesh, namespace: &str, workloads: &[&Workload]) -> 
                 "enrol namespace {namespace}: pods keep their sidecars until they are replaced"
             ),
             look: vec![ready(namespace)],
+            undo_look: vec![format!(
+                "every pod of namespace {namespace} that is to have a sidecar has it and is Ready: without the label \
+                 the others leave the mesh at once"
+            )],
             ..Step::default()
         };
         take(&mut step, label(&target, &enrol));
@@ -206,6 +219,11 @@ fn started(namespace: &str, workloads: &[&Workload]) -> Step {
     Step {
         what: format!("move {} to ambient mode", wording::first_few(&names, 5)),
         look: vec![ready(namespace)],
+        undo_look: vec![
+            "every policy that later waves deleted is there again: `kubectl get authorizationpolicies,\
+             requestauthentications -A`"
+                .to_owned(),
+        ],
         moves: workloads
             .iter()
             .map(|workload| workload.name.to_string())

@@ -143,6 +143,8 @@ pub enum EditChange {
     Labels(BTreeMap<String, Option<String>>),
     /// Labels of its pod template; a CronJob's is one level deeper.
     TemplateLabels(BTreeMap<String, Option<String>>),
+    /// The object becomes what this file of the wave says.
+    Replace(String),
     /// The object goes.
     Delete,
 }
@@ -203,6 +205,10 @@ pub struct Gap {
     pub from: (usize, String),
     /// Until when; `None` when it lasts to the end of the plan.
     pub until: Option<(usize, String)>,
+    /// The command after which it begins.
+    pub begins_after: Option<String>,
+    /// The command after which it is over.
+    pub ends_after: Option<String>,
 }
 
 impl Plan {

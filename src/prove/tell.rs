@@ -6,10 +6,11 @@
 use std::collections::BTreeSet;
 
 use castoff_authz::decision::{Because, CustomRefusal, Decision, Outcome, RuleTrace, TokenRefusal};
-use castoff_authz::path::{AddressKind, EnforcementPath, PointKind, Proxy};
+use castoff_authz::eval::evaluate;
+use castoff_authz::path::{Address, AddressKind, EnforcementPath, PointKind, Protocol, Proxy};
 use castoff_authz::request::Request;
 use castoff_authz::unknown::Unknown;
-use castoff_authz::verdict::{Finding, Proved, UndecidedReason, Witness};
+use castoff_authz::verdict::{Finding, Proved, UndecidedReason, Witness, placeholder_address};
 
 /// `GET /admin from cluster.local/ns/web/sa/front`, or `a connection from …`.
 pub fn request(request: &Request) -> String {
@@ -121,11 +122,8 @@ pub fn witness(
     baseline: &[EnforcementPath],
     present: &[EnforcementPath],
 ) -> Vec<String> {
-    let mut lines = vec![format!(
-        "{} to {}",
-        request(&witness.request),
-        witness.address
-    )];
+    let told = plain_request(witness, baseline, present);
+    let mut lines = vec![format!("{} to {}", request(&told), witness.address)];
     lines.extend(side("before", &witness.before, baseline, witness));
     lines.extend(side("now", &witness.after, present, witness));
     if !witness.if_accepted_by.is_empty() {
@@ -136,6 +134,73 @@ pub fn witness(
     }
     lines.extend(ways_out(witness, baseline, present));
     lines
+}
+
+/// The request as it is told: without what makes no difference. Bytes where nothing on the way speaks
+/// HTTP, and no host where any name of the address dialled does as well. Every decision is asked for
+/// again and must say the same, point by point.
+fn plain_request(
+    witness: &Witness,
+    baseline: &[EnforcementPath],
+    present: &[EnforcementPath],
+) -> Request {
+    let decided: Vec<(&Decision, &EnforcementPath)> =
+        [(&witness.before, baseline), (&witness.after, present)]
+            .into_iter()
+            .flat_map(|(decisions, paths)| {
+                let found = decisions.iter();
+                found.filter_map(|(index, one)| Some((one, paths.get(*index)?)))
+            })
+            .collect();
+    let holds = |request: &Request| {
+        decided.iter().all(|(one, path)| {
+            let again = evaluate(request, path);
+            again.outcome == one.outcome && decision(&again, path) == decision(one, path)
+        })
+    };
+    let with = |host: &str| {
+        let mut request = witness.request.clone();
+        if let Some(http) = &mut request.http {
+            http.host = host.to_owned();
+        }
+        request
+    };
+    let speaks = |wanted: Protocol| {
+        let mut points = decided.iter().flat_map(|(_, path)| &path.points);
+        points.any(
+            |point| matches!(point.kind, PointKind::Envoy { protocol, .. } if protocol == wanted),
+        )
+    };
+    if speaks(Protocol::Tcp) && !speaks(Protocol::Http) {
+        let bytes = Request {
+            http: None,
+            ..witness.request.clone()
+        };
+        if holds(&bytes) {
+            return bytes;
+        }
+    }
+    let hosts = own_hosts(&witness.address);
+    let matters = |host: &String| !holds(&with(host));
+    match hosts.first() {
+        Some(_) if !hosts.iter().any(matters) => with(""),
+        Some(whole) if !matters(whole) => with(whole),
+        _ => witness.request.clone(),
+    }
+}
+
+/// The hosts that a caller sends who dials an address, the longest first.
+fn own_hosts(address: &Address) -> Vec<String> {
+    match (address.kind, address.name.split_once('/')) {
+        (AddressKind::Service, Some((namespace, name))) => vec![
+            format!("{name}.{namespace}.svc.cluster.local"),
+            format!("{name}.{namespace}.svc"),
+            format!("{name}.{namespace}"),
+            name.to_owned(),
+        ],
+        (AddressKind::Pod, _) => vec![placeholder_address().to_string()],
+        _ => Vec::new(),
+    }
 }
 
 /// What can be done for a caller who dials pods and is refused by ztunnel, because what lets him in is

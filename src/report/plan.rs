@@ -127,6 +127,7 @@ pub struct LeftOutReport {
 
 /// Access gained or lost between two moments.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
 pub struct GapReport {
     /// Whose.
     pub server: String,
@@ -138,7 +139,33 @@ pub struct GapReport {
     pub from: String,
     /// Until when; `null` when it lasts to the end of the plan.
     pub until: Option<String>,
+    /// The command after which it begins.
+    pub begins_after: Option<String>,
+    /// The command after which it is over; `null` when it lasts to the end of the plan.
+    pub ends_after: Option<String>,
 }
+
+impl GapReport {
+    /// `after this command (wave, state) until that command (wave, state)`; commands between ticks.
+    fn span(&self) -> String {
+        let moment = |command: &Option<String>, place: &str| match command {
+            Some(command) => format!("`{command}` ({place})"),
+            None => place.to_owned(),
+        };
+        let until = match &self.until {
+            Some(until) => moment(&self.ends_after, until),
+            None => "the end of the plan".to_owned(),
+        };
+        format!(
+            "from {} until {until}",
+            moment(&self.begins_after, &self.from)
+        )
+    }
+}
+
+/// What a user can do where a proof stands against going on.
+const ON_GAP: &str = "To go on all the same: `--on-gap deny` closes what would open, as far as that is possible, and \
+                      `--on-gap accept` does it and lists each gap with the two commands between which it lasts.";
 
 impl PlanReport {
     /// Makes the report of a plan. `baseline` says what it was compared with.
@@ -190,6 +217,8 @@ impl PlanReport {
                     witness: gap.lines.clone(),
                     from: moment(&gap.from),
                     until: gap.until.as_ref().map(moment),
+                    begins_after: gap.begins_after.clone(),
+                    ends_after: gap.ends_after.clone(),
                 })
                 .collect(),
             assumptions: plan.assumptions.clone(),
@@ -252,10 +281,11 @@ impl PlanReport {
             out.push_str(&format!("{stop} {reason}\n"));
         }
         for gap in &self.gaps {
-            let until = gap.until.as_deref().unwrap_or("the end of the plan");
             out.push_str(&format!(
-                "{stop} {} {} from {} until {until}:\n",
-                gap.server, gap.direction, gap.from
+                "{stop} {} {} {}:\n",
+                gap.server,
+                gap.direction,
+                gap.span()
             ));
             for line in &gap.witness {
                 out.push_str(&format!("    {line}\n"));
@@ -279,15 +309,44 @@ impl PlanReport {
                 out.push_str(&format!("    {line}\n"));
             }
         }
-        for held in &self.held {
+        for (workloads, held) in self.held_together() {
+            let keep = match workloads.len() {
+                1 => "keeps its sidecar",
+                _ => "keep their sidecars",
+            };
             out.push_str(&format!(
-                "{stop} {} keeps its sidecar: {}\n",
-                held.workload, held.why
+                "{stop} {} {keep}: {}\n",
+                workloads.join(", "),
+                held.why
             ));
             for line in &held.witness {
                 out.push_str(&format!("    {line}\n"));
             }
         }
+        if self.holds_by_proof() {
+            out.push_str(&format!("{ON_GAP}\n"));
+        }
+    }
+
+    /// Workloads that keep their sidecars for the same reason, with the same witness.
+    fn held_together(&self) -> Vec<(Vec<&str>, &HeldReport)> {
+        let mut groups: Vec<(Vec<&str>, &HeldReport)> = Vec::new();
+        let mut places = std::collections::BTreeMap::new();
+        for held in &self.held {
+            let place = *places
+                .entry((&held.why, &held.witness))
+                .or_insert(groups.len());
+            match groups.get_mut(place) {
+                Some((workloads, _)) => workloads.push(&held.workload),
+                None => groups.push((vec![&held.workload], held)),
+            }
+        }
+        groups
+    }
+
+    /// Whether something is not done because a proof stands against it.
+    fn holds_by_proof(&self) -> bool {
+        !self.left_out.is_empty() || self.held.iter().any(|held| !held.witness.is_empty())
     }
 
     /// What to do next, given where the folder is.

@@ -5,9 +5,10 @@
 
 use std::fmt::Write as _;
 
-use super::{PlanReport, StateReport, WaveReport};
-use crate::plan::Plan;
-use crate::plan::wave::{Edit, EditChange};
+use super::kustomize::not_in_git;
+use super::{ON_GAP, PlanReport, StateReport, WaveReport};
+use crate::plan::wave::EditChange;
+use crate::plan::{Plan, Wave};
 use crate::report::access::{self, ServerAccess};
 
 /// The document.
@@ -22,7 +23,7 @@ pub fn render(plan: &Plan, report: &PlanReport) -> String {
     overview(&mut page, report);
     problems(&mut page, report);
     for (wave, data) in report.waves.iter().zip(&plan.waves) {
-        section(&mut page, wave, &data.edits);
+        section(&mut page, wave, data);
     }
     page
 }
@@ -69,15 +70,26 @@ fn problems(page: &mut String, report: &PlanReport) {
     if !report.gaps.is_empty() {
         let _ = writeln!(page, "## Gaps\n");
         for gap in &report.gaps {
-            let until = gap.until.as_deref().unwrap_or("the end of the plan");
             let _ = writeln!(
                 page,
-                "- ⛔ `{}` {} from {} until {until}",
-                gap.server, gap.direction, gap.from
+                "- ⛔ `{}` {} {}",
+                gap.server,
+                gap.direction,
+                gap.span()
             );
             for line in &gap.witness {
                 let _ = writeln!(page, "  - {line}");
             }
+        }
+        page.push('\n');
+    }
+    if !report.unread.is_empty() {
+        let _ = writeln!(
+            page,
+            "## Not read\n\nAccess may differ there unseen; nothing below is proved of it.\n"
+        );
+        for unread in &report.unread {
+            let _ = writeln!(page, "- ❔ {unread}");
         }
         page.push('\n');
     }
@@ -101,13 +113,16 @@ fn problems(page: &mut String, report: &PlanReport) {
     }
     if !report.held.is_empty() {
         let _ = writeln!(page, "## Workloads that keep their sidecars\n");
-        for held in &report.held {
-            let _ = writeln!(page, "- `{}`: {}", held.workload, held.why);
+        for (workloads, held) in report.held_together() {
+            let _ = writeln!(page, "- `{}`: {}", workloads.join("`, `"), held.why);
             for line in &held.witness {
                 let _ = writeln!(page, "  - {line}");
             }
         }
         page.push('\n');
+    }
+    if report.holds_by_proof() {
+        let _ = writeln!(page, "{ON_GAP}\n");
     }
     if !report.assumptions.is_empty() {
         let _ = writeln!(page, "## What this rests on\n");
@@ -118,7 +133,7 @@ fn problems(page: &mut String, report: &PlanReport) {
     }
 }
 
-fn section(page: &mut String, wave: &WaveReport, edits: &[Edit]) {
+fn section(page: &mut String, wave: &WaveReport, data: &Wave) {
     let _ = writeln!(page, "## {}: {}\n", wave.folder, wave.title);
     for why in &wave.why {
         let _ = writeln!(page, "{why}\n");
@@ -153,7 +168,7 @@ fn section(page: &mut String, wave: &WaveReport, edits: &[Edit]) {
         proof(page, state);
     }
     let _ = writeln!(page, "\nWay back (`rollback.sh`): {}.\n", wave.way_back);
-    in_git(page, edits);
+    in_git(page, data);
 }
 
 fn proof(page: &mut String, state: &StateReport) {
@@ -200,7 +215,13 @@ fn differing(page: &mut String, server: &ServerAccess) {
         server.server,
         access::words(server.verdict)
     );
+    let mut told: Vec<(&str, &[String])> = Vec::new();
     for difference in &server.differences {
+        let witness = (difference.direction, difference.lines.as_slice());
+        if told.contains(&witness) {
+            continue;
+        }
+        told.push(witness);
         let _ = writeln!(
             page,
             "    - {} for {} at port {} ({} pods, {}): {}",
@@ -215,15 +236,15 @@ fn differing(page: &mut String, server: &ServerAccess) {
 }
 
 /// Where the same changes belong in the user's own sources.
-fn in_git(page: &mut String, edits: &[Edit]) {
-    if edits.is_empty() {
+fn in_git(page: &mut String, wave: &Wave) {
+    if wave.edits.is_empty() {
         return;
     }
     let _ = writeln!(
         page,
         "In Git (a label set by hand is reverted by Argo CD or Flux; `patches.yaml` holds the same):\n"
     );
-    for edit in edits {
+    for edit in &wave.edits {
         let place = edit
             .origin
             .as_ref()
@@ -233,9 +254,18 @@ fn in_git(page: &mut String, edits: &[Edit]) {
             EditChange::TemplateLabels(labels) => {
                 format!("pod template labels {}", label_words(labels))
             }
+            EditChange::Replace(file) => format!("as in `{file}`"),
             EditChange::Delete => "remove it".to_owned(),
         };
         let _ = writeln!(page, "- {} `{}`{place}: {change}", edit.kind, edit.name);
+    }
+    let restarts: Vec<String> = not_in_git(wave).map(|run| format!("`{run}`")).collect();
+    if !restarts.is_empty() {
+        let _ = writeln!(
+            page,
+            "\nLabels change new pods only, so when Git is synchronized run: {}",
+            restarts.join(", ")
+        );
     }
     page.push('\n');
 }

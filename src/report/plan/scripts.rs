@@ -39,10 +39,15 @@ pub fn rollback(wave: &WaveReport) -> String {
             &mut script,
             &format!("\nback from step {}: {}", index + 1, step.what),
         );
-        comment(
-            &mut script,
-            "before it, see that every Gateway, Service and pod it names is there and Ready",
-        );
+        for look in &step.undo_look {
+            comment(&mut script, &format!("before it, see that {look}"));
+        }
+        if step.undo_look.is_empty() {
+            comment(
+                &mut script,
+                "before it, see that everything it names is as the step left it",
+            );
+        }
         lines(&mut script, &step.undo);
         by_hand(&mut script, &step.undo_by_hand);
         lines(&mut script, &step.undo_settled);
