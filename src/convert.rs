@@ -5,6 +5,8 @@
 //! provider and scope, or there is no copy and a [`Refusal`] says why; a copy is made only for
 //! Services that have a waypoint; every `targetRef` names something that exists.
 
+mod alike;
+mod edit;
 mod emit;
 mod exception;
 mod extensions;
@@ -23,6 +25,7 @@ use crate::mesh::{Mesh, ObjectReference, ServiceId, WaypointId};
 use crate::needs::{Choice, WaypointNeeds};
 use crate::snapshot::{Kind, ObjectName};
 
+pub use edit::Edited;
 pub use emit::{COPIED_FROM_ANNOTATION, COPIED_FROM_KIND_LABEL, GUARDS_ANNOTATION};
 
 /// How far a policy reaches.
@@ -46,10 +49,12 @@ pub enum Purpose {
         /// How far the original reaches.
         scope: Scope,
     },
-    /// The user's own DENY, edited so that it does not turn the waypoint away.
-    Exception {
+    /// The user's own policy, edited.
+    Edit {
         /// The original.
         source: ObjectReference,
+        /// Why, each once.
+        because: Vec<Edited>,
     },
     /// Lets the waypoint reach the pods behind a Service.
     Guard {
@@ -241,6 +246,7 @@ pub fn convert(mesh: &Mesh, needs: &WaypointNeeds, choice: &Choice<'_>) -> Conve
             ..policy
         });
     }
+    edit::write_out_modes(&mut draft, choice);
     guard::add(&mut draft);
     names::finish(draft)
 }

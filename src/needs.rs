@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::mesh::{Mesh, ObjectReference, Protocol, Service, ServiceId, WorkloadId};
 use crate::snapshot::ObjectName;
 
-pub use attach::{Coverage, coverage, covers_pods, is_generated};
+pub use attach::{Coverage, coverage, coverage_of_any, covers_pods, is_generated};
 pub use gateway::{RecommendedWaypoint, recommended_waypoints};
 pub use placement::{Placement, placement};
 pub use unread::{Because, Unread, unread};

@@ -111,7 +111,8 @@ pub fn run_phase(phase: Phase, context: &Context<'_>) -> PhaseResult {
     }
 }
 
-fn outcome(checks: &[CheckResult]) -> PhaseOutcome {
+/// How a phase with these checks ended.
+pub(crate) fn outcome(checks: &[CheckResult]) -> PhaseOutcome {
     let has = |level: Level| {
         checks
             .iter()

@@ -23,6 +23,7 @@ mod saved;
 mod sift;
 pub mod traffic;
 pub mod wave;
+mod ways_out;
 
 pub use edges::{Edges, edges};
 pub use forward::{OnGap, PlanOptions, plan};

@@ -16,6 +16,7 @@ mod identities;
 pub mod legs;
 mod memory;
 pub mod network;
+mod others;
 pub mod pins;
 pub mod prover;
 pub mod reading;

@@ -75,15 +75,58 @@ fn either_may_go_but_not_both() {
     }
 }
 
-/// Where nothing was migrated, the phase proposes no deletion: least of all of both.
+/// The younger of the two is offered, never both; and what is offered is played against the baseline.
 #[test]
-fn policy_simplification_proposes_to_delete_neither() {
+fn policy_simplification_proposes_to_delete_one_of_them() {
     let folder = tempfile::tempdir().unwrap();
     write(&folder.path().join("both"), &["no-batch", "no-batch-again"]);
     let (_, said) = castoff(folder.path(), &["migrate", "--from-files", "both"]);
     assert!(
-        said.contains("Phase policy-simplification succeeded"),
+        said.contains("Phase policy-simplification has recommendations"),
         "{said}"
     );
+    let offered: Vec<&str> = said
+        .lines()
+        .filter(|line| line.contains("can be deleted"))
+        .collect();
+    assert_eq!(offered.len(), 1, "{said}");
+    assert!(
+        offered[0].ends_with(
+            "kubectl delete authorizationpolicies.security.istio.io -n shop no-batch-again"
+        ),
+        "{said}"
+    );
+    assert!(
+        said.contains("after the recommendations of phase policy-simplification"),
+        "{said}"
+    );
+    assert!(!said.contains("⛔"), "{said}");
+
+    write(&folder.path().join("one"), &["no-batch"]);
+    let (_, said) = castoff(folder.path(), &["migrate", "--from-files", "one"]);
     assert!(!said.contains("can be deleted"), "{said}");
+}
+
+/// The same in a plan: one wave, which deletes one of them.
+#[test]
+fn a_plan_deletes_one_of_them() {
+    let folder = tempfile::tempdir().unwrap();
+    write(&folder.path().join("both"), &["no-batch", "no-batch-again"]);
+    let (_, said) = castoff(folder.path(), &["plan", "--from-files", "both"]);
+    assert!(
+        said.contains(
+            "✅ 01-clean-up: Delete what nothing needs (2 states proved, way back proved)"
+        ),
+        "{said}"
+    );
+    let script =
+        fs::read_to_string(folder.path().join("castoff-plan/01-clean-up/apply.sh")).unwrap();
+    let deletions: Vec<&str> = script
+        .lines()
+        .filter(|line| line.starts_with("kubectl delete "))
+        .collect();
+    assert_eq!(
+        deletions,
+        ["kubectl delete authorizationpolicies.security.istio.io -n shop no-batch-again"]
+    );
 }

@@ -32,6 +32,8 @@ fn a_port_that_is_not_redirected_is_undecided() {
         (include, "8080,9090", same),
         (include, "9090", undecided),
         (include, "", undecided),
+        ("sidecar.istio.io/interceptionMode", "NONE", undecided),
+        ("sidecar.istio.io/interceptionMode", "TPROXY", same),
     ] {
         let present = annotated(key, value);
         let states = States {

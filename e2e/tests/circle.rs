@@ -80,7 +80,10 @@ fn old_pods_stay_beside_new_ones_until_everybody_is_handed_over_and_so_on_the_wa
         from_git(&cluster, wave);
         if pinned(wave) {
             let seen = stepwise(&cluster, wave, "apply.sh");
-            assert_eq!(seen, [(2, 0), (2, 2), (2, 2), (0, 2), (0, 2), (0, 2)]);
+            assert_eq!(
+                seen,
+                [(2, 0), (2, 0), (2, 2), (2, 2), (0, 2), (0, 2), (0, 2)]
+            );
         } else {
             run_script(&cluster, &wave.join("apply.sh"));
             mesh::settle(&cluster);
@@ -90,7 +93,10 @@ fn old_pods_stay_beside_new_ones_until_everybody_is_handed_over_and_so_on_the_wa
     for wave in waves.iter().rev() {
         if pinned(wave) {
             let seen = stepwise(&cluster, wave, "rollback.sh");
-            assert_eq!(seen, [(0, 2), (0, 2), (2, 2), (2, 2), (2, 0), (2, 0)]);
+            assert_eq!(
+                seen,
+                [(0, 2), (0, 2), (2, 2), (2, 2), (2, 0), (2, 0), (2, 0)]
+            );
         } else {
             run_script(&cluster, &wave.join("rollback.sh"));
             mesh::settle(&cluster);

@@ -4,8 +4,11 @@
 //! among those not meant; and, of such an object, what the user wrote. Invariant: only sources that
 //! match a waypoint change, and only by that exception: the waypoint enforces the copy.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Map, Value, json};
 
+use super::edit::{self, Edited};
 use crate::mesh::Waypoint;
 
 /// Annotation with the identities that were excepted, separated by commas.
@@ -28,9 +31,11 @@ pub(super) struct Excepted {
 pub(super) struct Exception {
     /// Position of the rule.
     rule: usize,
-    /// Position in `from`; `None` where the rule's conditions alone say who.
+    /// Position in `from`; `None` where it has none.
     from: Option<usize>,
     waypoint: Excepted,
+    /// Why.
+    pub(super) because: Edited,
 }
 
 /// What a part of a rule says of a caller.
@@ -70,8 +75,8 @@ impl Excepted {
     }
 
     /// Where a DENY says of callers what holds for this waypoint too. What does not ask who calls is
-    /// meant for everybody and is left alone.
-    pub(super) fn denied_by(&self, policy: &Value) -> Vec<Exception> {
+    /// meant for everybody and is left alone, but where `more` is denied at ztunnel than is written.
+    pub(super) fn denied_by(&self, policy: &Value, more: &BTreeSet<edit::Part>) -> Vec<Exception> {
         if policy.pointer("/spec/action") != Some(&Value::from("DENY")) {
             return Vec::new();
         }
@@ -81,20 +86,24 @@ impl Excepted {
             let when = list(&body["when"])
                 .map(|(_, condition)| self.condition(condition, own))
                 .fold(Says::Nothing, Says::and);
-            let mut exception = |from| {
+            let mut look = |from, says| {
+                let because = match says {
+                    Says::Means => Edited::DeniesWaypoint,
+                    Says::Nothing if more.contains(&(rule, from)) => Edited::DeniesMoreAtZtunnel,
+                    _ => return,
+                };
                 found.push(Exception {
                     rule,
                     from,
                     waypoint: self.clone(),
+                    because,
                 });
             };
-            if list(&body["from"]).next().is_none() && when == Says::Means {
-                exception(None);
+            if list(&body["from"]).next().is_none() {
+                look(None, when);
             }
             for (at, entry) in list(&body["from"]) {
-                if self.source(&entry["source"], own).and(when) == Says::Means {
-                    exception(Some(at));
-                }
+                look(Some(at), self.source(&entry["source"], own).and(when));
             }
         }
         found
@@ -107,8 +116,8 @@ impl Excepted {
             is_among(&source["notPrincipals"], &self.principal),
         )
         .and(Says::of(
-            is_among(&source["namespaces"], &self.namespace),
-            is_among(&source["notNamespaces"], &self.namespace),
+            self.is_among_namespaces(&source["namespaces"]),
+            self.is_among_namespaces(&source["notNamespaces"]),
         ))
         .and(Says::of(
             accounts(&source["serviceAccounts"]),
@@ -119,11 +128,21 @@ impl Excepted {
     fn condition(&self, condition: &Value, policy_namespace: &str) -> Says {
         let among: &dyn Fn(&Value) -> Option<bool> = match condition["key"].as_str() {
             Some("source.principal") => &|list| is_among(list, &self.principal),
-            Some("source.namespace") => &|list| is_among(list, &self.namespace),
+            Some("source.namespace") => &|list| self.is_among_namespaces(list),
             Some("source.serviceAccount") => &|list| self.is_among_accounts(list, policy_namespace),
             _ => return Says::Nothing,
         };
         Says::of(among(&condition["values"]), among(&condition["notValues"]))
+    }
+
+    /// In the name of a namespace each star is any characters (istio
+    /// pilot/pkg/security/authz/model/generator.go, `srcNamespaceGenerator`).
+    fn is_among_namespaces(&self, patterns: &Value) -> Option<bool> {
+        let matches = |(_, pattern): (usize, &Value)| {
+            let pattern = pattern.as_str();
+            pattern.is_none_or(|pattern| is_like(&self.namespace, pattern))
+        };
+        (list(patterns).next().is_some()).then(|| list(patterns).any(matches))
     }
 
     /// A service account without a namespace is one of the policy's own (istio
@@ -147,6 +166,7 @@ pub(super) fn excepting(raw: &Value, exceptions: &[Exception]) -> Value {
         rule,
         from,
         waypoint,
+        ..
     } in exceptions
     {
         let Some(rule) = object.pointer_mut(&format!("/spec/rules/{rule}")) else {
@@ -173,12 +193,8 @@ pub(super) fn excepting(raw: &Value, exceptions: &[Exception]) -> Value {
     principals.extend(exceptions.iter().map(|one| one.waypoint.principal.as_str()));
     principals.sort_unstable();
     principals.dedup();
-    let note = principals.join(",");
-    object["metadata"] = metadata(&raw["metadata"], note);
-    if let Some(object) = object.as_object_mut() {
-        object.remove("status");
-    }
-    object
+    object["metadata"] = metadata(&raw["metadata"], &principals);
+    edit::without_status(object)
 }
 
 /// What the user wrote of an object that castoff edited: the exceptions gone.
@@ -271,18 +287,23 @@ fn is_among(patterns: &Value, value: &str) -> Option<bool> {
     (list(patterns).next().is_some()).then(|| list(patterns).any(|(_, pattern)| matches(pattern)))
 }
 
-/// Name, labels and annotations, without what API servers and kubectl wrote.
-fn metadata(metadata: &Value, note: String) -> Value {
-    let mut kept = Map::new();
-    for field in ["name", "namespace", "labels", "annotations"] {
-        if let Some(value) = metadata.get(field) {
-            kept.insert(field.to_owned(), value.clone());
-        }
+/// Whether a text is this pattern with characters in the place of each star.
+fn is_like(text: &str, pattern: &str) -> bool {
+    match pattern.split_once('*') {
+        None => text == pattern,
+        Some((start, rest)) => text.strip_prefix(start).is_some_and(|text| {
+            let mut ends = text.char_indices().map(|(at, _)| &text[at..]);
+            is_like("", rest) || ends.any(|end| is_like(end, rest))
+        }),
     }
-    let annotations = kept.entry("annotations").or_insert_with(|| json!({}));
-    if let Value::Object(annotations) = annotations {
-        annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
-        annotations.insert(EXCEPTED_ANNOTATION.to_owned(), json!(note));
+}
+
+/// That of the object, with the note of who is excepted.
+fn metadata(metadata: &Value, excepted: &[&str]) -> Value {
+    let mut kept = edit::metadata(metadata);
+    if !excepted.is_empty() {
+        let annotations = kept.entry("annotations").or_insert_with(|| json!({}));
+        annotations[EXCEPTED_ANNOTATION] = json!(excepted.join(","));
     }
     Value::Object(kept)
 }
@@ -308,6 +329,29 @@ mod tests {
     }
 
     #[test]
+    fn a_waypoint_is_excepted_where_ztunnel_is_left_with_more_than_is_written() {
+        let principal = "cluster.local/ns/shop/sa/waypoint";
+        let to = json!([{"operation": {"ports": ["8080"], "methods": ["POST"]}}]);
+        let raw =
+            deny(&json!([{"to": to}, {"to": to, "from": [{"source": {"namespaces": ["desk"]}}]}]));
+        let more = BTreeSet::from([(0, None), (1, Some(0))]);
+        let exceptions = waypoint().denied_by(&raw, &more);
+        let because: Vec<Edited> = exceptions.iter().map(|one| one.because).collect();
+        assert_eq!(because, [Edited::DeniesMoreAtZtunnel]);
+        let edited = excepting(&raw, &exceptions);
+        assert_eq!(
+            edited["spec"]["rules"][0],
+            json!({"to": to, "from": [{"source": {"notPrincipals": [principal]}}]})
+        );
+        let again = BTreeSet::from([(0, Some(0)), (1, Some(0))]);
+        assert_eq!(waypoint().denied_by(&edited, &again), []);
+        assert_eq!(
+            restored(&edited).map(|one| one["spec"].clone()),
+            Some(raw["spec"].clone())
+        );
+    }
+
+    #[test]
     fn a_waypoint_is_excepted_where_it_is_meant_and_what_the_user_wrote_comes_back() {
         let principal = "cluster.local/ns/shop/sa/waypoint";
         let of = |source: Value| json!({"from": [{"source": source}]});
@@ -326,6 +370,13 @@ mod tests {
                     json!({"namespaces": ["sh*"], "notPrincipals": [principal]}),
                 )),
             ),
+            (
+                of(json!({"namespaces": ["s*o*"]})),
+                Some(of(
+                    json!({"namespaces": ["s*o*"], "notPrincipals": [principal]}),
+                )),
+            ),
+            (of(json!({"namespaces": ["s*o"]})), None),
             (
                 of(json!({"serviceAccounts": ["shop/waypoint"]})),
                 Some(of(
@@ -375,7 +426,7 @@ mod tests {
             ),
         ] {
             let raw = deny(&json!([rule]));
-            let exceptions = waypoint().denied_by(&raw);
+            let exceptions = waypoint().denied_by(&raw, &BTreeSet::new());
             assert_eq!(exceptions.is_empty(), expected.is_none(), "{rule}");
             let Some(expected) = expected else {
                 continue;
@@ -392,7 +443,11 @@ mod tests {
                     "spec": {"action": "DENY", "rules": [expected]},
                 })
             );
-            assert_eq!(waypoint().denied_by(&edited), [], "{rule}");
+            assert_eq!(
+                waypoint().denied_by(&edited, &BTreeSet::new()),
+                [],
+                "{rule}"
+            );
             assert_eq!(excepting(&edited, &exceptions), edited, "{rule}");
             assert_eq!(
                 restored(&edited).map(|one| one["spec"].clone()),

@@ -27,7 +27,7 @@ pub(super) fn finish(mut draft: Draft<'_>) -> Conversion {
         let identity = identity(&pending);
         let plain = match &pending.purpose {
             // It is the user's own object and keeps its name, however long.
-            Purpose::Exception { source } => source.name.clone(),
+            Purpose::Edit { source, .. } => source.name.clone(),
             _ => ObjectName::new(&pending.namespace, &shortened(&pending.name, &identity)),
         };
         let hashed = ObjectName::new(&pending.namespace, &with_hash(&pending.name, &identity));
@@ -37,7 +37,7 @@ pub(super) fn finish(mut draft: Draft<'_>) -> Conversion {
                     .get(&(pending.kind, name.clone()))
                     .is_none_or(|known| is_ours(known, &pending))
         };
-        let is_edit = matches!(pending.purpose, Purpose::Exception { .. });
+        let is_edit = matches!(pending.purpose, Purpose::Edit { .. });
         let name = if is_edit || free(&plain) {
             plain
         } else {
@@ -92,12 +92,17 @@ fn existing(mesh: &Mesh) -> BTreeMap<(Kind, ObjectName), &Value> {
         .request_authentications
         .iter()
         .map(|one| ((Kind::RequestAuthentication, one.name.clone()), &*one.raw));
+    let peers = mesh
+        .peer_authentications
+        .iter()
+        .map(|one| ((Kind::PeerAuthentication, one.name.clone()), &*one.raw));
     let extensions = mesh
         .extension_policies
         .iter()
         .map(|one| ((one.kind, one.name.clone()), &*one.raw));
     authorization
         .chain(authentication)
+        .chain(peers)
         .chain(extensions)
         .collect()
 }
@@ -107,7 +112,7 @@ fn identity(pending: &Pending) -> String {
     let what = match &pending.purpose {
         Purpose::Copy { source, .. } => format!("{}/{}", source.kind.row().name, source.name),
         Purpose::Guard { service } => format!("guard/{service}"),
-        Purpose::Exception { source } => format!("exception/{}", source.name),
+        Purpose::Edit { source, .. } => format!("edit/{}", source.name),
     };
     let target = &pending.manifest["spec"]["targetRefs"];
     format!("{}/{what}/{target}", pending.namespace)

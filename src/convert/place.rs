@@ -9,13 +9,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Map, Value};
 use smol_str::SmolStr;
 
+use super::edit::{self, Rewritten};
 use super::exception::{self, Excepted, Exception};
 use super::extensions::Policy;
 use super::ports::{self, PortProblem};
-use super::{Conversion, Purpose, Refusal, Scope, Trap, emit, hazards};
+use super::{Conversion, Purpose, Refusal, Scope, Trap, alike, emit, hazards};
 use crate::mesh::{Mesh, ObjectReference, Role, Service, ServiceId, WaypointBinding, WaypointId};
 use crate::needs::{
-    Choice, Coverage, Placement, WaypointNeeds, coverage, covers_pods, is_mesh_service, placement,
+    Choice, Coverage, Placement, WaypointNeeds, coverage, coverage_of_any, covers_pods,
+    is_mesh_service, placement,
 };
 use crate::snapshot::Kind;
 
@@ -105,7 +107,12 @@ impl<'a> Draft<'a> {
 
     /// Adds the copies of one policy, or says what stands in the way.
     pub(super) fn place(&mut self, policy: &Policy<'_>) {
-        let mut placed = Placed::default();
+        let mut placed = Placed {
+            rewritten: policy
+                .authorization
+                .and_then(|one| edit::for_ztunnel(self.mesh, one)),
+            ..Placed::default()
+        };
         for id in self.candidates(policy) {
             self.place_at(policy, id, &mut placed);
         }
@@ -119,29 +126,37 @@ impl<'a> Draft<'a> {
             }
         }
         self.emit(policy, &placed);
-        self.except(policy, &mut placed);
+        self.edit(policy, &mut placed);
         let key = (policy.source.kind, policy.source.name.clone());
         let original = self.out.originals.entry(key).or_default();
         original.copies += placed.copies.len();
         original.stays = original.stays.take().or(placed.stays);
     }
 
-    /// The original, edited so that it does not deny the waypoints.
-    fn except(&mut self, policy: &Policy<'_>, placed: &mut Placed) {
-        let (Some(authorization), false) = (policy.authorization, placed.exceptions.is_empty())
-        else {
+    /// The original, edited so that ztunnel reads it as it was meant and it does not deny the waypoints.
+    fn edit(&mut self, policy: &Policy<'_>, placed: &mut Placed) {
+        let Some(authorization) = policy.authorization else {
             return;
         };
+        let (object, mut because) = match placed.rewritten.take() {
+            Some(rewritten) => (rewritten.object, rewritten.because),
+            None if placed.exceptions.is_empty() => return,
+            None => ((*authorization.raw).clone(), Vec::new()),
+        };
+        because.extend(placed.exceptions.iter().map(|one| one.because));
+        because.sort_unstable();
+        because.dedup();
         placed.excepted_for.dedup();
         self.pending.push(Pending {
             kind: policy.source.kind,
             namespace: policy.source.name.namespace.clone(),
             name: policy.source.name.name.to_string(),
-            purpose: Purpose::Exception {
+            purpose: Purpose::Edit {
                 source: policy.source.clone(),
+                because,
             },
             services: std::mem::take(&mut placed.excepted_for),
-            manifest: exception::excepting(&authorization.raw, &placed.exceptions),
+            manifest: exception::excepting(&object, &placed.exceptions),
         });
     }
 
@@ -160,9 +175,14 @@ impl<'a> Draft<'a> {
         let mesh = self.mesh;
         let service = mesh.service(id);
         let namespace = &policy.source.name.namespace;
-        let covered = coverage(mesh, policy.attachment, namespace, service);
+        let mut covered = coverage(mesh, policy.attachment, namespace, service);
         if covered == Coverage::None {
             return;
+        }
+        if covered == Coverage::Some {
+            // Policies in the same words for the versions behind a Service are one for the Service.
+            let all = alike::attachments(mesh, policy);
+            covered = coverage_of_any(mesh, &all, namespace, service);
         }
         let Some(waypoint) = self.out.served.get(&id).copied() else {
             placed.stays = Some(format!(
@@ -201,15 +221,19 @@ impl<'a> Draft<'a> {
             }
             return;
         }
-        if let Some(authorization) = policy.authorization {
+        self.copy_for(policy, id, waypoint, placed);
+        // Who is excepted must meet the copy.
+        if let (Some(authorization), true) = (policy.authorization, placed.copies.contains_key(&id))
+        {
+            let rewritten = placed.rewritten.as_ref();
+            let object = rewritten.map_or(&*authorization.raw, |one| &one.object);
             let waypoint = Excepted::of(mesh.waypoint(waypoint), &mesh.settings.trust_domain);
-            let exceptions = waypoint.denied_by(&authorization.raw);
+            let exceptions = waypoint.denied_by(object, &edit::denied_more(authorization));
             placed
                 .excepted_for
                 .extend((!exceptions.is_empty()).then_some(id));
             placed.exceptions.extend(exceptions);
         }
-        self.copy_for(policy, id, waypoint, placed);
     }
 
     fn copy_for(
@@ -494,6 +518,8 @@ struct Placed {
     stays: Option<String>,
     /// Ports that no Service met so far leads to; `None` before the first.
     elsewhere: Option<Vec<(String, String)>>,
+    /// The original in words that ztunnel reads as sidecars do, where it has others.
+    rewritten: Option<Rewritten>,
     /// Waypoints that it denies, and where.
     exceptions: Vec<Exception>,
     /// Services behind these.
@@ -504,6 +530,7 @@ impl Default for Placed {
     fn default() -> Self {
         Self {
             copies: BTreeMap::new(),
+            rewritten: None,
             exceptions: Vec::new(),
             excepted_for: Vec::new(),
             whole: true,

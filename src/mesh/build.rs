@@ -70,7 +70,13 @@ impl Mesh {
             namespaces: &namespaces,
         };
         let workloads_by_namespace = by_namespace(&workloads);
-        let services = backends::build(snapshot, &workloads, &workloads_by_namespace, &binder);
+        let mut services = backends::build(snapshot, &workloads, &workloads_by_namespace, &binder);
+        let followed = control_planes
+            .iter()
+            .all(control_plane::ControlPlane::routes_gateways_through_waypoints);
+        for service in &mut services {
+            service.ingress_uses_waypoint &= followed;
+        }
         monitors::mark(snapshot, &mut workloads, &workloads_by_namespace, &services);
         let mut services_by_workload: BTreeMap<WorkloadId, Vec<ServiceId>> = BTreeMap::new();
         for (index, service) in services.iter().enumerate() {

@@ -50,6 +50,12 @@ impl ControlPlane {
         }
     }
 
+    /// Whether gateways follow `istio.io/ingress-use-waypoint`: `ENABLE_INGRESS_WAYPOINT_ROUTING`, on by default
+    /// (istio pilot/pkg/features/ambient.go).
+    pub fn routes_gateways_through_waypoints(&self) -> bool {
+        self.flag("ENABLE_INGRESS_WAYPOINT_ROUTING", true)
+    }
+
     /// `PILOT_ENABLE_AMBIENT`, off by default.
     pub fn ambient_enabled(&self) -> bool {
         self.flag("PILOT_ENABLE_AMBIENT", false)

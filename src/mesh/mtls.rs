@@ -99,6 +99,34 @@ impl Mesh {
     }
 }
 
+impl Mesh {
+    /// Whether a PeerAuthentication for pods says of ports what sidecars read and ztunnel is not told,
+    /// because it inherits STRICT instead of saying so.
+    pub fn inherited_mode_is_lost(&self, one: &PeerAuthentication) -> bool {
+        let Some(selector) = &one.selector else {
+            return false;
+        };
+        let namespace = one.name.namespace.as_str();
+        let levels = self.peer_levels(namespace, selector);
+        let above = [levels.namespace, levels.mesh].into_iter().flatten();
+        let inherited = above
+            .map(|level| level.mode)
+            .find(|mode| *mode != MtlsMode::Unset);
+        if one.mode != MtlsMode::Unset
+            || inherited != Some(MtlsMode::Strict)
+            || levels.workload.is_none_or(|oldest| oldest.name != one.name)
+        {
+            return false;
+        }
+        let written_out = PeerAuthentication {
+            mode: MtlsMode::Strict,
+            ..one.clone()
+        };
+        self.ztunnel_mtls_policies(namespace, selector)
+            != converted(self, &written_out, true, false)
+    }
+}
+
 fn plaintext() -> Source {
     Source {
         not_principals: vec!["*".to_owned()],

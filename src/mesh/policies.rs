@@ -132,6 +132,7 @@ fn peer_authentication(object: &Object<Value>, gaps: &mut Vec<Gap>) -> PeerAuthe
         selector,
         mode: workload_mode,
         port_modes,
+        raw: Arc::new(object.body.clone()),
     }
 }
 

@@ -223,6 +223,8 @@ pub struct PeerAuthentication {
     pub mode: MtlsMode,
     /// Mode by pod port, sorted.
     pub port_modes: Vec<(u16, MtlsMode)>,
+    /// The object as read, for edits.
+    pub raw: Arc<Value>,
 }
 
 /// Telemetry, WasmPlugin, TrafficExtension or EnvoyFilter.

@@ -92,6 +92,21 @@ pub fn coverage(
     policy_namespace: &str,
     service: &Service,
 ) -> Coverage {
+    coverage_of_any(mesh, &[attachment], policy_namespace, service)
+}
+
+/// The same of several policies of one namespace: pods count to which any of them applies.
+pub fn coverage_of_any(
+    mesh: &Mesh,
+    attachments: &[&Attachment],
+    policy_namespace: &str,
+    service: &Service,
+) -> Coverage {
+    let covers = |pod_namespace: &str, labels: &Labels| {
+        attachments
+            .iter()
+            .any(|one| covers_pods(mesh, one, policy_namespace, pod_namespace, labels))
+    };
     let (mut covered, mut others) = (false, false);
     for backend in &service.backends {
         let workload = mesh.workload(backend.workload);
@@ -99,15 +114,7 @@ pub fn coverage(
             continue;
         }
         let labels = &workload.generations[backend.generation].labels;
-        if workload.is_mesh_application()
-            && covers_pods(
-                mesh,
-                attachment,
-                policy_namespace,
-                &workload.name.namespace,
-                labels,
-            )
-        {
+        if workload.is_mesh_application() && covers(&workload.name.namespace, labels) {
             covered = true;
         } else {
             others = true;

@@ -99,10 +99,50 @@ pub(crate) fn authorization(policy: &AuthorizationPolicy) -> Option<Reason> {
             format!("HTTP attributes ({})", names.join(", ")),
         );
     }
+    if let Some(path) = starred_namespace(&policy.raw["spec"]) {
+        return reason(
+            Some(format!("spec.{path}")),
+            "a star within the name of a namespace".to_owned(),
+        );
+    }
     // Whatever names a Service is enforced at its waypoint or nowhere.
     matches!(&policy.attachment, Attachment::Targets(_))
         .then(|| reason(Some("spec.targetRefs".to_owned()), "targetRefs".to_owned()))
         .flatten()
+}
+
+/// Where namespaces are named with a star that neither begins nor ends the name: a proxy takes it for
+/// any characters (istio pilot/pkg/security/authz/model/generator.go, `srcNamespaceGenerator`),
+/// ztunnel for itself (ztunnel src/rbac.rs).
+fn starred_namespace(spec: &Value) -> Option<String> {
+    let starred = |list: &Value| {
+        let mut names = list.as_array().into_iter().flatten();
+        names.any(|name| {
+            let name = name.as_str().unwrap_or_default();
+            let inner = name.strip_suffix('*').or_else(|| name.strip_prefix('*'));
+            inner.unwrap_or(name).contains('*')
+        })
+    };
+    for (rule, body) in items(&spec["rules"]) {
+        for (at, entry) in items(&body["from"]) {
+            for field in ["namespaces", "notNamespaces"] {
+                if starred(&entry["source"][field]) {
+                    return Some(format!("rules[{rule}].from[{at}].source.{field}"));
+                }
+            }
+        }
+        for (at, condition) in items(&body["when"]) {
+            let values = [&condition["values"], &condition["notValues"]];
+            if condition["key"] == "source.namespace" && values.into_iter().any(starred) {
+                return Some(format!("rules[{rule}].when[{at}]"));
+            }
+        }
+    }
+    None
+}
+
+fn items(list: &Value) -> impl Iterator<Item = (usize, &Value)> {
+    list.as_array().into_iter().flatten().enumerate()
 }
 
 fn authentication(policy: &RequestAuthentication) -> Reason {

@@ -55,7 +55,7 @@ pub const CHECKS: &[Check] = &[
 /// them there already.
 fn file_of(one: &Generated) -> &'static str {
     match one.purpose {
-        Purpose::Exception { .. } => EDITED_FILE,
+        Purpose::Edit { .. } => EDITED_FILE,
         Purpose::Copy { .. } | Purpose::Guard { .. } => FILE,
     }
 }

@@ -15,11 +15,15 @@ use crate::finding::{Level, Phase, Remedy};
 use crate::manifest;
 use crate::mesh::{Attachment, DataPlaneMode, Distribution, Mesh, Workload, WorkloadId};
 use crate::needs::{Placement, placement};
+use crate::phases::policy_simplification::{duplicates, leftovers};
 use crate::phases::{self, Context, wording};
 use crate::snapshot::{Kind, Labels, ObjectName};
 
 /// A policy by kind and name.
 type Policy = (Kind, ObjectName);
+
+/// A policy left out because of another is tried again alone, when there are at most so many.
+const TRIED_AGAIN: usize = 16;
 
 /// Subsets of at most this many colours are all proved: 2⁴ − 1 states.
 const COLOURS: usize = 4;
@@ -36,6 +40,18 @@ pub(super) fn wave(field: &Field<'_>) -> (Option<Wave>, Vec<(Policy, String)>) {
                 .all(|id| !mesh.workload(*id).has_mode(DataPlaneMode::Sidecar))
         });
     }
+    let migrated = candidates.clone();
+    let context = Context::new(&mesh, field.snapshot(), field.options);
+    candidates.extend(
+        duplicates::repeated(&context)
+            .into_iter()
+            .map(|(one, _)| (Kind::AuthorizationPolicy, one.name.clone())),
+    );
+    candidates.extend(
+        leftovers::applied_to_nothing(&context)
+            .into_iter()
+            .map(|(kind, name, _)| (kind, name.clone())),
+    );
     let (colours, states, stays) = proved(field, &mesh, candidates);
     let sidecar_objects = sidecar_objects(field, &mesh);
     let mut steps = Vec::new();
@@ -47,33 +63,65 @@ pub(super) fn wave(field: &Field<'_>) -> (Option<Wave>, Vec<(Policy, String)>) {
         colours
     };
     for (index, group) in groups.iter().filter(|group| !group.is_empty()).enumerate() {
-        steps.push(step(field, group, index, together, &mut saved_files));
+        let which = if group.iter().all(|policy| migrated.contains(policy)) {
+            "originals that were migrated"
+        } else {
+            "policies that nothing needs: originals that were migrated, what another policy says, what applies to nothing"
+        };
+        let order = if together {
+            "in any order"
+        } else {
+            "before the next step"
+        };
+        let what = format!("delete {which}, {order}");
+        let mut step = step(field, group, index, what, &mut saved_files);
+        step.look = vec![
+            "`istioctl ztunnel-config policies` and the waypoints' access logs show the copies at work".to_owned(),
+        ];
+        steps.push(step);
     }
     if !sidecar_objects.is_empty() {
-        let mut step = step(field, &sidecar_objects, steps.len(), true, &mut saved_files);
-        step.what = "delete Sidecar objects, which nothing reads any more".to_owned();
-        step.look.clear();
-        steps.push(step);
+        let what = "delete Sidecar objects, which nothing reads any more".to_owned();
+        steps.push(step(
+            field,
+            &sidecar_objects,
+            steps.len(),
+            what,
+            &mut saved_files,
+        ));
     }
     if steps.is_empty() {
         return (None, stays);
     }
+    let some_migrated = groups
+        .iter()
+        .flatten()
+        .any(|policy| migrated.contains(policy));
+    let (title, why) = if some_migrated || !sidecar_objects.is_empty() {
+        (
+            "Delete what was migrated",
+            match mesh.distribution {
+                Distribution::Upstream => {
+                    "The waypoints enforce the copies; originals at ambient pods are read by ztunnel, which knows no \
+                     request fields."
+                }
+                Distribution::Solo => {
+                    "The waypoints enforce the copies for every caller, with a sidecar or without; at pods that leave \
+                     their sidecars ztunnel would read the originals, and it knows no request fields."
+                }
+            },
+        )
+    } else {
+        (
+            "Delete what nothing needs",
+            "Another policy says the same, or nothing has it.",
+        )
+    };
     let wave = Wave {
         slug: "clean-up".to_owned(),
-        title: "Delete what was migrated".to_owned(),
+        title: title.to_owned(),
         affected: Vec::new(),
-        why: vec![match mesh.distribution {
-            Distribution::Upstream => {
-                "The waypoints enforce the copies; originals at ambient pods are read by ztunnel, which knows no \
-                 request fields."
-                    .to_owned()
-            }
-            Distribution::Solo => {
-                "The waypoints enforce the copies for every caller, with a sidecar or without; at pods that leave \
-                 their sidecars ztunnel would read the originals, and it knows no request fields."
-                    .to_owned()
-            }
-        }],
+        why: vec![why.to_owned()],
         steps,
         manifests: Files::new(),
         temporary: BTreeSet::new(),
@@ -89,7 +137,7 @@ fn step(
     field: &Field<'_>,
     group: &[Policy],
     index: usize,
-    together: bool,
+    what: String,
     saved_files: &mut Files,
 ) -> Step {
     let originals: Vec<_> = group
@@ -98,22 +146,16 @@ fn step(
         .collect();
     let file = format!("before-{}.yaml", index + 1);
     saved_files.insert(file.clone(), manifest::documents(&originals));
-    let order = if together {
-        "in any order"
-    } else {
-        "before the next step"
-    };
     Step {
-        what: format!("delete originals that were migrated, {order}"),
-        look: vec![
-            "`istioctl ztunnel-config policies` and the waypoints' access logs show the copies at work".to_owned(),
-        ],
+        what,
         run: group
             .iter()
             .map(|(kind, name)| saved::delete_command(*kind, name))
             .collect(),
         undo: vec![format!("kubectl apply -f {file}")],
-        undo_look: vec![format!("`{file}` holds these policies as you want them back")],
+        undo_look: vec![format!(
+            "`{file}` holds these policies as you want them back"
+        )],
         ..Step::default()
     }
 }
@@ -161,6 +203,16 @@ fn sidecar_objects(field: &Field<'_>, mesh: &Mesh) -> Vec<Policy> {
         .collect()
 }
 
+/// Those of these policies whose deletion, with that of the others and for every part of it, leaves access
+/// as it is; and why each of the rest stays.
+pub(super) fn deletable(
+    field: &Field<'_>,
+    candidates: BTreeSet<Policy>,
+) -> (BTreeSet<Policy>, Vec<(Policy, String)>) {
+    let (colours, _, stays) = proved(field, &field.mesh(), candidates);
+    (colours.into_iter().flatten().collect(), stays)
+}
+
 /// Colours the candidates, proves every subset of colours (or every prefix), and leaves out those
 /// that meet a server that differs, until the rest is proved.
 fn proved(
@@ -174,40 +226,27 @@ fn proved(
         .into_iter()
         .map(|row| row.server)
         .collect();
-    let mut stays = Vec::new();
+    let mut stays: Vec<(Policy, String)> = Vec::new();
+    let mut kept = (Vec::new(), Vec::new());
     while !candidates.is_empty() {
-        let reach: BTreeMap<&Policy, BTreeSet<WorkloadId>> = candidates
-            .iter()
-            .map(|policy| (policy, reached(mesh, policy)))
-            .collect();
-        let colours = coloured(&reach);
-        let states = states(field, &colours);
-        let differing: BTreeSet<ObjectName> = states
-            .iter()
-            .flat_map(|state| &state.differing)
-            .map(|row| row.server.clone())
-            .filter(|server| !before.contains(server))
-            .collect();
-        if differing.is_empty() {
-            return (colours, states, stays);
+        let tried = attempt(field, mesh, &candidates, &before);
+        if tried.differing.is_empty() {
+            kept = (tried.colours, tried.states);
+            break;
         }
         let meets = |policy: &Policy| {
-            reach[policy]
-                .iter()
-                .any(|id| differing.contains(&mesh.workload(*id).name))
+            let mut reached = reached(mesh, policy).into_iter();
+            reached.any(|id| tried.differing.contains(&mesh.workload(id).name))
         };
         let (out, rest): (Vec<Policy>, Vec<Policy>) =
             candidates.iter().cloned().partition(|one| meets(one));
         if out.is_empty() {
             // A server differs that none of them is attached to: nothing is proved then.
-            stays.extend(
-                candidates
-                    .into_iter()
-                    .map(|one| (one, "its deletion could not be proved".to_owned())),
-            );
+            let why = "its deletion could not be proved".to_owned();
+            stays.extend(candidates.into_iter().map(|one| (one, why.clone())));
             return (Vec::new(), Vec::new(), stays);
         }
-        let servers: Vec<String> = differing.iter().map(ToString::to_string).collect();
+        let servers: Vec<String> = tried.differing.iter().map(ToString::to_string).collect();
         let why = format!(
             "without it access to {} would differ from the baseline",
             wording::first_few(&servers, 3)
@@ -215,7 +254,52 @@ fn proved(
         stays.extend(out.into_iter().map(|one| (one, why.clone())));
         candidates = rest.into_iter().collect();
     }
-    (Vec::new(), Vec::new(), stays)
+    // Where two of them do not go together, one still may.
+    if (2..=TRIED_AGAIN).contains(&stays.len()) {
+        for (one, why) in std::mem::take(&mut stays) {
+            candidates.insert(one.clone());
+            let tried = attempt(field, mesh, &candidates, &before);
+            if tried.differing.is_empty() {
+                kept = (tried.colours, tried.states);
+            } else {
+                candidates.remove(&one);
+                stays.push((one, why));
+            }
+        }
+    }
+    (kept.0, kept.1, stays)
+}
+
+/// The deletion of some policies, in any order of arrival.
+struct Attempt {
+    colours: Vec<Vec<Policy>>,
+    states: Vec<State>,
+    /// Servers that differ in one of the states and did not before.
+    differing: BTreeSet<ObjectName>,
+}
+
+fn attempt(
+    field: &Field<'_>,
+    mesh: &Mesh,
+    policies: &BTreeSet<Policy>,
+    before: &BTreeSet<ObjectName>,
+) -> Attempt {
+    let reach = policies
+        .iter()
+        .map(|policy| (policy, reached(mesh, policy)))
+        .collect();
+    let colours = coloured(&reach);
+    let states = states(field, &colours);
+    let rows = states.iter().flat_map(|state| &state.differing);
+    let differing = rows
+        .map(|row| row.server.clone())
+        .filter(|server| !before.contains(server))
+        .collect();
+    Attempt {
+        colours,
+        states,
+        differing,
+    }
 }
 
 /// Greedy colours: policies that reach a common workload differ.

@@ -16,7 +16,7 @@ use super::field::{Field, way_back};
 use super::sift::sift;
 use super::traffic::CallGraph;
 use super::wave::{Files, Gap, Held, Plan, PlanEnding, Step, Wave, WayBack};
-use super::{cleanup, edits, lock, moves, order, pinning, prepare, proof};
+use super::{cleanup, edits, lock, moves, order, pinning, prepare, proof, ways_out};
 use crate::finding::PhaseOutcome;
 use crate::mesh::{DataPlaneMode, Distribution, Mesh, MeshOverrides};
 use crate::phases::{MigrateOptions, wording};
@@ -64,6 +64,7 @@ pub fn plan(
     }
     let end = player.field.mesh();
     let mut plan = player.plan;
+    ways_out::add(&mut plan.held, &player.field);
     if let Some(state) = plan
         .waves
         .last_mut()
@@ -86,8 +87,10 @@ pub(super) fn next_moves(
     player.stops_after_one = true;
     match player.move_workloads() {
         Ok(()) => {
+            let mut held = std::mem::take(&mut player.plan.held);
+            ways_out::add(&mut held, &player.field);
             let mut next = NextMoves {
-                held: player.plan.held,
+                held,
                 ..NextMoves::default()
             };
             for wave in player.plan.waves {
@@ -161,6 +164,7 @@ impl<'a> Player<'a> {
             self.clean_up()?;
         }
         self.move_workloads()?;
+        self.label_namespaces()?;
         self.clean_up()?;
         if !(self.plan.held.is_empty() && self.plan.left_out.is_empty()) {
             self.plan.ending = PlanEnding::Partial;
@@ -236,12 +240,41 @@ impl<'a> Player<'a> {
         }
     }
 
+    /// Labels namespaces last of all where everybody moved by pod template.
+    fn label_namespaces(&mut self) -> Result<(), PlanEnding> {
+        let steps = moves::late_labels(&self.field.mesh(), |namespace| self.includes(namespace));
+        if steps.is_empty() {
+            return Ok(());
+        }
+        let mut wave = move_wave(
+            &BTreeSet::new(),
+            "Nothing in these namespaces keeps a sidecar.",
+        );
+        wave.slug = "label-namespaces".to_owned();
+        wave.title = format!(
+            "Label {} whose workloads have moved",
+            wording::count(steps.len(), "namespace")
+        );
+        wave.steps = steps;
+        let mut after = self.field.clone();
+        after
+            .advance(&wave.steps, &wave.manifests)
+            .map_err(PlanEnding::Failed)?;
+        wave.states.push(after.at_rest("after the last label"));
+        if self.tolerates(&new_gaps(&wave, &self.known_gaps())) {
+            self.push(wave, after);
+        }
+        Ok(())
+    }
+
+    fn includes(&self, namespace: &str) -> bool {
+        let chosen = &self.options.migrate.namespaces;
+        chosen.is_empty() || chosen.contains(namespace)
+    }
+
     fn move_workloads(&mut self) -> Result<(), PlanEnding> {
         let mesh = self.field.mesh();
-        let includes = |namespace: &str| {
-            let chosen = &self.options.migrate.namespaces;
-            chosen.is_empty() || chosen.contains(namespace)
-        };
+        let includes = |namespace: &str| self.includes(namespace);
         let (mut movable, held) = moves::movable(&mesh, includes);
         self.plan.held.extend(held);
         let seen = |caller: &ObjectName, server: &ObjectName| {
@@ -307,7 +340,7 @@ impl<'a> Player<'a> {
             let mut wave = self.attempt(&moving, circle)?;
             let gaps = new_gaps(&wave.0, &known);
             if std::mem::take(&mut first) && !gaps.is_empty() {
-                match self.attempt_pinned(&moving)? {
+                match pinning::attempt(&self.field, &moving).map_err(PlanEnding::Failed)? {
                     Ok(pinned) if new_gaps(&pinned.0, &known).is_empty() => {
                         self.plan.assumptions.push(pinning::assumption(&moving));
                         self.push(pinned.0, pinned.1);
@@ -441,6 +474,7 @@ impl<'a> Player<'a> {
             ),
         );
         if !for_good {
+            wave.temporary = wave.manifests.keys().cloned().collect();
             wave.steps.push(open);
             let last = wave.steps.len() - 1;
             locked
@@ -450,56 +484,6 @@ impl<'a> Player<'a> {
                 .push(locked.at_rest("after these policies are gone again"));
         }
         Ok(Some((wave, locked)))
-    }
-
-    /// The same with old and new pods side by side, and callers with sidecars pinned to servers with
-    /// sidecars; or why they cannot be kept apart.
-    fn attempt_pinned(
-        &self,
-        moving: &BTreeSet<ObjectName>,
-    ) -> Result<Result<(Wave, Field<'a>), String>, PlanEnding> {
-        let pinned = pinning::pinning(self.field.snapshot(), &self.field.mesh(), moving);
-        let pinning = match pinned {
-            Ok(pinning) => pinning,
-            Err(why) => return Ok(Err(why)),
-        };
-        let mut wave = move_wave(
-            moving,
-            "They call one another, so that none can move before the other: old and new pods run side by side, callers \
-             with sidecars reach servers with sidecars alone, and everybody else is handed over to the new ones before \
-             the old ones go.",
-        );
-        wave.temporary = pinning.manifests.keys().cloned().collect();
-        wave.manifests = pinning.manifests;
-        wave.saved = pinning.saved;
-        wave.steps = pinning.steps.into();
-        let files: Files = (wave.manifests.iter().chain(&wave.saved))
-            .map(|(name, content)| (name.clone(), content.clone()))
-            .collect();
-        let play = |field: &mut Field<'a>, steps: &[Step]| {
-            field.advance(steps, &files).map_err(PlanEnding::Failed)
-        };
-        let mut pinned = self.field.clone();
-        play(&mut pinned, &wave.steps[..1])?;
-        let mut handed_over = pinned.clone();
-        play(&mut handed_over, &wave.steps[2..3])?;
-        let mut after = pinned.clone();
-        play(&mut after, &wave.steps[1..4])?;
-        wave.states = vec![
-            pinned.at_rest("with callers pinned"),
-            pinned.mixed_by_template(
-                moving,
-                "while old and new pods run side by side, callers with sidecars pinned to the old ones",
-            ),
-            handed_over.mixed_by_template(
-                moving,
-                "while old pods go, and everybody without a sidecar is sent to the new ones",
-            ),
-            after.at_rest("after the last old pod is gone, with the pins still there"),
-        ];
-        play(&mut after, &wave.steps[4..])?;
-        wave.states.push(after.at_rest("after the pins are gone"));
-        Ok(Ok((wave, after)))
     }
 
     fn clean_up(&mut self) -> Result<(), PlanEnding> {
@@ -537,7 +521,7 @@ fn opening(gaps: &[Gap]) -> BTreeSet<ObjectName> {
 }
 
 /// A wave for these workloads, without steps.
-fn move_wave(moving: &BTreeSet<ObjectName>, why: &str) -> Wave {
+pub(super) fn move_wave(moving: &BTreeSet<ObjectName>, why: &str) -> Wave {
     let namespaces: BTreeSet<&str> = moving.iter().map(|name| name.namespace.as_str()).collect();
     let names: Vec<String> = namespaces.into_iter().map(str::to_owned).collect();
     let (slug, noun) = match names.as_slice() {
@@ -611,6 +595,8 @@ fn held(workload: &ObjectName, gaps: &[Gap], moving: &BTreeSet<ObjectName>, circ
         workload: workload.clone(),
         why,
         lines: gap.map(|gap| gap.lines.clone()).unwrap_or_default(),
+        server: gap.map(|gap| gap.server.clone()),
+        ways_out: Vec::new(),
     }
 }
 

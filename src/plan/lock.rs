@@ -2,8 +2,8 @@
 //! would open on the way around the waypoint.
 //!
 //! In: servers that would open. Out: a DENY a server for everyone but its waypoints, on the ports of
-//! its Services and on ambient pods only. Invariant: it fails closed; where it is not needed when the
-//! wave is over, it is deleted again.
+//! its Services and on ambient pods only; where no Service leads to the pods, one for everyone on all of
+//! them, since it may be callers that leave their sidecars who could reach them. Invariant: it fails closed; where it is not needed when the wave is over, it is deleted again.
 
 use std::collections::BTreeSet;
 
@@ -37,16 +37,19 @@ fn delete_when(for_good: bool) -> &'static str {
 }
 
 /// The step before the moves and the one after them, and the file; `None` when one of the servers
-/// has no waypoint to be reached by. A lock stays `for_good` where the step after is not taken.
+/// has Services and no waypoint to be reached by. A lock stays `for_good` where the step after is not taken.
 pub(super) fn steps(
     mesh: &Mesh,
     servers: &BTreeSet<ObjectName>,
     for_good: bool,
 ) -> Option<(Step, Step, Files)> {
     let mut locks: Vec<(ObjectName, Value)> = Vec::new();
+    let mut all_dialled = true;
     for (index, workload) in mesh.workloads.iter().enumerate() {
         if servers.contains(&workload.name) {
-            let lock = lock(mesh, WorkloadId(index), for_good)?;
+            let id = WorkloadId(index);
+            all_dialled &= mesh.services_of(id).next().is_some();
+            let lock = lock(mesh, id, for_good)?;
             let name = ObjectName::new(
                 &workload.name.namespace,
                 lock["metadata"]["name"].as_str().unwrap_or_default(),
@@ -58,10 +61,15 @@ pub(super) fn steps(
         .iter()
         .map(|(name, _)| saved::delete_command(Kind::AuthorizationPolicy, name))
         .collect();
+    let what = if all_dialled {
+        "close new pods to everyone but their waypoint, since ztunnel cannot check what the waypoint checks"
+    } else {
+        "close new pods to everyone but their waypoint, and pods that no Service leads to, which nobody could reach, to \
+         everyone"
+    };
     let lock = Step {
         what: format!(
-            "close new pods to everyone but their waypoint, since ztunnel cannot check what the waypoint checks; these \
-             policies can be deleted when {}",
+            "{what}; these policies can be deleted when {}",
             delete_when(for_good)
         ),
         look: vec![match mesh.distribution {
@@ -103,7 +111,8 @@ fn lock(mesh: &Mesh, id: WorkloadId, for_good: bool) -> Option<Value> {
                 .principal(&mesh.settings.trust_domain)
         })
         .collect();
-    if waypoints.is_empty() {
+    let is_dialled = mesh.services_of(id).next().is_some();
+    if waypoints.is_empty() && is_dialled {
         return None;
     }
     let ports: BTreeSet<u16> = mesh
@@ -120,28 +129,43 @@ fn lock(mesh: &Mesh, id: WorkloadId, for_good: bool) -> Option<Value> {
         .filter(|(key, _)| !key.contains("istio.io/"))
         .map(|(key, value)| (key.to_owned(), Value::from(value)))
         .collect();
-    labels.insert("istio.io/dataplane-mode".to_owned(), "ambient".into());
+    if is_dialled {
+        labels.insert("istio.io/dataplane-mode".to_owned(), "ambient".into());
+    } else if labels.is_empty() {
+        return None;
+    }
+    let reason = if is_dialled {
+        "ztunnel cannot check what the waypoint checks: whoever came to these pods past it would be let in where the \
+         baseline refused"
+    } else {
+        "no Service leads to these pods, and a sidecar that dialled them was refused: an ambient caller would be let in"
+    };
+    let (suffix, rule) = if is_dialled {
+        let rule = json!({
+            "from": [{"source": {"notPrincipals": waypoints}}],
+            "to": [{"operation": {"ports": ports}}],
+        });
+        ("only-through-waypoint", rule)
+    } else {
+        ("closed", json!({}))
+    };
     Some(json!({
         "apiVersion": "security.istio.io/v1",
         "kind": "AuthorizationPolicy",
         "metadata": {
-            "name": format!("{}-only-through-waypoint", workload.name.name),
+            "name": format!("{}-{suffix}", workload.name.name),
             "namespace": workload.name.namespace.as_str(),
             "labels": {GENERATED_LABEL: "lock"},
             "annotations": {
                 LOCKS_ANNOTATION: wording::workload(workload).replacen(' ', "/", 1),
-                REASON_ANNOTATION: "ztunnel cannot check what the waypoint checks: whoever came to these pods past it \
-                                    would be let in where the baseline refused",
+                REASON_ANNOTATION: reason,
                 DELETE_ANNOTATION: delete_when(for_good),
             },
         },
         "spec": {
             "selector": {"matchLabels": labels},
             "action": "DENY",
-            "rules": [{
-                "from": [{"source": {"notPrincipals": waypoints}}],
-                "to": [{"operation": {"ports": ports}}],
-            }],
+            "rules": [rule],
         },
     }))
 }

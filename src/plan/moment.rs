@@ -4,15 +4,17 @@
 //! pods are being replaced begins with the first command that replaces some, one at rest with the wait for
 //! the last.
 
+use super::lock;
 use super::wave::{Step, Wave};
 
 /// The command after which a state of the wave begins, by its position.
 pub(super) fn begins_after(wave: &Wave, state: usize) -> Option<String> {
     let steps = &wave.steps;
     let is_last = state + 1 == wave.states.len();
-    if !wave.temporary.is_empty() && !is_last {
-        // Pinned: callers pinned, new pods beside old ones, handed over, old pods gone.
-        let step = steps.get(state)?;
+    let is_pinned = !wave.temporary.is_empty() && !wave.temporary.contains(lock::FILE);
+    if is_pinned && !is_last {
+        // After the subsets: callers pinned, new pods beside old ones, handed over, old pods gone.
+        let step = steps.get(state + 1)?;
         return if step.moves.is_empty() {
             last(step)
         } else {

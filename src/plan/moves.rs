@@ -141,6 +141,45 @@ fn delete_old(step: &mut Step, workload: &Workload) {
     }
 }
 
+/// The labels of namespaces in which everybody has moved by pod template: whatever is deployed there from then
+/// on starts in ambient mode, too.
+pub(super) fn late_labels(mesh: &Mesh, includes: impl Fn(&str) -> bool) -> Vec<Step> {
+    let moved_by_template = |namespace: &str| {
+        let mut applications = mesh
+            .workloads_in(namespace)
+            .map(|(_, workload)| workload)
+            .filter(|workload| workload.is_mesh_application());
+        let mut any = false;
+        applications.all(|workload| {
+            any |= workload.template_labels.has(DATAPLANE_MODE, "ambient");
+            !workload.has_mode(DataPlaneMode::Sidecar)
+                && workload.next_mode != DataPlaneMode::Sidecar
+        }) && any
+    };
+    let mut steps = Vec::new();
+    for namespace in mesh.namespaces.keys() {
+        let changes = namespace_changes(mesh, namespace);
+        if changes.is_empty()
+            || !includes(namespace)
+            || !moved_by_template(namespace)
+            || captured(mesh, namespace).next().is_some()
+        {
+            continue;
+        }
+        let mut step = Step {
+            what: format!("label namespace {namespace}: new workloads start in ambient mode"),
+            look: vec![ready(namespace)],
+            undo_look: vec![format!(
+                "nothing that relies on the label was deployed to namespace {namespace} since"
+            )],
+            ..Step::default()
+        };
+        take(&mut step, label(&format!("ns {namespace}"), &changes));
+        steps.push(step);
+    }
+    steps
+}
+
 /// Changes of a pod template that says for itself how its pods run from then on.
 pub(super) fn template_label_changes(workload: &Workload) -> Vec<LabelChange> {
     let labels = &workload.template_labels;
@@ -333,6 +372,8 @@ pub(super) fn movable(
                 workload: workload.name.clone(),
                 why,
                 lines: Vec::new(),
+                server: None,
+                ways_out: Vec::new(),
             }),
         }
     }

@@ -1,17 +1,18 @@
 //! Circles of callers and servers, moved without a gap: new pods run beside the old ones, and callers
 //! with sidecars are pinned to servers with sidecars until all callers are new.
 //!
-//! In: the state before and who moves. Out: the steps with their files, or what stands against it.
-//! Invariant: nothing here is proved; the plan plays the steps and proves each state. A pin is made
-//! only where [`crate::prove::pins`] reads it as every proxy does.
+//! In: the state before and who moves. Out: the wave with its states proved, or what stands against it.
+//! Invariant: a pin is made only where [`crate::prove::pins`] reads it as every proxy does.
 
 use std::collections::BTreeSet;
 
 use serde_json::{Map, Value, json};
 
+use super::field::Field;
+use super::forward::move_wave;
 use super::moves::template_label_changes;
 use super::saved;
-use super::wave::{Files, Step};
+use super::wave::{Files, Step, Wave};
 use crate::manifest;
 use crate::mesh::traffic::DestinationRule;
 use crate::mesh::{
@@ -35,19 +36,68 @@ const AMBIENT_LABEL: (&str, &str) = ("istio.io/dataplane-mode", "ambient");
 /// available one (kubernetes pkg/controller/deployment/rolling.go `reconcileOldReplicaSets`).
 const HELD: u32 = 7 * 24 * 60 * 60;
 
-/// The steps: pin, new pods beside old ones, hand over, old pods go, unpin, forget.
-pub(super) struct Pinning {
-    pub(super) steps: [Step; 6],
-    pub(super) manifests: Files,
+/// A wave that moves these with old and new pods side by side, its states proved, and the field after it; or
+/// why old and new pods cannot be kept apart.
+///
+/// # Errors
+/// The first command that cannot be played.
+pub(super) fn attempt<'a>(
+    field: &Field<'a>,
+    moving: &BTreeSet<ObjectName>,
+) -> Result<Result<(Wave, Field<'a>), String>, String> {
+    let pinning = match pinning(field.snapshot(), &field.mesh(), moving) {
+        Ok(pinning) => pinning,
+        Err(why) => return Ok(Err(why)),
+    };
+    let mut wave = move_wave(
+        moving,
+        "They call one another, so that none can move before the other: old and new pods run side by side, callers \
+         with sidecars reach servers with sidecars alone, and everybody else is handed over to the new ones before the \
+         old ones go.",
+    );
+    wave.temporary = pinning.manifests.keys().cloned().collect();
+    wave.manifests = pinning.manifests;
+    wave.saved = pinning.saved;
+    wave.steps = pinning.steps.into();
+    let files: Files = (wave.manifests.iter().chain(&wave.saved))
+        .map(|(name, content)| (name.clone(), content.clone()))
+        .collect();
+    let mut pinned = field.clone();
+    pinned.advance(&wave.steps[..2], &files)?;
+    let mut handed_over = pinned.clone();
+    handed_over.advance(&wave.steps[3..4], &files)?;
+    let mut after = pinned.clone();
+    after.advance(&wave.steps[2..5], &files)?;
+    wave.states = vec![
+        pinned.at_rest("with callers pinned"),
+        pinned.mixed_by_template(
+            moving,
+            "while old and new pods run side by side, callers with sidecars pinned to the old ones",
+        ),
+        handed_over.mixed_by_template(
+            moving,
+            "while old pods go, and everybody without a sidecar is sent to the new ones",
+        ),
+        after.at_rest("after the last old pod is gone, with the pins still there"),
+    ];
+    after.advance(&wave.steps[5..], &files)?;
+    wave.states.push(after.at_rest("after the pins are gone"));
+    Ok(Ok((wave, after)))
+}
+
+/// The steps: subsets, pin, new pods beside old ones, hand over, old pods go, unpin, forget.
+struct Pinning {
+    steps: [Step; 7],
+    manifests: Files,
     /// What the manifests replace.
-    pub(super) saved: Files,
+    saved: Files,
 }
 
 /// The steps that move these, or why they cannot run both ways side by side.
 ///
 /// # Errors
 /// A sentence that names what stands against it.
-pub(super) fn pinning(
+fn pinning(
     snapshot: &Snapshot,
     mesh: &Mesh,
     moving: &BTreeSet<ObjectName>,
@@ -92,21 +142,30 @@ pub(super) fn pinning(
     let names: Vec<String> = workloads.iter().map(|one| wording::workload(one)).collect();
     let names = wording::first_few(&names, 5);
     let collect = |line: fn(&Rollout) -> String| rollouts.iter().map(line).collect::<Vec<_>>();
-    let pin = Step {
-        what: "send callers with sidecars to pods with sidecars alone".to_owned(),
+    let name = Step {
+        what: "give pods with and without sidecars names that routes can use".to_owned(),
         look: vec![
             "nobody deploys these workloads or edits their VirtualServices and DestinationRules until the wave is over; \
              where Argo CD or Flux manage them, their synchronization is suspended"
                 .to_owned(),
             "there is room for every pod of these workloads twice".to_owned(),
         ],
-        run: vec![apply(SUBSETS_FILE), apply(PIN_FILE)],
-        undo: unpin.iter().chain(&forget).cloned().collect(),
+        run: vec![apply(SUBSETS_FILE)],
+        undo: forget.clone(),
+        ..Step::default()
+    };
+    let pin = Step {
+        what: "send callers with sidecars to pods with sidecars alone".to_owned(),
+        look: vec![format!(
+            "`istioctl proxy-config clusters` of a caller with a sidecar lists subset {OLD} of {hosts}"
+        )],
+        run: vec![apply(PIN_FILE)],
+        undo: unpin.clone(),
         ..Step::default()
     };
     let beside = Step {
         what: format!(
-            "start ambient pods of {names} beside the old ones, which stay until step 4 (7 days at most)"
+            "start ambient pods of {names} beside the old ones, which stay until step 5 (7 days at most)"
         ),
         look: vec![format!(
             "`istioctl proxy-config routes` of a caller with a sidecar leads to subset {OLD} of {hosts}"
@@ -157,7 +216,7 @@ pub(super) fn pinning(
         ..Step::default()
     };
     Ok(Pinning {
-        steps: [pin, beside, over, release, unpin, forget],
+        steps: [name, pin, beside, over, release, unpin, forget],
         manifests: files,
         saved: before,
     })

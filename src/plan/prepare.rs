@@ -135,7 +135,7 @@ pub(super) fn wave(
         steps.push(Step {
             what: match result.phase {
                 _ if file == EDITED_FILE => {
-                    "except waypoints in policies that would deny what comes through them"
+                    "edit policies of your own that ztunnel or a waypoint would make something else of"
                         .to_owned()
                 }
                 _ if file == NETWORK_FILE => {
@@ -187,7 +187,14 @@ pub(super) fn wave(
     let to_gateways = commands
         .iter()
         .all(|(run, _)| run.contains(" istio.io/ingress-use-waypoint="));
-    let (slug, title, why) = if !commands.is_empty() && to_gateways {
+    let only_edits = commands.is_empty() && manifests.keys().all(|file| file == EDITED_FILE);
+    let (slug, title, why) = if only_edits {
+        (
+            "edits",
+            "Edit policies",
+            "ztunnel would make something else of them.",
+        )
+    } else if !commands.is_empty() && to_gateways {
         (
             "gateways",
             "Let gateways use waypoints",
@@ -206,7 +213,9 @@ pub(super) fn wave(
         slug: slug.to_owned(),
         title: title.to_owned(),
         affected: Vec::new(),
-        why: vec![why.to_owned()],
+        why: std::iter::once(why.to_owned())
+            .chain(reasons_of_edits(result, left_out))
+            .collect(),
         steps,
         manifests,
         temporary: BTreeSet::new(),
@@ -214,6 +223,24 @@ pub(super) fn wave(
         edits: Vec::new(),
         states: Vec::new(),
         way_back: WayBack::NotPlayed("not played yet".to_owned()),
+    })
+}
+
+/// Why the user's own objects are edited, a sentence each.
+fn reasons_of_edits<'r>(
+    result: &'r PhaseResult,
+    left_out: &'r BTreeSet<Part>,
+) -> impl Iterator<Item = String> + 'r {
+    let findings = result.checks.iter().flat_map(|check| &check.findings);
+    findings.filter_map(|finding| {
+        let edits = finding.remedies.iter().any(|remedy| match remedy {
+            Remedy::Apply { file, object } => {
+                let part = Part::Object((*file).to_owned(), object.kind, object.name.clone());
+                *file == EDITED_FILE && !left_out.contains(&part)
+            }
+            _ => false,
+        });
+        edits.then(|| format!("{}.", finding.message))
     })
 }
 

@@ -16,7 +16,7 @@ use crate::finding::{
     Remedy,
 };
 use crate::mesh::{DataPlaneMode, Distribution, Mesh, MeshOverrides};
-use crate::phases::{MigrateOptions, wording};
+use crate::phases::{self, MigrateOptions, wording};
 use crate::prove::prover::Prover;
 use crate::snapshot::{Kind, ObjectName, Snapshot};
 use castoff_authz::verdict::Limits;
@@ -84,6 +84,11 @@ pub fn prove(
             };
             let next = forward::next_moves(&prover, field.snapshot(), overrides, &plan_options);
             only_what_is_proved(result, &next, &mesh);
+            outcome = play(&field, result);
+        }
+        if result.phase == Phase::PolicySimplification && differs {
+            let (goes, stays) = cleanup::deletable(&field, deleted(result));
+            only_proved_deletions(result, &goes, &stays);
             outcome = play(&field, result);
         }
         match outcome {
@@ -176,6 +181,33 @@ fn moved(before: &Mesh, after: &Mesh) -> BTreeSet<ObjectName> {
         .collect()
 }
 
+/// Leaves in the phase only deletions that are proved together, and says of the others why they stay.
+fn only_proved_deletions(
+    result: &mut PhaseResult,
+    goes: &BTreeSet<(Kind, ObjectName)>,
+    stays: &[((Kind, ObjectName), String)],
+) {
+    for finding in result
+        .checks
+        .iter_mut()
+        .flat_map(|check| &mut check.findings)
+    {
+        let Some(subject) = &finding.subject else {
+            continue;
+        };
+        let policy = (subject.kind, subject.name.clone());
+        if finding.level != Level::Recommendation || goes.contains(&policy) {
+            continue;
+        }
+        let why = stays.iter().find(|(one, _)| *one == policy);
+        let why = why.map_or("its deletion could not be proved", |(_, why)| why.as_str());
+        finding.level = Level::Note;
+        finding.message = format!("{} {} stays: {why}", policy.0.row().name, policy.1);
+        finding.remedies.clear();
+    }
+    result.outcome = phases::outcome(&result.checks);
+}
+
 /// Leaves in the phase only the moves that are proved, and says of the others what they wait for.
 fn only_what_is_proved(result: &mut PhaseResult, next: &NextMoves, mesh: &Mesh) {
     const CODE: Code = Code("CAST0702");
@@ -244,6 +276,8 @@ fn only_what_is_proved(result: &mut PhaseResult, next: &NextMoves, mesh: &Mesh) 
             format!("{} must keep its sidecar: {}", one.workload, one.why),
         );
         finding.details = one.lines.clone();
+        let ways = one.ways_out.iter().map(|way| format!("way out: {way}"));
+        finding.details.extend(ways);
         finding
     }));
     for check in &mut result.checks {

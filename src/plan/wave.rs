@@ -51,6 +51,10 @@ pub struct Held {
     pub why: String,
     /// The witness, when a proof stands against it.
     pub lines: Vec<String>,
+    /// Whose access the witness is about.
+    pub server: Option<ObjectName>,
+    /// What people can do so that it moves; a sentence each.
+    pub ways_out: Vec<String>,
 }
 
 /// A command or an object that the plan leaves out.

@@ -205,6 +205,19 @@ impl<'a> Attachments<'a> {
                 _ => false,
             })
         });
+        // Policies of the waypoint's own pods, read as for TCP before any Service is known, are not modelled
+        // (istio pilot/pkg/networking/core/listener_waypoint.go `buildHCMConnectTerminateChain`).
+        let layered = "ENABLE_LAYERED_WAYPOINT_AUTHORIZATION_POLICIES";
+        let mut control_planes = self.mesh.control_planes.iter();
+        if control_planes.any(|one| one.flag(layered, false)) {
+            at.opaque.push(Unmodelled {
+                reason: format!(
+                    "istiod's {layered}, by which waypoint {} reads selectors",
+                    waypoint.name
+                ),
+                content: String::new(),
+            });
+        }
         // Its own translation of policies is not modelled (istio pilot/pkg/model/context.go
         // `IsAgentgateway`).
         if waypoint.class == AGENTGATEWAY_CLASS {

@@ -134,10 +134,17 @@ pub fn waypoints_of(mesh: &Mesh, server: Server) -> BTreeSet<WaypointId> {
     by_service.chain(by_pod).collect()
 }
 
-/// An annotation that keeps a port from being redirected to the sidecar, so that nothing of it applies
+/// An annotation that keeps a port, or all, from being redirected to the sidecar, so that nothing of it applies
 /// there, and a client's mutual TLS meets the application (istio
 /// tools/istio-iptables/pkg/capture/run.go). What then gets through is not modelled.
 pub fn past_sidecar(workload: &Workload, port: u16) -> Option<Unmodelled> {
+    const MODE: &str = "sidecar.istio.io/interceptionMode";
+    if workload.template_annotations.has(MODE, "NONE") {
+        return Some(Unmodelled {
+            reason: format!("annotation {MODE} NONE takes everything past the sidecar"),
+            content: String::new(),
+        });
+    }
     let port = port.to_string();
     let named = |text: &str| text.split(',').any(|one| one.trim() == port);
     let annotation = |name: &str| {

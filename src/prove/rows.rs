@@ -21,6 +21,7 @@ use super::gateways;
 use super::identities::Mentions;
 use super::memory::{self, Memory};
 use super::network::Party;
+use super::others::{representatives, told_by_others};
 pub use super::row::{PortAnswer, RowVerdict, ServerRow};
 use super::side::{Admitted, Side};
 use super::{CallerMode, Content, Dial, Server};
@@ -406,6 +407,14 @@ impl<'a> Comparer<'a> {
                 continue;
             };
             let verdict = self.ask(&comparison, class, member, now, row);
+            let verdict = told_by_others(
+                verdict,
+                &comparison,
+                class,
+                now.workload,
+                self.present.mesh,
+                self.limits,
+            );
             if self.notes_closed && verdict.breaks == Finding::Never {
                 row.notes.extend(self.closed(&comparison, class));
             }
@@ -543,31 +552,6 @@ fn scraped(verdict: &Verdict, server: &Workload) -> Option<String> {
     let by = server.scraped.get(&witness.address.port)?;
     (witness.address.kind == AddressKind::Pod)
         .then(|| format!("port {} is scraped as {by} says", witness.address.port))
-}
-
-/// One identity for all that no policy on the way tells apart.
-fn representatives(
-    identities: &verdict::Identities,
-    baseline: &[EnforcementPath],
-    present: &[EnforcementPath],
-) -> verdict::Identities {
-    match identities {
-        verdict::Identities::Only(all) if all.len() > 1 => {
-            let firsts = Mentions::of(baseline.iter().chain(present)).firsts(all);
-            let chosen = firsts.into_iter().map(|index| all[index].clone());
-            verdict::Identities::Only(chosen.collect())
-        }
-        // Of the identities left out only those that a policy names one by one make a difference:
-        // besides any other, endlessly many are treated alike.
-        verdict::Identities::OfTrustDomain { trust_domain, but } => {
-            let mentions = Mentions::of(baseline.iter().chain(present));
-            verdict::Identities::OfTrustDomain {
-                trust_domain: trust_domain.clone(),
-                but: mentions.named(but),
-            }
-        }
-        other => other.clone(),
-    }
 }
 
 /// Whether only HTTP ever got through: bytes that are no HTTP died in a parser, which is no decision

@@ -332,3 +332,58 @@ fn named_once(questions: &[Unknown]) -> Vec<String> {
     let names: BTreeSet<String> = questions.iter().map(ToString::to_string).collect();
     names.into_iter().collect()
 }
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+mod tests {
+    use std::sync::Arc;
+
+    use castoff_authz::path::Point;
+    use castoff_authz::settings::Settings;
+    use castoff_authz::verdict::{Caller, Comparison, Limits, compare};
+
+    use super::*;
+
+    fn path(point: Point) -> EnforcementPath {
+        EnforcementPath {
+            address: Address {
+                kind: AddressKind::Service,
+                name: "shop/queue".to_owned(),
+                port: 9092,
+            },
+            in_use: true,
+            settings: Arc::new(Settings::default()),
+            points: vec![point],
+        }
+    }
+
+    fn told(protocol: Protocol) -> String {
+        let sidecar = PointKind::Envoy {
+            proxy: Proxy::Sidecar,
+            protocol,
+        };
+        let stop = PointKind::Stop {
+            reason: "a test".to_owned(),
+        };
+        let question = Comparison {
+            caller: Caller::workload("cluster.local/ns/shop/sa/web"),
+            http: true,
+            baseline: vec![path(Point::new(sidecar, "shop/queue"))],
+            present: vec![path(Point::new(stop, "shop/queue"))],
+        };
+        let Finding::Witness(found) = compare(&question, Limits::default()).breaks else {
+            panic!("it breaks");
+        };
+        witness(&found, &question.baseline, &question.present)
+            .first()
+            .unwrap()
+            .clone()
+    }
+
+    #[test]
+    fn bytes_are_told_as_a_connection_and_any_host_is_not_told() {
+        let from = "from cluster.local/ns/shop/sa/web to Service shop/queue:9092";
+        assert_eq!(told(Protocol::Tcp), format!("a connection {from}"));
+        assert_eq!(told(Protocol::Http), format!("GET / {from}"));
+    }
+}

@@ -105,6 +105,7 @@ pub struct StepReport {
 
 /// A workload that keeps its sidecar.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
 pub struct HeldReport {
     /// `namespace/name`.
     pub workload: String,
@@ -112,6 +113,8 @@ pub struct HeldReport {
     pub why: String,
     /// The witness, when a proof stands against it.
     pub witness: Vec<String>,
+    /// What people can do so that it moves, where castoff knows a way.
+    pub ways_out: Vec<String>,
 }
 
 /// A command or an object that the plan leaves out.
@@ -197,6 +200,7 @@ impl PlanReport {
                     workload: held.workload.to_string(),
                     why: held.why.clone(),
                     witness: held.lines.clone(),
+                    ways_out: held.ways_out.clone(),
                 })
                 .collect(),
             left_out: plan
@@ -321,6 +325,9 @@ impl PlanReport {
             ));
             for line in &held.witness {
                 out.push_str(&format!("    {line}\n"));
+            }
+            for way in &held.ways_out {
+                out.push_str(&format!("    way out: {way}\n"));
             }
         }
         if self.holds_by_proof() {

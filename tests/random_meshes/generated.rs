@@ -107,8 +107,71 @@ pub(crate) fn mesh(seed: u64) -> String {
                 "patch": {"operation": "INSERT_BEFORE", "value": {"name": "envoy.filters.http.lua"}}}]}),
         ));
     }
+    twist(&mut Random::new(seed ^ 0x7715), &workloads, &mut objects);
     let texts: Vec<String> = objects.iter().map(Value::to_string).collect();
     texts.join("\n---\n")
+}
+
+/// What sidecars and ztunnel read differently, in half of the meshes.
+fn twist(random: &mut Random, workloads: &[Drawn], objects: &mut Vec<Value>) {
+    let policies = |object: &&mut Value| object["kind"] == "AuthorizationPolicy";
+    match random.below(10) {
+        0 => {
+            for policy in objects.iter_mut().filter(policies) {
+                if policy["spec"]["selector"].is_null() {
+                    policy["spec"]["selector"] = json!({});
+                }
+            }
+        }
+        1 => {
+            let starred = |one: &Value| one.to_string().replace(r#"["east"]"#, r#"["e*t"]"#);
+            for policy in objects.iter_mut().filter(policies) {
+                *policy = serde_json::from_str(&starred(policy)).unwrap();
+            }
+        }
+        // Callers are named in `cluster.local`, which is none of the two.
+        2 => objects.push(json!({
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {"name": "istio", "namespace": "istio-system", "labels": {"istio.io/rev": "default"}},
+            "data": {"mesh": "rootNamespace: istio-system\ntrustDomain: corp.example\n\
+                trustDomainAliases: [old.example]\n\
+                defaultConfig: {proxyMetadata: {ISTIO_META_ENABLE_HBONE: 'true'}}\n"},
+        })),
+        3 => {
+            let workload = random.choose(workloads);
+            let port = *random.choose(&["8080", "9090"]);
+            let mode = *random.choose(&["DISABLE", "PERMISSIVE", "STRICT"]);
+            let above = *random.choose(&["STRICT", "UNSET"]);
+            let of_ports = json!({"selector": selector(workload), "portLevelMtls": {port: {"mode": mode}}});
+            for (name, spec) in [
+                ("above", json!({"mtls": {"mode": above}})),
+                ("ports", of_ports),
+            ] {
+                objects.push(object(
+                    "security.istio.io/v1",
+                    "PeerAuthentication",
+                    workload.namespace,
+                    name,
+                    spec,
+                ));
+            }
+        }
+        4 => {
+            let again: Vec<Value> = objects
+                .iter_mut()
+                .filter(policies)
+                .map(|policy| {
+                    let mut again = policy.clone();
+                    let name = policy["metadata"]["name"].as_str().unwrap_or_default();
+                    again["metadata"]["name"] = json!(format!("{name}-again"));
+                    again
+                })
+                .collect();
+            objects.extend(again);
+        }
+        _ => {}
+    }
 }
 
 fn object(version: &str, kind: &str, namespace: &str, name: &str, spec: Value) -> Value {

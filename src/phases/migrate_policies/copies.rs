@@ -3,15 +3,22 @@
 //! ## What it finds
 //! AuthorizationPolicies, RequestAuthentications, Telemetries, WasmPlugins and TrafficExtensions
 //! (with `--enterprise` also EnvoyFilters) that sidecars enforce and that the waypoint in front of
-//! their pods does not have yet, and pods that must let their waypoint in.
+//! their pods does not have yet, pods that must let their waypoint in, and policies of your own that
+//! ztunnel or a waypoint would make something else of, edited.
 //!
 //! ## Why it matters
 //! A waypoint heeds only what names it, its class or a Service in `targetRefs`. And once a waypoint
 //! stands in front of pods, they see the waypoint's identity instead of the client's: an ALLOW
 //! policy on the pods would turn it away.
 //!
+//! And ztunnel reads some policies otherwise than sidecars do: of a DENY it drops what is about requests
+//! and denies the rest of it altogether, a policy with `selector: {}` it applies to nothing, it knows no
+//! aliases of the trust domain, and of a PeerAuthentication with ports it misses a STRICT that is
+//! inherited.
+//!
 //! ## How to fix it
-//! Apply the generated `recommended-policies.yaml`. The originals stay. Each generated object has
+//! Apply the generated `recommended-policies.yaml`, and `edited-policies.yaml`, whose objects mean at
+//! sidecars what they meant, but for a waypoint that they except. The originals stay. Each generated object has
 //! the label `castoff.dev/generated` (`copy` or `guard`) and an annotation that names where it came
 //! from (`castoff.dev/copied-from`) or what it is for (`castoff.dev/guards`). A policy for a
 //! namespace is copied to its Gateway where that means the same for every Service behind it, else to
@@ -91,11 +98,10 @@ fn recommendation(one: &Generated) -> Finding {
             "Add {kind}/{}: Service/{service} must allow traffic from its waypoint",
             one.name
         ),
-        Purpose::Exception { source } => format!(
-            "Edit {kind}/{}: it would deny what comes through the waypoint, where its copy is enforced; the waypoint is \
-             excepted",
-            source.name
-        ),
+        Purpose::Edit { source, because } => {
+            let reasons: Vec<&str> = because.iter().map(|one| one.reason()).collect();
+            format!("Edit {kind}/{}: {}", source.name, reasons.join(". "))
+        }
         Purpose::Copy { source, scope } => {
             let scope = match scope {
                 Scope::Workload => "",
@@ -119,11 +125,11 @@ fn recommendation(one: &Generated) -> Finding {
                 origin: None,
             },
         });
-    let is_edit = matches!(one.purpose, Purpose::Exception { .. });
+    let is_edit = matches!(one.purpose, Purpose::Edit { .. });
     if let (Presence::Differs(path), false) = (&one.presence, is_edit) {
         finding = finding.detail(format!("The one that is applied differs in {path}."));
     }
-    if let Purpose::Copy { source, .. } | Purpose::Exception { source } = &one.purpose {
+    if let Purpose::Copy { source, .. } | Purpose::Edit { source, .. } = &one.purpose {
         finding.related.push(Subject {
             kind: source.kind,
             name: source.name.clone(),

@@ -4,7 +4,8 @@
 //! PeerAuthentications with mode DISABLE, for all ports or one.
 //!
 //! ## Why it matters
-//! ztunnel takes DISABLE for PERMISSIVE: it accepts mTLS, and callers in the mesh send it.
+//! ztunnel takes DISABLE for PERMISSIVE: it accepts mTLS, and callers in the mesh send it. Where STRICT
+//! is inherited it passes over the DISABLE of a port; CAST0401 then writes the mode out.
 //!
 //! ## How to fix it
 //! Remove the mode. A workload that must have plaintext is left out of the mesh with the label

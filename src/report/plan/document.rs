@@ -118,6 +118,9 @@ fn problems(page: &mut String, report: &PlanReport) {
             for line in &held.witness {
                 let _ = writeln!(page, "  - {line}");
             }
+            for way in &held.ways_out {
+                let _ = writeln!(page, "  - Way out: {way}.");
+            }
         }
         page.push('\n');
     }
@@ -239,6 +242,12 @@ fn differing(page: &mut String, server: &ServerAccess) {
 fn in_git(page: &mut String, wave: &Wave) {
     if wave.edits.is_empty() {
         return;
+    }
+    if !wave.temporary.is_empty() {
+        page.push_str(
+            "What this wave needs only on the way is not among the following: carry `apply.sh` out with the \
+             synchronization of these objects suspended, then commit this and resume it.\n\n",
+        );
     }
     let _ = writeln!(
         page,

@@ -1,7 +1,8 @@
 //! A wave for those who deploy from Git: a kustomize component with manifests and patches.
 //!
 //! In: a wave. Out: files for `components:` of an overlay that holds the patched objects. Invariant:
-//! every label, pod-template and delete command has its patch; a restart has none and is named.
+//! every label, pod-template and delete command has its patch; a restart has none and is named; what a wave
+//! needs only on the way is not among them, and said.
 
 use std::collections::BTreeMap;
 
@@ -46,6 +47,12 @@ pub fn files(wave: &Wave) -> Files {
     let mut head = "# For those who deploy from Git: name this folder under `components:` of the overlay that holds these \
                     objects.\n"
         .to_owned();
+    if !wave.temporary.is_empty() {
+        head.push_str(
+            "# This is the state after the wave alone. On the way there it needs what is gone again at its end: carry \
+             apply.sh\n# out with the synchronization of these objects suspended, then commit this and resume it.\n",
+        );
+    }
     for run in not_in_git(wave) {
         head.push_str(&format!("# When it is applied, run: {run}\n"));
     }

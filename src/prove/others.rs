@@ -1,0 +1,69 @@
+//! Whose request shows a difference, where several do.
+//!
+//! In: a verdict with its question, and the class of callers. Out: one identity of those that are treated
+//! alike; the verdict, told by somebody else than the server itself. Invariant: only witnesses change; what is
+//! opened, broken or not decided stays so.
+
+use castoff_authz::path::EnforcementPath;
+use castoff_authz::verdict::{self, Comparison, Finding, Limits, Verdict};
+
+use super::callers::CallerClass;
+use super::identities::Mentions;
+use crate::mesh::{Mesh, WorkloadId};
+
+/// Takes witnesses of anybody but the server, whose calls to itself are the least likely ones, where somebody
+/// else of the class shows the same.
+pub(super) fn told_by_others(
+    mut verdict: Verdict,
+    comparison: &Comparison,
+    class: &CallerClass,
+    server: WorkloadId,
+    mesh: &Mesh,
+    limits: Limits,
+) -> Verdict {
+    let own = mesh.workload(server).principal(&mesh.settings.trust_domain);
+    let is_own = |finding: &Finding| matches!(finding, Finding::Witness(witness) if witness.request.principal.as_deref() == Some(&own));
+    if !is_own(&verdict.opens) && !is_own(&verdict.breaks) {
+        return verdict;
+    }
+    let Some(identities) = class.identities_without(server, &own) else {
+        return verdict;
+    };
+    let mut others = comparison.clone();
+    others.caller.identity = representatives(&identities, &others.baseline, &others.present);
+    let again = verdict::compare(&others, limits);
+    for (finding, other) in [
+        (&mut verdict.opens, again.opens),
+        (&mut verdict.breaks, again.breaks),
+    ] {
+        if is_own(finding) && matches!(other, Finding::Witness(_)) {
+            *finding = other;
+        }
+    }
+    verdict
+}
+
+/// One identity for all that no policy on the way tells apart.
+pub(super) fn representatives(
+    identities: &verdict::Identities,
+    baseline: &[EnforcementPath],
+    present: &[EnforcementPath],
+) -> verdict::Identities {
+    match identities {
+        verdict::Identities::Only(all) if all.len() > 1 => {
+            let firsts = Mentions::of(baseline.iter().chain(present)).firsts(all);
+            let chosen = firsts.into_iter().map(|index| all[index].clone());
+            verdict::Identities::Only(chosen.collect())
+        }
+        // Of the identities left out only those that a policy names one by one make a difference:
+        // besides any other, endlessly many are treated alike.
+        verdict::Identities::OfTrustDomain { trust_domain, but } => {
+            let mentions = Mentions::of(baseline.iter().chain(present));
+            verdict::Identities::OfTrustDomain {
+                trust_domain: trust_domain.clone(),
+                but: mentions.named(but),
+            }
+        }
+        other => other.clone(),
+    }
+}
