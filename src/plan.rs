@@ -11,6 +11,7 @@ pub mod edges;
 mod edits;
 mod field;
 pub mod forward;
+mod held;
 mod lock;
 mod moment;
 mod moves;

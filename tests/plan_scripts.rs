@@ -182,10 +182,10 @@ fn locks_say_why_they_are_there_and_when_to_delete_them() {
     let files = files(&plan);
     let locks = script(&files, "move-ring", "locks.yaml");
     assert!(
-        locks.contains("castoff.dev/locks: StatefulSet/ring/left"),
+        locks.contains("castoff.dev/locks: Deployment/ring/left"),
         "{locks}"
     );
-    assert!(locks.contains("castoff.dev/reason: ztunnel cannot check what the waypoint checks"));
+    assert!(locks.contains("ztunnel cannot check what the waypoint checks: whoever came"));
     let stays = "nothing opens without it any more: `castoff verify` of the mesh with it and without it says so";
     assert!(locks.contains(stays), "{locks}");
     assert!(files["plan.md"].contains(&format!("these policies can be deleted when {stays}")));
@@ -196,7 +196,10 @@ fn locks_say_why_they_are_there_and_when_to_delete_them() {
     );
     assert!(apply.contains("the policies that close new pods know them by that label"));
 
-    let mut lenient = denials;
+    let mut lenient = changed(
+        &["plan/circle-of-denials"],
+        &[("kind: Deployment", "kind: StatefulSet")],
+    );
     let strict = castoff::snapshot::ObjectName::new("ring", "strict");
     lenient.remove(castoff::snapshot::Kind::PeerAuthentication, &strict);
     let plan = planned(&lenient, Distribution::Upstream, OnGap::Deny);
@@ -248,7 +251,7 @@ fn a_gap_lasts_between_two_commands_of_the_scripts() {
         );
         assert_eq!(&ends.as_str(), commands(apply).last().unwrap());
         for text in [&summary(&plan), &files["plan.md"]] {
-            let place = "(04-move-ring, while old and new pods run side by side)";
+            let place = "(05-move-ring, while old and new pods run side by side)";
             assert!(
                 text.contains(&format!("from `{begins}` {place} until `{ends}` (")),
                 "{text}"
@@ -263,7 +266,7 @@ fn a_gap_lasts_between_two_commands_of_the_scripts() {
 #[test]
 fn what_was_not_read_and_each_edited_policy_stand_in_the_plan() {
     let plan = planned(
-        &trap("namespace-of-the-waypoint-is-denied"),
+        &trap("waypoint-is-among-the-denied"),
         Distribution::Upstream,
         OnGap::Stop,
     );
@@ -277,7 +280,7 @@ fn what_was_not_read_and_each_edited_policy_stand_in_the_plan() {
         "{page}"
     );
     let edited = "- AuthorizationPolicy `shop/no-shop` at \
-                  `tests/fixtures/traps/namespace-of-the-waypoint-is-denied/before.yaml:4`: as in `edited-policies.yaml`";
+                  `tests/fixtures/traps/waypoint-is-among-the-denied/before.yaml:8`: as in `edited-policies.yaml`";
     assert!(page.contains(edited), "{page}");
     let component = script(&files, "policies", "kustomization.yaml");
     assert_eq!(
@@ -363,13 +366,13 @@ fn a_circle_is_told_once_with_one_witness_and_the_ways_to_go_on() {
     let page = files(&plan).remove("plan.md").unwrap();
     let text = summary(&plan);
     assert_eq!(
-        text.matches("ring/left, ring/right keep their sidecars: it is in a circle")
+        text.matches("ring/left, ring/right keep their sidecars: in a circle")
             .count(),
         1,
         "{text}"
     );
     assert!(
-        page.contains("- `ring/left`, `ring/right`: it is in a circle"),
+        page.contains("- `ring/left`, `ring/right`: in a circle"),
         "{page}"
     );
     for told in [&text, &page] {
@@ -429,19 +432,24 @@ fn a_label_that_kept_a_service_from_waypoints_is_said_to_go() {
         "kind: Service\nmetadata:\n  name: ratings\n  labels: {istio.io/use-waypoint: none}\n",
     );
     let snapshot = changed(&["plan/bookinfo"], &[opted_out]);
+    let run = ["kubectl label service -n bookinfo ratings istio.io/use-waypoint-"];
+    let words = "take labels away that keep Services from every waypoint";
     let plan = planned(&snapshot, Distribution::Upstream, OnGap::Stop);
+    let [deploy, label] = plan.waves[0].steps.as_slice() else {
+        panic!("{}", summary(&plan));
+    };
+    assert_eq!(label.run, run);
+    assert!(label.what.starts_with(words));
+
+    let mut deployed = snapshot.clone();
+    let commands = parse_script(&deploy.run.join("\n")).unwrap();
+    execute(&mut deployed, &commands, &plan.waves[0].manifests).unwrap();
+    castoff::simulate::settle(&mut deployed);
+    let plan = planned(&deployed, Distribution::Upstream, OnGap::Stop);
     let first = &plan.waves[0];
     assert_eq!(
         first.title,
         "Let Services use a waypoint that were kept from it"
     );
-    assert_eq!(
-        first.steps[0].run,
-        ["kubectl label service -n bookinfo ratings istio.io/use-waypoint-"]
-    );
-    assert!(
-        first.steps[0]
-            .what
-            .starts_with("take labels away that keep Services from every waypoint")
-    );
+    assert_eq!(first.steps[0].run, run);
 }

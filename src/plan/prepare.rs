@@ -313,6 +313,21 @@ fn waits_for_gateways(content: &str) -> Vec<String> {
         .collect()
 }
 
+/// Workloads behind Services that a wave bound.
+pub(super) fn newly_bound(before: &Mesh, after: &Mesh) -> Vec<ObjectName> {
+    let mut names: BTreeSet<ObjectName> = BTreeSet::new();
+    for service in &after.services {
+        let was = before
+            .service_named(&service.name)
+            .and_then(|(_, service)| service.binding.waypoint());
+        if was.is_none() && service.binding.waypoint().is_some() {
+            let backends = service.backends.iter();
+            names.extend(backends.map(|backend| after.workload(backend.workload).name.clone()));
+        }
+    }
+    names.into_iter().collect()
+}
+
 /// Waits for what a label promises: the Service is bound, the copies are accepted
 /// (istio pilot/pkg/serviceregistry/ambient/policies.go, `WaypointPolicyStatusCollection`;
 /// pilot/pkg/model/ambient.go, `WaypointBound`).

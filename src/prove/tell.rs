@@ -339,7 +339,7 @@ mod tests {
     use std::sync::Arc;
 
     use castoff_authz::path::Point;
-    use castoff_authz::settings::Settings;
+    use castoff_authz::settings::{Release, Settings};
     use castoff_authz::verdict::{Caller, Comparison, Limits, compare};
 
     use super::*;
@@ -352,7 +352,10 @@ mod tests {
                 port: 9092,
             },
             in_use: true,
-            settings: Arc::new(Settings::default()),
+            settings: Arc::new(Settings::of(Release {
+                minor: 30,
+                patch: 0,
+            })),
             points: vec![point],
         }
     }

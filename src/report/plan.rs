@@ -166,6 +166,14 @@ impl GapReport {
     }
 }
 
+/// Workloads that keep their sidecars for one reason.
+struct HeldTogether<'r> {
+    workloads: Vec<&'r str>,
+    why: &'r str,
+    witness: &'r [String],
+    ways_out: Vec<&'r String>,
+}
+
 /// What a user can do where a proof stands against going on.
 const ON_GAP: &str = "To go on all the same: `--on-gap deny` closes what would open, as far as that is possible, and \
                       `--on-gap accept` does it and lists each gap with the two commands between which it lasts.";
@@ -313,17 +321,17 @@ impl PlanReport {
                 out.push_str(&format!("    {line}\n"));
             }
         }
-        for (workloads, held) in self.held_together() {
-            let keep = match workloads.len() {
+        for held in self.held_together() {
+            let keep = match held.workloads.len() {
                 1 => "keeps its sidecar",
                 _ => "keep their sidecars",
             };
             out.push_str(&format!(
                 "{stop} {} {keep}: {}\n",
-                workloads.join(", "),
+                held.workloads.join(", "),
                 held.why
             ));
-            for line in &held.witness {
+            for line in held.witness {
                 out.push_str(&format!("    {line}\n"));
             }
             for way in &held.ways_out {
@@ -335,18 +343,25 @@ impl PlanReport {
         }
     }
 
-    /// Workloads that keep their sidecars for the same reason, with the same witness.
-    fn held_together(&self) -> Vec<(Vec<&str>, &HeldReport)> {
-        let mut groups: Vec<(Vec<&str>, &HeldReport)> = Vec::new();
+    /// Workloads that keep their sidecars, together where reason and witness are the same.
+    fn held_together(&self) -> Vec<HeldTogether<'_>> {
+        let mut groups: Vec<HeldTogether<'_>> = Vec::new();
         let mut places = std::collections::BTreeMap::new();
         for held in &self.held {
             let place = *places
                 .entry((&held.why, &held.witness))
                 .or_insert(groups.len());
-            match groups.get_mut(place) {
-                Some((workloads, _)) => workloads.push(&held.workload),
-                None => groups.push((vec![&held.workload], held)),
+            if place == groups.len() {
+                groups.push(HeldTogether {
+                    workloads: Vec::new(),
+                    why: &held.why,
+                    witness: &held.witness,
+                    ways_out: Vec::new(),
+                });
             }
+            let group = &mut groups[place];
+            group.workloads.push(&held.workload);
+            group.ways_out.extend(&held.ways_out);
         }
         groups
     }

@@ -3,6 +3,7 @@
 //! In: the plan and its report. Out: Markdown. Invariant: everything that the scripts do stands here
 //! too, with its reason and its proof.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use super::kustomize::not_in_git;
@@ -113,9 +114,9 @@ fn problems(page: &mut String, report: &PlanReport) {
     }
     if !report.held.is_empty() {
         let _ = writeln!(page, "## Workloads that keep their sidecars\n");
-        for (workloads, held) in report.held_together() {
-            let _ = writeln!(page, "- `{}`: {}", workloads.join("`, `"), held.why);
-            for line in &held.witness {
+        for held in report.held_together() {
+            let _ = writeln!(page, "- `{}`: {}", held.workloads.join("`, `"), held.why);
+            for line in held.witness {
                 let _ = writeln!(page, "  - {line}");
             }
             for way in &held.ways_out {
@@ -218,13 +219,21 @@ fn differing(page: &mut String, server: &ServerAccess) {
         server.server,
         access::words(server.verdict)
     );
-    let mut told: Vec<(&str, &[String])> = Vec::new();
+    let mut told: BTreeSet<(&str, &[String])> = BTreeSet::new();
+    let mut hangs_on: BTreeSet<&str> = BTreeSet::new();
     for difference in &server.differences {
-        let witness = (difference.direction, difference.lines.as_slice());
-        if told.contains(&witness) {
+        let is_new = match difference
+            .lines
+            .first()
+            .and_then(|line| line.split_once(": "))
+        {
+            // What it hangs on, whoever asks; `plan.json` has them all.
+            Some((reason, _)) if difference.direction == "undecided" => hangs_on.insert(reason),
+            _ => told.insert((difference.direction, &difference.lines)),
+        };
+        if !is_new {
             continue;
         }
-        told.push(witness);
         let _ = writeln!(
             page,
             "    - {} for {} at port {} ({} pods, {}): {}",
@@ -249,9 +258,18 @@ fn in_git(page: &mut String, wave: &Wave) {
              synchronization of these objects suspended, then commit this and resume it.\n\n",
         );
     }
+    let in_patches = wave
+        .edits
+        .iter()
+        .any(|edit| !matches!(edit.change, EditChange::Replace(_)));
+    let patches = if in_patches {
+        "; `patches.yaml` holds the same"
+    } else {
+        ""
+    };
     let _ = writeln!(
         page,
-        "In Git (a label set by hand is reverted by Argo CD or Flux; `patches.yaml` holds the same):\n"
+        "In Git (what is set by hand is reverted by Argo CD or Flux{patches}):\n"
     );
     for edit in &wave.edits {
         let place = edit
