@@ -236,7 +236,7 @@ impl Generated {
 }
 
 /// Converts every policy of the mesh.
-pub fn convert(mesh: &Mesh, needs: &WaypointNeeds, choice: &Choice<'_>) -> Conversion {
+pub fn convert<'a>(mesh: &'a Mesh, needs: &WaypointNeeds, choice: &Choice<'a>) -> Conversion {
     let mut draft = place::Draft::new(mesh, needs, choice);
     for policy in extensions::policies(mesh, choice) {
         // The waypoint enforces what the user wrote, without the exceptions that castoff added.

@@ -27,6 +27,7 @@ pub mod rows;
 mod seen;
 mod side;
 pub mod tell;
+mod waypoints;
 pub mod wire;
 
 pub use attach::Attachments;

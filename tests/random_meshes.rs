@@ -15,6 +15,8 @@ mod generated;
 mod generator;
 #[path = "random_meshes/replay.rs"]
 mod replay;
+#[path = "random_meshes/routed.rs"]
+mod routed;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -54,11 +56,29 @@ fn first_seed() -> u64 {
 }
 
 fn read(seed: u64) -> Snapshot {
+    read_with(seed, "")
+}
+
+/// The same where every Service of the mesh uses a waypoint of its namespace at once, and no policy is
+/// made for them.
+fn read_bound(seed: u64) -> Snapshot {
+    let mut snapshot = read_with(seed, &generated::waypoints());
+    for namespace in &mut snapshot.namespaces {
+        if generated::HAVE_WAYPOINTS.contains(&namespace.metadata.name.as_str()) {
+            let labels = &mut namespace.metadata.labels;
+            labels.set("istio.io/use-waypoint", "waypoint");
+        }
+    }
+    snapshot
+}
+
+fn read_with(seed: u64, more: &str) -> Snapshot {
     let mut collector = Collector::new();
     for (file, text) in &castoff::demo::FILES[..2] {
         collector.add_text(&Place::Demo(file), text);
     }
     collector.add_text(&Place::File("random.yaml".into()), &generated::mesh(seed));
+    collector.add_text(&Place::File("waypoints.yaml".into()), more);
     let snapshot = collector.finish();
     // Some meshes have a trust domain of their own.
     let other =
@@ -100,7 +120,8 @@ fn announced<'a>(states: impl Iterator<Item = &'a State>) -> BTreeSet<Key> {
 }
 
 /// Plays a wave and shows the mesh at every moment: after each command, with the old and new pods of
-/// all that move side by side, and after some of the deletions that may arrive in any order.
+/// all that move side by side, and after some of the deletions that may arrive in any order. What the last old
+/// pods of a circle call while they go is left out, as the plan says.
 fn moments(
     wave: &Wave,
     snapshot: &mut Snapshot,
@@ -110,9 +131,13 @@ fn moments(
 ) {
     let run = |snapshot: &mut Snapshot, line: &str| {
         let command = parse_line(line).unwrap();
-        execute(snapshot, &[command], &wave.manifests).unwrap();
+        let files = wave.manifests.iter().chain(&wave.saved);
+        let files = files.map(|(name, content)| (name.clone(), content.clone()));
+        execute(snapshot, &[command], &files.collect()).unwrap();
         settle(snapshot);
     };
+    // Deployments that keep old pods beside new ones until they are told to let them go.
+    let mut held: Vec<&String> = Vec::new();
     let moving: BTreeSet<String> = wave
         .steps
         .iter()
@@ -133,6 +158,34 @@ fn moments(
                 "old and new pods side by side",
                 &with_labelled_generations(&mesh, moves, labels),
             );
+        }
+        if step
+            .run
+            .iter()
+            .all(|line| line.contains(r#""minReadySeconds":604800"#))
+        {
+            held.extend(&step.run);
+            continue;
+        }
+        if !held.is_empty() {
+            if step
+                .run
+                .iter()
+                .any(|line| line.starts_with("kubectl patch "))
+            {
+                for line in held.drain(..).chain(&step.run) {
+                    run(snapshot, line);
+                }
+                show("old pods gone", &Mesh::build(snapshot, overrides));
+                continue;
+            }
+            for line in &step.run {
+                run(snapshot, line);
+                let mesh = Mesh::build(snapshot, overrides);
+                let moves = |name: &ObjectName| moving.contains(&name.to_string());
+                show(line, &with_labelled_generations(&mesh, moves, labels));
+            }
+            continue;
         }
         if wave.slug == "clean-up" {
             for _ in 0..3 {
@@ -260,8 +313,14 @@ fn nobody_gains_or_loses_on_the_way_but_whom_a_verdict_names() {
 }
 
 /// States that nobody planned: everything both ways at once, one policy gone, one turned around, one
-/// Service gone, one workload out of the mesh, one with another service account.
-fn disturbed(snapshot: &Snapshot, overrides: &MeshOverrides, random: &mut Random) -> Vec<Mesh> {
+/// Service gone, one workload out of the mesh, one with another service account, a waypoint before
+/// everything.
+fn disturbed(
+    seed: u64,
+    snapshot: &Snapshot,
+    overrides: &MeshOverrides,
+    random: &mut Random,
+) -> Vec<Mesh> {
     let both = |mesh: &Mesh| with_labelled_generations(mesh, |_| true, &[]);
     let mut meshes = vec![both(&Mesh::build(snapshot, overrides))];
     let count = snapshot.resources(Kind::AuthorizationPolicy).len();
@@ -301,6 +360,9 @@ fn disturbed(snapshot: &Snapshot, overrides: &MeshOverrides, random: &mut Random
         workload.service_account = account.into();
     }
     meshes.push(renamed);
+    let bound = Mesh::build(&read_bound(seed), overrides);
+    meshes.push(both(&bound));
+    meshes.push(bound);
     for snapshot in [without, turned, fewer] {
         let mesh = Mesh::build(&snapshot, overrides);
         meshes.push(both(&mesh));
@@ -320,7 +382,7 @@ fn whoever_gains_or_loses_when_a_mesh_is_disturbed_is_named() {
         let prover = Prover::new(&baseline, Limits::default());
         let before = Side::of(&baseline);
         let mut random = Random::new(!seed);
-        for mesh in disturbed(&snapshot, &overrides, &mut random) {
+        for mesh in disturbed(seed, &snapshot, &overrides, &mut random) {
             let state = proof::state(&prover, Arc::new(mesh.clone()), "");
             let known = announced(std::iter::once(&state));
             let replayed = replay::replay(&before, &Side::of(&mesh), REQUESTS, &mut random);

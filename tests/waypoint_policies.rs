@@ -230,8 +230,15 @@ fn ports_of_pods_become_ports_of_the_service() {
             "{selector: {matchLabels: {app: echo}}, action: DENY, rules: [{to: [{operation: {ports: ['8080'], methods: [POST]}}]}]}",
         ),
     ]);
-    assert!(written.contains("- \"80\""), "{written}");
-    assert!(!written.contains("8080"), "{written}");
+    let (copy, edited) = written.split_once("---").unwrap();
+    assert!(copy.contains("- \"80\""), "{written}");
+    assert!(!copy.contains("8080"), "{written}");
+    // At ztunnel it denies the port, so that the original excepts the waypoint.
+    assert!(edited.contains("- \"8080\""), "{written}");
+    assert!(
+        edited.contains("- cluster.local/ns/app1/sa/waypoint"),
+        "{written}"
+    );
 }
 
 #[test]
@@ -248,7 +255,9 @@ fn a_namespace_policy_with_ports_goes_to_each_service() {
     assert_eq!(
         lines,
         [
-            "Apply AuthorizationPolicy/app1/echo-ports: Existing configuration is copied from namespace policy app1/ports to be enforced at the waypoint."
+            "Apply AuthorizationPolicy/app1/echo-ports: Existing configuration is copied from namespace policy app1/ports to be enforced at the waypoint.",
+            "Edit AuthorizationPolicy/app1/ports: ztunnel cannot check requests and would deny everybody what is left of \
+             it, the waypoint too, where its copy is enforced; the waypoint is excepted",
         ]
     );
 }
@@ -284,6 +293,39 @@ fn a_denial_that_the_waypoint_would_meet_is_edited_and_its_copy_is_not() {
         edited.contains("castoff.dev/excepted: cluster.local/ns/app1/sa/waypoint"),
         "{written}"
     );
+}
+
+#[test]
+fn a_policy_with_an_empty_selector_is_edited_where_its_pods_are_to_move() {
+    let input = snapshot(&[
+        NAMESPACE,
+        &app("echo", 8080),
+        &policy(
+            "no-batch",
+            "{selector: {}, action: DENY, rules: [{from: [{source: {namespaces: [batch]}}]}]}",
+        ),
+    ]);
+    let mesh = Mesh::build(&input, &MeshOverrides::default());
+    for (namespaces, expected) in [(vec![], true), (vec!["app1"], true), (vec!["app2"], false)] {
+        let options = MigrateOptions {
+            first_phase: Some(Phase::MigratePolicies),
+            namespaces: namespaces.into_iter().map(str::to_owned).collect(),
+            ..MigrateOptions::default()
+        };
+        let result = run(&Context::new(&mesh, &input, &options)).remove(0);
+        let edited = result
+            .artefacts
+            .iter()
+            .find(|one| one.file == "edited-policies.yaml");
+        assert_eq!(edited.is_some(), expected, "{:?}", options.namespaces);
+        if let Some(edited) = edited {
+            assert!(
+                edited.content.contains("selector: null"),
+                "{}",
+                edited.content
+            );
+        }
+    }
 }
 
 #[test]

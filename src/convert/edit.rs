@@ -96,6 +96,9 @@ pub(super) type Part = (usize, Option<usize>);
 /// Where ztunnel denies more than a DENY says, since what is about requests is gone of the rule and
 /// something is left.
 pub(super) fn denied_more(policy: &AuthorizationPolicy) -> BTreeSet<Part> {
+    if policy.http_fields.is_empty() || !denies(policy) {
+        return BTreeSet::new();
+    }
     let groups = policy.meaning.as_ref().ok().and_then(sent);
     let dropped = |rule: usize| {
         let path = format!("rules[{rule}].");
@@ -125,8 +128,26 @@ pub(super) fn denied_more(policy: &AuthorizationPolicy) -> BTreeSet<Part> {
     found
 }
 
+fn denies(policy: &AuthorizationPolicy) -> bool {
+    policy.raw.pointer("/spec/action") == Some(&Value::from("DENY"))
+}
+
 /// An AuthorizationPolicy of pods with sidecars as ztunnel should read it; `None` where it reads it so.
-pub(super) fn for_ztunnel(mesh: &Mesh, policy: &AuthorizationPolicy) -> Option<Rewritten> {
+pub(super) fn for_ztunnel(
+    mesh: &Mesh,
+    choice: &Choice<'_>,
+    policy: &AuthorizationPolicy,
+) -> Option<Rewritten> {
+    let selects_nothing = policy.attachment
+        == Attachment::EmptySelector {
+            match_labels_written: false,
+        };
+    let settings = &mesh.settings;
+    let names_differ =
+        settings.trust_domain != "cluster.local" || !settings.trust_domain_aliases.is_empty();
+    if !selects_nothing && !names_differ {
+        return None;
+    }
     let meaning = policy.meaning.as_ref().ok()?;
     let groups = sent(meaning)?;
     let rules: Vec<usize> = groups
@@ -134,24 +155,20 @@ pub(super) fn for_ztunnel(mesh: &Mesh, policy: &AuthorizationPolicy) -> Option<R
         .filter(|group| can_match(group))
         .map(|group| group.rule)
         .collect();
-    let denies = policy.raw.pointer("/spec/action") == Some(&Value::from("DENY"));
     let mut object = (*policy.raw).clone();
     let mut because = Vec::new();
-    let selects_nothing = Attachment::EmptySelector {
-        match_labels_written: false,
-    };
-    if policy.attachment == selects_nothing && !(denies && rules.is_empty()) {
+    if selects_nothing && !(denies(policy) && rules.is_empty()) {
         // Not left out but null, so that `kubectl apply` and kustomize take it away.
         object["spec"]["selector"] = Value::Null;
         because.push(Edited::EmptySelector);
     }
-    if rename(&mut object, &rules, &mesh.settings) {
+    if rename(&mut object, &rules, settings) {
         because.push(Edited::TrustDomainAlias);
     }
     let concerned = || {
         let namespace = &policy.name.namespace;
         has_sidecars(mesh, |pods, labels| {
-            covers_pods(mesh, &policy.attachment, namespace, pods, labels)
+            choice.includes(pods) && covers_pods(mesh, &policy.attachment, namespace, pods, labels)
         })
     };
     (!because.is_empty() && concerned()).then_some(Rewritten { object, because })

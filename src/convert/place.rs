@@ -49,11 +49,11 @@ pub(super) struct Draft<'a> {
     /// Waypoints that Services of other namespaces use.
     shared: BTreeSet<WaypointId>,
     rewritten: BTreeMap<SmolStr, String>,
-    limited: bool,
+    choice: Choice<'a>,
 }
 
 impl<'a> Draft<'a> {
-    pub(super) fn new(mesh: &'a Mesh, needs: &WaypointNeeds, choice: &Choice<'_>) -> Self {
+    pub(super) fn new(mesh: &'a Mesh, needs: &WaypointNeeds, choice: &Choice<'a>) -> Self {
         let mut out = Conversion::default();
         let mut services_in: BTreeMap<SmolStr, Vec<ServiceId>> = BTreeMap::new();
         let mut shared = BTreeSet::new();
@@ -101,7 +101,7 @@ impl<'a> Draft<'a> {
             services_in,
             shared,
             rewritten: hazards::rewritten_hosts(mesh),
-            limited: !choice.namespaces.is_empty(),
+            choice: *choice,
         }
     }
 
@@ -110,7 +110,11 @@ impl<'a> Draft<'a> {
         let mut placed = Placed {
             rewritten: policy
                 .authorization
-                .and_then(|one| edit::for_ztunnel(self.mesh, one)),
+                .and_then(|one| edit::for_ztunnel(self.mesh, &self.choice, one)),
+            denied_more: policy
+                .authorization
+                .map(edit::denied_more)
+                .unwrap_or_default(),
             ..Placed::default()
         };
         for id in self.candidates(policy) {
@@ -228,7 +232,7 @@ impl<'a> Draft<'a> {
             let rewritten = placed.rewritten.as_ref();
             let object = rewritten.map_or(&*authorization.raw, |one| &one.object);
             let waypoint = Excepted::of(mesh.waypoint(waypoint), &mesh.settings.trust_domain);
-            let exceptions = waypoint.denied_by(object, &edit::denied_more(authorization));
+            let exceptions = waypoint.denied_by(object, &placed.denied_more);
             placed
                 .excepted_for
                 .extend((!exceptions.is_empty()).then_some(id));
@@ -300,7 +304,11 @@ impl<'a> Draft<'a> {
         {
             self.denies.push((policy.source.clone(), services.clone()));
         }
-        if policy.scope == Scope::Mesh && same_everywhere && one_class && !self.limited {
+        if policy.scope == Scope::Mesh
+            && same_everywhere
+            && one_class
+            && self.choice.namespaces.is_empty()
+        {
             let target = emit::target(
                 "gateway.networking.k8s.io",
                 "GatewayClass",
@@ -520,6 +528,8 @@ struct Placed {
     elsewhere: Option<Vec<(String, String)>>,
     /// The original in words that ztunnel reads as sidecars do, where it has others.
     rewritten: Option<Rewritten>,
+    /// Where ztunnel denies more than it says.
+    denied_more: BTreeSet<edit::Part>,
     /// Waypoints that it denies, and where.
     exceptions: Vec<Exception>,
     /// Services behind these.
@@ -531,6 +541,7 @@ impl Default for Placed {
         Self {
             copies: BTreeMap::new(),
             rewritten: None,
+            denied_more: BTreeSet::new(),
             exceptions: Vec::new(),
             excepted_for: Vec::new(),
             whole: true,

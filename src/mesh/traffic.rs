@@ -55,6 +55,14 @@ pub struct VirtualService {
     pub raw: Arc<Value>,
 }
 
+impl VirtualService {
+    /// Whether it routes connections, not only requests.
+    pub fn routes_connections(&self) -> bool {
+        let spec = &self.raw["spec"];
+        spec["tcp"].is_array() || spec["tls"].is_array()
+    }
+}
+
 /// A DestinationRule.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DestinationRule {

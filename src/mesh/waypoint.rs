@@ -43,6 +43,9 @@ pub struct Waypoint {
     pub class: SmolStr,
     /// Labels.
     pub labels: Labels,
+    /// Labels that istiod copies to its pods: `spec.infrastructure.labels`, else its own (istio
+    /// pilot/pkg/config/kube/gatewaycommon/deploymentcontroller.go `extractInfrastructureMetadata`).
+    pub infrastructure_labels: Labels,
     /// Where it was read.
     pub origin: Origin,
     /// Which traffic.
@@ -66,21 +69,21 @@ impl Waypoint {
     pub fn pod_labels(&self, mesh: &super::Mesh) -> Labels {
         match self.workload.map(|id| mesh.workload(id)) {
             Some(workload) => workload.generations[0].labels.clone(),
-            None => [
-                (
-                    "gateway.networking.k8s.io/gateway-name",
-                    self.name.name.as_str(),
-                ),
-                (
-                    "gateway.networking.k8s.io/gateway-class-name",
-                    self.class.as_str(),
-                ),
-                ("gateway.istio.io/managed", "istio.io-mesh-controller"),
-                ("istio.io/dataplane-mode", "none"),
-            ]
-            .into_iter()
-            .chain(self.labels.iter())
-            .collect(),
+            None => [("istio.io/dataplane-mode", "none")]
+                .into_iter()
+                .chain(self.infrastructure_labels.iter())
+                .chain([
+                    (
+                        "gateway.networking.k8s.io/gateway-name",
+                        self.name.name.as_str(),
+                    ),
+                    (
+                        "gateway.networking.k8s.io/gateway-class-name",
+                        self.class.as_str(),
+                    ),
+                    ("gateway.istio.io/managed", "istio.io-mesh-controller"),
+                ])
+                .collect(),
         }
     }
 
@@ -366,9 +369,15 @@ fn waypoint(
                 .find(|condition| condition["type"] == "Programmed")
         })
         .map(|condition| condition["status"] == "True");
+    let infrastructure = gateway.body.pointer("/spec/infrastructure/labels");
+    let infrastructure_labels = match infrastructure.and_then(Value::as_object) {
+        Some(map) => super::policies::labels(map),
+        None => gateway.metadata.labels.clone(),
+    };
     Waypoint {
         class: class.into(),
         labels: gateway.metadata.labels.clone(),
+        infrastructure_labels,
         origin: gateway.origin.clone(),
         traffic_type,
         allowed,

@@ -2,6 +2,7 @@
 
 pub(crate) mod advice;
 mod broken;
+mod captured;
 mod not_ready;
 mod required;
 mod unservable;
@@ -18,6 +19,7 @@ pub const FILE: &str = "recommended-waypoints.yaml";
 pub const CHECKS: &[Check] = &[
     required::CHECK,
     not_ready::CHECK,
+    captured::CHECK,
     broken::CHECK,
     unservable::CHECK,
     advice::CHECK,

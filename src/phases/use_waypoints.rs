@@ -3,6 +3,7 @@
 
 mod annotated;
 pub mod enable;
+mod entries;
 mod gateways;
 pub mod refused;
 pub mod unused;
@@ -15,5 +16,6 @@ pub const CHECKS: &[Check] = &[
     annotated::CHECK,
     refused::CHECK,
     enable::CHECK,
+    entries::CHECK,
     gateways::CHECK,
 ];

@@ -13,7 +13,7 @@ use super::moment::begins_after;
 use super::wave::{Gap, State, Wave};
 use crate::mesh::Mesh;
 use crate::prove::prover::Prover;
-use crate::prove::row::ServerRow;
+use crate::prove::row::{RowVerdict, ServerRow};
 use crate::prove::tell;
 use crate::snapshot::ObjectName;
 
@@ -39,7 +39,7 @@ pub fn state(prover: &Prover<'_>, present: Arc<Mesh>, when: impl Into<String>) -
             let servers = state.notes.entry(note.clone()).or_default();
             servers.push(row.server.clone());
         }
-        if !row.differences.is_empty() {
+        if row.verdict() != RowVerdict::Same {
             state.differing.push(row);
         }
     }

@@ -1,21 +1,24 @@
 //! Who may send one request to one Service, and which rule decides it: the everyday question.
 //!
 //! In: a mesh, a request in words, a Service. Out: one [`Answer`] for each caller, port and kind of
-//! pods. Invariant: the answer is the evaluator's on the same paths that proofs use; what it cannot
-//! decide (an external authorizer, an EnvoyFilter) stays undecided.
+//! pods, those included to which a route of the Service leads. Invariant: the answer is the
+//! evaluator's on the same paths that proofs use; what it cannot decide (an external authorizer, an
+//! EnvoyFilter) stays undecided. What would let a refused caller in is the prover's, and was tried.
 
-use std::collections::BTreeMap;
+mod ways_in;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::Arc;
 
 use castoff_authz::decision::Outcome;
 use castoff_authz::eval::evaluate;
 use castoff_authz::path::{EnforcementPath, IpSeen};
-use castoff_authz::request::{Http, Request};
+use castoff_authz::request::{Http, Request, Token};
 
-use super::network::{NetworkPolicies, Party, Pods};
-use super::rows::service_address;
-use super::{Attachments, Caller, Content, Dial, Server, hops, reading, tell, wire};
+use super::addresses::DialledAddress;
+use super::network::{Party, Pods};
+use super::side::Side;
+use super::{Caller, Content, Dial, Server, tell};
 use crate::mesh::{DataPlaneMode, Mesh, Protocol, Role, ServiceId, WorkloadId};
 use crate::snapshot::ObjectName;
 
@@ -28,6 +31,12 @@ pub enum Sent {
         method: String,
         /// Path, without the query.
         path: String,
+        /// Host; `None`: the Service's.
+        host: Option<String>,
+        /// Headers by lower-case name.
+        headers: BTreeMap<String, String>,
+        /// A token that its issuer's rules find valid.
+        token: Option<Token>,
     },
     /// A connection with bytes that are not HTTP.
     Connection,
@@ -48,6 +57,9 @@ impl Sent {
                 Ok(Self::Http {
                     method: method.to_owned(),
                     path: path.to_owned(),
+                    host: None,
+                    headers: BTreeMap::new(),
+                    token: None,
                 })
             }
             _ => Err(format!(
@@ -79,10 +91,14 @@ pub struct Answer {
     pub server: ObjectName,
     /// Which of its pods.
     pub pods: DataPlaneMode,
+    /// Whether a route of the Service leads there, which else would not.
+    pub routed: bool,
     /// Whether it may.
     pub may: May,
     /// Where and by which rule it is decided.
     pub how: String,
+    /// What would let a caller in who is refused: `with header hello: world`.
+    pub may_with: Option<String>,
 }
 
 /// Asks for every caller (or the one named), sorted by answer, then caller.
@@ -93,51 +109,72 @@ pub fn who_can(
     from: Option<&ObjectName>,
 ) -> Vec<Answer> {
     let asker = Asker {
-        mesh,
-        attachments: Attachments::of(mesh),
-        network: NetworkPolicies::of(mesh),
-        settings: Arc::new(reading::authorization_settings(mesh)),
+        side: Side::of(mesh),
         sent,
     };
-    let mut answers = Vec::new();
-    let target = mesh.service(service);
-    for backend in &target.backends {
-        for (index, port) in target.ports.iter().enumerate() {
-            let Some(number) = backend.target_ports.get(index).copied().flatten() else {
+    let routed = asker.side.fronts.behind(service);
+    let mut servers: BTreeSet<Server> = BTreeSet::new();
+    for id in std::iter::once(service).chain(routed) {
+        for backend in &mesh.service(id).backends {
+            let ports = backend.target_ports.iter().flatten();
+            servers.extend(ports.map(|port| Server {
+                workload: backend.workload,
+                generation: backend.generation,
+                port: *port,
+            }));
+        }
+    }
+    let named = callers(mesh, from);
+    let mut asked = Vec::new();
+    for server in servers {
+        let pods = mesh.workload(server.workload);
+        for dialled in asker.side.addresses(server) {
+            let Some((index, routed)) = way(&dialled, service) else {
                 continue;
             };
+            let port = &mesh.service(service).ports[index];
             if port.protocol == Protocol::Udp {
                 continue;
             }
-            let server = Server {
-                workload: backend.workload,
-                generation: backend.generation,
-                port: number,
-            };
-            let dial = Dial::Service {
-                service,
-                port: index,
-            };
-            for (name, caller, place) in callers(mesh, from) {
-                let answer = asker.answer(&caller, place, dial, server);
-                answers.push(Answer {
-                    caller: name,
+            for (name, caller, place) in &named {
+                let question = asker.asked(caller, *place, &dialled, service, server);
+                let Some((request, path)) = question else {
+                    continue;
+                };
+                let decision = evaluate(&request, &path);
+                let answer = Answer {
+                    caller: name.clone(),
                     port: port.port,
-                    server: mesh.workload(backend.workload).name.clone(),
-                    pods: mesh.workload(backend.workload).generations[backend.generation].mode,
-                    may: answer.0,
-                    how: answer.1,
+                    server: pods.name.clone(),
+                    pods: pods.generations[server.generation].mode,
+                    routed,
+                    may: match decision.outcome {
+                        Outcome::Allow => May::Yes,
+                        Outcome::Deny => May::No,
+                        Outcome::Depends(_) => May::Undecided,
+                    },
+                    how: tell::decision(&decision, &path),
+                    may_with: None,
+                };
+                asked.push(Asked {
+                    answer,
+                    request,
+                    path,
                 });
             }
         }
     }
+    ways_in::find(&mut asked);
+    let mut answers: Vec<Answer> = asked.into_iter().map(|one| one.answer).collect();
     answers.sort_by(|left, right| {
         (
             left.may,
             left.port,
             &left.server,
             left.pods,
+            left.routed,
             &left.how,
+            &left.may_with,
             &left.caller,
         )
             .cmp(&(
@@ -145,12 +182,31 @@ pub fn who_can(
                 right.port,
                 &right.server,
                 right.pods,
+                right.routed,
                 &right.how,
+                &right.may_with,
                 &right.caller,
             ))
     });
     answers.dedup();
     answers
+}
+
+/// The index of the Service's port by which an address is reached, and whether a route leads on from there;
+/// none for addresses of others.
+fn way(dialled: &DialledAddress, wanted: ServiceId) -> Option<(usize, bool)> {
+    match (dialled.front, dialled.dial) {
+        (Some(front), _) => (front.service == wanted).then_some((front.port, true)),
+        (None, Dial::Service { service, port }) => (service == wanted).then_some((port, false)),
+        (None, _) => None,
+    }
+}
+
+/// An answer with what it rests on.
+struct Asked {
+    answer: Answer,
+    request: Request,
+    path: EnforcementPath,
 }
 
 /// A caller with its name and its place, where it has pods.
@@ -183,28 +239,28 @@ fn callers(mesh: &Mesh, from: Option<&ObjectName>) -> Vec<Named> {
 }
 
 struct Asker<'a> {
-    mesh: &'a Mesh,
-    attachments: Attachments<'a>,
-    network: NetworkPolicies<'a>,
-    settings: Arc<castoff_authz::settings::Settings>,
+    side: Side<'a>,
     sent: &'a Sent,
 }
 
 impl Asker<'_> {
-    fn answer(
+    /// The request of a caller, and its way; none where the caller follows no route to this address.
+    fn asked(
         &self,
         caller: &Caller,
         place: Option<(WorkloadId, usize)>,
-        dial: Dial,
+        dialled: &DialledAddress,
+        service: ServiceId,
         server: Server,
-    ) -> (May, String) {
+    ) -> Option<(Request, EnforcementPath)> {
+        let mesh = self.side.mesh;
         let content = match self.sent {
             Sent::Http { .. } => Content::Http,
             Sent::Connection => Content::Bytes,
         };
         let sender = match place {
             Some((id, generation)) => {
-                let workload = self.mesh.workload(id);
+                let workload = mesh.workload(id);
                 Party::Pods(Pods {
                     namespace: &workload.name.namespace,
                     labels: &workload.generations[generation].labels,
@@ -213,31 +269,16 @@ impl Asker<'_> {
             }
             None => Party::Outside,
         };
-        let Dial::Service { service, port } = dial else {
-            return (May::Undecided, String::new());
-        };
-        let service = self.mesh.service(service);
-        let crossed = hops(self.mesh, &self.attachments, caller, dial, server, content);
-        let path = EnforcementPath {
-            address: service_address(&service.name, service.ports[port].port),
-            in_use: true,
-            settings: Arc::clone(&self.settings),
-            points: wire::points(self.mesh, &self.network, sender, crossed, server),
-        };
+        let path = self.side.path(caller, sender, server, dialled, content)?;
         let address = place.and_then(|(id, generation)| {
-            self.mesh.workload(id).generations[generation]
+            mesh.workload(id).generations[generation]
                 .pods
                 .iter()
                 .find_map(|pod| pod.addresses.first().copied())
         });
-        let request = self.request(caller, address, &service.host(), &path);
-        let decision = evaluate(&request, &path);
-        let may = match decision.outcome {
-            Outcome::Allow => May::Yes,
-            Outcome::Deny => May::No,
-            Outcome::Depends(_) => May::Undecided,
-        };
-        (may, tell::decision(&decision, &path))
+        let host = mesh.service(service).host();
+        let request = self.request(caller, address, &host, &path);
+        Some((request, path))
     }
 
     fn request(
@@ -276,12 +317,18 @@ impl Asker<'_> {
             destination_port: path.address.port,
             sni: None,
             http: match self.sent {
-                Sent::Http { method, path } => Some(Http {
+                Sent::Http {
+                    method,
+                    path,
+                    host: named,
+                    headers,
+                    token,
+                } => Some(Http {
                     method: method.clone(),
                     path: path.clone(),
-                    host: host.to_owned(),
-                    headers: BTreeMap::new(),
-                    token: None,
+                    host: named.clone().unwrap_or_else(|| host.to_owned()),
+                    headers: headers.clone(),
+                    token: token.clone(),
                 }),
                 Sent::Connection => None,
             },
@@ -301,6 +348,9 @@ mod tests {
             Ok(Sent::Http {
                 method: method.into(),
                 path: path.into(),
+                host: None,
+                headers: BTreeMap::new(),
+                token: None,
             })
         };
         assert_eq!(Sent::parse("GET /admin?x=1"), http("GET", "/admin"));

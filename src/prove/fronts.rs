@@ -4,8 +4,9 @@
 //! dialled where a route is followed. Invariant: a sidecar follows a route itself and asks what the
 //! second Service's address would ask; a waypoint asks the policies of the first and goes on to the pods,
 //! past the second's (istio pilot/pkg/networking/core/listener_waypoint.go
-//! `getWaypointDestinationCluster`). Not followed: routes of wildcard hosts.
+//! `getWaypointDestinationCluster`).
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use smol_str::SmolStr;
@@ -14,7 +15,9 @@ use super::addresses::DialledAddress;
 use super::rows::service_address;
 use super::{Caller, CallerMode, Dial, Server};
 use crate::mesh::ingress::Routed;
-use crate::mesh::{Distribution, Mesh, Protocol, ServiceId, WaypointId, WorkloadId};
+use crate::mesh::routing::full_host;
+use crate::mesh::traffic::VirtualService;
+use crate::mesh::{Distribution, Mesh, Protocol, Service, ServiceId, WaypointId, WorkloadId};
 
 /// A Service whose route leads elsewhere.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -23,9 +26,27 @@ pub struct Front {
     pub service: ServiceId,
     /// The index of its port.
     pub port: usize,
-    /// Whether its waypoint follows the route: only those of its own or the Service's namespace count
-    /// there (istio pilot/pkg/networking/core/listener_waypoint.go `getVirtualServiceForWaypoint`).
+    followed: Followed,
+}
+
+/// Who follows a route.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Followed {
+    /// Whether sidecars do: where hosts overlap, that of the most specific host alone (istio
+    /// pilot/pkg/model/sidecar.go `computeWildcardHostVirtualServiceIndex`), but for routes of
+    /// connections (pilot/pkg/networking/core/tls.go `getConfigsForHost`).
+    by_sidecar: bool,
+    /// Whether the Service's waypoint does: only routes of its own or the Service's namespace count
+    /// there, and all whose hosts match (istio pilot/pkg/networking/core/listener_waypoint.go
+    /// `getVirtualServiceForWaypoint`).
     by_waypoint: bool,
+}
+
+impl Followed {
+    fn add(&mut self, other: Self) {
+        self.by_sidecar |= other.by_sidecar;
+        self.by_waypoint |= other.by_waypoint;
+    }
 }
 
 impl Front {
@@ -40,18 +61,44 @@ impl Front {
             CallerMode::Plain => false,
         };
         if to_waypoint && service.binding.waypoint().is_some() {
-            return self.by_waypoint.then_some(Dial::Service {
+            return self.followed.by_waypoint.then_some(Dial::Service {
                 service: self.service,
                 port: self.port,
             });
         }
-        (caller.mode == CallerMode::Sidecar).then_some(behind)
+        (caller.mode == CallerMode::Sidecar && self.followed.by_sidecar).then_some(behind)
     }
 }
 
-/// Services in front of others, by the Service behind; with whether the waypoint follows.
+/// Hosts to which routes of a Service lead and that are no Service of the mesh.
+pub fn elsewhere(mesh: &Mesh, service: &Service) -> BTreeSet<SmolStr> {
+    let host = service.host();
+    let matches = |pattern: &SmolStr| match pattern.strip_prefix('*') {
+        Some(tail) => host.ends_with(tail),
+        None => *pattern == host.as_str(),
+    };
+    let on_mesh = mesh.traffic.virtual_services.iter();
+    let virtual_services = on_mesh.filter(|one| one.on_mesh && one.full_hosts.iter().any(matches));
+    let routes = mesh.traffic.routes.iter();
+    let routes = routes.filter(|route| route.parent_services.contains(&service.name));
+    let of_routes = routes
+        .flat_map(|route| &route.backends)
+        .filter(|name| mesh.service_named(name).is_none())
+        .map(|name| full_host(&name.name, &name.namespace));
+    let hosts: BTreeSet<SmolStr> = virtual_services
+        .flat_map(|one| one.destinations.iter().cloned())
+        .chain(of_routes)
+        .collect();
+    let known: BTreeSet<String> = mesh.services.iter().map(Service::host).collect();
+    let unknown = hosts.into_iter();
+    unknown
+        .filter(|host| !known.contains(host.as_str()))
+        .collect()
+}
+
+/// Services in front of others, by the Service behind; with who follows.
 #[derive(Debug, Default)]
-pub(super) struct Fronts(BTreeMap<ServiceId, BTreeSet<(ServiceId, bool)>>);
+pub(super) struct Fronts(BTreeMap<ServiceId, BTreeMap<ServiceId, Followed>>);
 
 impl Fronts {
     pub(super) fn of(mesh: &Mesh) -> Self {
@@ -69,21 +116,49 @@ impl Fronts {
             let ids = hosts.iter().filter_map(|host| by_host.get(host.as_str()));
             ids.copied().collect()
         };
-        for one in mesh
-            .traffic
-            .virtual_services
-            .iter()
-            .filter(|one| one.on_mesh)
-        {
-            let behind = known(&one.destinations);
-            fronts.add(mesh, &one.name.namespace, &known(&one.full_hosts), &behind);
+        let on_mesh = || {
+            mesh.traffic
+                .virtual_services
+                .iter()
+                .filter(|one| one.on_mesh)
+        };
+        let mut wide: Vec<(&str, &VirtualService)> = Vec::new();
+        let mut exact: BTreeSet<ServiceId> = BTreeSet::new();
+        for one in on_mesh() {
+            let front = known(&one.full_hosts);
+            fronts.add(
+                mesh,
+                &one.name.namespace,
+                &front,
+                &known(&one.destinations),
+                true,
+            );
+            exact.extend(front);
+            let tails = one
+                .full_hosts
+                .iter()
+                .filter_map(|host| host.strip_prefix('*'));
+            wide.extend(tails.map(|tail| (tail, one)));
+        }
+        for (host, id) in wide.first().map(|_| &by_host).into_iter().flatten() {
+            let matching = || wide.iter().filter(|(tail, _)| host.ends_with(tail));
+            // Of one host the oldest counts (istio pilot/pkg/model/config.go `sortConfigByCreationTime`).
+            let chosen = matching()
+                .max_by_key(|(tail, one)| (tail.len(), Reverse((&one.created, &one.name.name))))
+                .filter(|_| !exact.contains(id));
+            for (_, one) in matching() {
+                let is_chosen = chosen.is_some_and(|(_, chosen)| chosen.name == one.name);
+                let behind = known(&one.destinations);
+                let by_sidecar = is_chosen || one.routes_connections();
+                fronts.add(mesh, &one.name.namespace, &[*id], &behind, by_sidecar);
+            }
         }
         for route in &mesh.traffic.routes {
             let [front, behind] = [&route.parent_services, &route.backends].map(|names| {
                 let ids = names.iter().filter_map(|name| mesh.service_named(name));
                 ids.map(|(id, _)| id).collect::<Vec<_>>()
             });
-            fronts.add(mesh, &route.name.namespace, &front, &behind);
+            fronts.add(mesh, &route.name.namespace, &front, &behind, true);
         }
         fronts
     }
@@ -92,12 +167,22 @@ impl Fronts {
         self.0.is_empty()
     }
 
-    fn add(&mut self, mesh: &Mesh, namespace: &SmolStr, front: &[ServiceId], behind: &[ServiceId]) {
+    fn add(
+        &mut self,
+        mesh: &Mesh,
+        namespace: &SmolStr,
+        front: &[ServiceId],
+        behind: &[ServiceId],
+        by_sidecar: bool,
+    ) {
         for id in front {
             let service = mesh.service(*id);
             let waypoint = service.binding.waypoint().map(|id| mesh.waypoint(id));
-            let follows = service.name.namespace == *namespace
-                || waypoint.is_some_and(|waypoint| waypoint.name.namespace == *namespace);
+            let followed = Followed {
+                by_sidecar,
+                by_waypoint: service.name.namespace == *namespace
+                    || waypoint.is_some_and(|waypoint| waypoint.name.namespace == *namespace),
+            };
             // A version of the same pods (a canary's own Service) is reached by the front's address anyway.
             let own: BTreeSet<WorkloadId> =
                 service.backends.iter().map(|one| one.workload).collect();
@@ -106,9 +191,17 @@ impl Fronts {
                 other != id && !backends.all(|one| own.contains(&one.workload))
             };
             for other in behind.iter().filter(|other| leads_on(other)) {
-                self.0.entry(*other).or_default().insert((*id, follows));
+                let in_front = self.0.entry(*other).or_default();
+                in_front.entry(*id).or_default().add(followed);
             }
         }
+    }
+
+    /// Services to whose pods routes of one lead.
+    pub(super) fn behind(&self, front: ServiceId) -> impl Iterator<Item = ServiceId> {
+        let all = self.0.iter();
+        all.filter(move |(_, in_front)| in_front.contains_key(&front))
+            .map(|(behind, _)| *behind)
     }
 
     /// Adds the ways through Services in front to a server's addresses.
@@ -127,7 +220,7 @@ impl Fronts {
             let Dial::Service { service, .. } = dialled.dial else {
                 continue;
             };
-            for (front, by_waypoint) in self.0.get(&service).into_iter().flatten() {
+            for (front, followed) in self.0.get(&service).into_iter().flatten() {
                 let before = mesh.service(*front);
                 let itself = before
                     .backends
@@ -144,7 +237,7 @@ impl Fronts {
                             front: Some(Front {
                                 service: *front,
                                 port: index,
-                                by_waypoint: *by_waypoint,
+                                followed: *followed,
                             }),
                             in_use: true,
                             from_outside: false,
@@ -155,7 +248,16 @@ impl Fronts {
             }
         }
         ways.sort_by(|left, right| (&left.address, left.front).cmp(&(&right.address, right.front)));
-        ways.dedup_by(|left, right| left.address == right.address);
+        ways.dedup_by(|later, kept| {
+            let same = later.address == kept.address;
+            if let (true, Some(front), Some(before)) = (same, later.front, &mut kept.front) {
+                if !before.followed.by_sidecar {
+                    kept.dial = later.dial;
+                }
+                before.followed.add(front.followed);
+            }
+            same
+        });
         list.extend(ways);
     }
 

@@ -31,12 +31,24 @@ impl Mentions {
             .flat_map(|point| &point.policies)
         {
             if seen.insert(std::sync::Arc::as_ptr(policy)) {
-                for rule in &policy.rules {
-                    mentions.add(rule, &policy.name.namespace);
-                }
+                mentions.extend(Self::of_policy(policy));
             }
         }
         mentions
+    }
+
+    /// What one policy mentions.
+    pub(super) fn of_policy(policy: &Policy) -> Self {
+        let mut mentions = Self::default();
+        for rule in &policy.rules {
+            mentions.add(rule, &policy.name.namespace);
+        }
+        mentions
+    }
+
+    /// Identities as policies write them, each once.
+    pub(super) fn principals(&self) -> impl Iterator<Item = &str> {
+        self.principals.iter().map(String::as_str)
     }
 
     /// Adds those of others.

@@ -194,7 +194,11 @@ fn differing<'a>(
 }
 
 /// Whether a policy may stand on a path to a server; rather too often than not.
-fn may_stand_before(mesh: &Mesh, policy: &AuthorizationPolicy, server: WorkloadId) -> bool {
+pub(super) fn may_stand_before(
+    mesh: &Mesh,
+    policy: &AuthorizationPolicy,
+    server: WorkloadId,
+) -> bool {
     let workload = mesh.workload(server);
     let namespace = &policy.name.namespace;
     match &policy.attachment {

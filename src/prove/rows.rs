@@ -22,10 +22,11 @@ use super::identities::Mentions;
 use super::memory::{self, Memory};
 use super::network::Party;
 use super::others::{representatives, told_by_others};
-pub use super::row::{PortAnswer, RowVerdict, ServerRow};
+pub use super::row::{self, PortAnswer, RowVerdict, ServerRow};
 use super::side::{Admitted, Side};
+use super::waypoints::NamedWaypoints;
 use super::{CallerMode, Content, Dial, Server};
-use crate::mesh::{DataPlaneMode, Mesh, OwnerKind, Role, Workload, WorkloadId};
+use crate::mesh::{DataPlaneMode, Mesh, OwnerKind, WorkloadId};
 use crate::snapshot::ObjectName;
 
 /// Two states of one mesh.
@@ -45,8 +46,8 @@ pub struct Counted {
     pub outsiders: bool,
 }
 
-/// Compares every server that is in the mesh before and now, and notes who loses an address that
-/// nobody is known to use.
+/// Compares every server that is in the mesh before or now (one that the baseline lacks is undecided), and
+/// notes who loses an address that nobody is known to use.
 pub fn rows(states: &States<'_>, limits: Limits) -> Vec<ServerRow> {
     rows_counting(states, limits, Counted::default())
 }
@@ -73,7 +74,9 @@ pub(super) struct Comparer<'a> {
     counted: Counted,
     /// Whether to note who loses an address that nobody is known to use.
     pub(super) notes_closed: bool,
-    limits: Limits,
+    pub(super) limits: Limits,
+    /// Waypoints that policies name one by one.
+    pub(super) named: NamedWaypoints<'a>,
 }
 
 impl<'a> Comparer<'a> {
@@ -88,6 +91,7 @@ impl<'a> Comparer<'a> {
             present: Side::of(present),
             everybody: verdict::Identities::Only(callers::identities(present)),
             some_are_ambient: classes.iter().any(|class| class.now == CallerMode::Ambient),
+            named: NamedWaypoints::of(baseline.mesh, present),
             classes,
             counted: Counted::default(),
             notes_closed: false,
@@ -149,10 +153,12 @@ impl<'a> Comparer<'a> {
         memory: Option<&Memory>,
     ) -> Option<(ServerRow, Vec<(memory::Kind, bool)>)> {
         let (present_id, present) = self.present.workload(name)?;
-        let (baseline_id, _) = self.baseline.workload(name)?;
+        let Some((baseline_id, _)) = self.baseline.workload(name) else {
+            return Some((ServerRow::unmatched(name), Vec::new()));
+        };
         let mut row = ServerRow::of(name);
-        self.trust(&mut row, baseline_id, present_id);
         let ids = (baseline_id, present_id);
+        self.trust(&mut row, ids);
         let mut learnt = Vec::new();
         let mut asked: Vec<&CallerClass> = Vec::new();
         for class in &self.classes {
@@ -174,6 +180,7 @@ impl<'a> Comparer<'a> {
             row.compared += settled * self.questions(ids, generation).count();
             self.compare_generation(&mut row, ids, generation, asked.iter().copied());
         }
+        self.compare_waypoints(&mut row, ids);
         Some((row, learnt))
     }
 
@@ -205,7 +212,7 @@ impl<'a> Comparer<'a> {
 
     /// What is compared of one generation of a server: pods before and now, at each port, for each
     /// kind of content.
-    fn questions(
+    pub(super) fn questions(
         &self,
         (baseline_id, present_id): (WorkloadId, WorkloadId),
         generation: usize,
@@ -274,38 +281,8 @@ impl<'a> Comparer<'a> {
         mentions
     }
 
-    /// Names the waypoints that stand before the server now and did not in the baseline.
-    fn trust(&self, row: &mut ServerRow, baseline: WorkloadId, present: WorkloadId) {
-        let bound = |side: &Side<'_>, id: WorkloadId| -> BTreeSet<ObjectName> {
-            let services = side
-                .mesh
-                .services_of(id)
-                .filter_map(|(_, service)| service.binding.waypoint());
-            services
-                .map(|waypoint| side.mesh.waypoint(waypoint).name.clone())
-                .collect()
-        };
-        let before = bound(self.baseline, baseline);
-        for name in bound(&self.present, present).difference(&before) {
-            row.newly_trusted.push(name.to_string());
-            let Some((_, waypoint)) = self.present.mesh.waypoint_named(name) else {
-                continue;
-            };
-            let sharing =
-                self.present
-                    .mesh
-                    .workloads_in(&name.namespace)
-                    .filter(|(_, workload)| {
-                        workload.service_account == waypoint.service_account
-                            && !matches!(workload.role, Role::Waypoint(_))
-                    });
-            row.shares_trust
-                .extend(sharing.map(|(_, workload)| workload.name.to_string()));
-        }
-    }
-
     /// The addresses of a server before and now, with who of this class uses them.
-    fn addresses(
+    pub(super) fn addresses(
         &self,
         class: &CallerClass,
         before: Server,
@@ -326,7 +303,7 @@ impl<'a> Comparer<'a> {
 
     /// The question for one member of a class and those like it; `None` where the paths are the
     /// same, or nothing but HTTP was ever let through.
-    fn comparison(
+    pub(super) fn comparison(
         &self,
         class: &CallerClass,
         (member, identities): (&Member, &verdict::Identities),
@@ -418,8 +395,10 @@ impl<'a> Comparer<'a> {
             if self.notes_closed && verdict.breaks == Finding::Never {
                 row.notes.extend(self.closed(&comparison, class));
             }
-            row.notes
-                .extend(scraped(&verdict, self.present.mesh.workload(now.workload)));
+            row.notes.extend(row::scraped(
+                &verdict,
+                self.present.mesh.workload(now.workload),
+            ));
             if !verdict.is_same() {
                 row.differences.push(PortAnswer {
                     port: now.port,
@@ -542,16 +521,6 @@ impl<'a> Comparer<'a> {
             })
             .collect()
     }
-}
-
-/// Who is known to dial the pods that a caller cannot dial any more.
-fn scraped(verdict: &Verdict, server: &Workload) -> Option<String> {
-    let Finding::Witness(witness) = &verdict.breaks else {
-        return None;
-    };
-    let by = server.scraped.get(&witness.address.port)?;
-    (witness.address.kind == AddressKind::Pod)
-        .then(|| format!("port {} is scraped as {by} says", witness.address.port))
 }
 
 /// Whether only HTTP ever got through: bytes that are no HTTP died in a parser, which is no decision

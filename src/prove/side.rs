@@ -105,33 +105,44 @@ impl<'a> Side<'a> {
         };
         addresses
             .iter()
-            .filter(|dialled| !self.leads_elsewhere(mode, dialled, server, content))
-            .filter_map(|dialled| {
-                let dial = match dialled.front {
-                    None => dialled.dial,
-                    Some(front) => front.dial(self.mesh, &caller, dialled.dial)?,
-                };
-                let mut hops = hops(self.mesh, &self.attachments, &caller, dial, server, content);
-                if let Some(front) = dialled.front
-                    && dial == dialled.dial
-                {
-                    let service = self.mesh.service(front.service);
-                    if let Some(rewritten) =
-                        self.attachments.rewrites.at_caller(service.host().as_str())
-                    {
-                        for hop in &mut hops {
-                            hop.point.seen.http = rewritten.clone();
-                        }
-                    }
-                }
-                Some(EnforcementPath {
-                    address: dialled.address.clone(),
-                    in_use: dialled.in_use,
-                    settings: Arc::clone(&self.settings),
-                    points: wire::points(self.mesh, &self.network, sender, hops, server),
-                })
-            })
+            .filter_map(|dialled| self.path(&caller, sender, server, dialled, content))
             .collect()
+    }
+
+    /// The path by which a caller reaches a server at one address; none where that is a route which
+    /// nobody follows, or where it leads to other pods.
+    pub(super) fn path(
+        &self,
+        caller: &Caller,
+        sender: Party<'_>,
+        server: Server,
+        dialled: &DialledAddress,
+        content: Content,
+    ) -> Option<EnforcementPath> {
+        if self.leads_elsewhere(caller.mode, dialled, server, content) {
+            return None;
+        }
+        let dial = match dialled.front {
+            None => dialled.dial,
+            Some(front) => front.dial(self.mesh, caller, dialled.dial)?,
+        };
+        let mut hops = hops(self.mesh, &self.attachments, caller, dial, server, content);
+        if let Some(front) = dialled.front
+            && dial == dialled.dial
+        {
+            let service = self.mesh.service(front.service);
+            if let Some(rewritten) = self.attachments.rewrites.at_caller(service.host().as_str()) {
+                for hop in &mut hops {
+                    hop.point.seen.http = rewritten.clone();
+                }
+            }
+        }
+        Some(EnforcementPath {
+            address: dialled.address.clone(),
+            in_use: dialled.in_use,
+            settings: Arc::clone(&self.settings),
+            points: wire::points(self.mesh, &self.network, sender, hops, server),
+        })
     }
 
     /// Whether who dials this address is sent to other pods than these.

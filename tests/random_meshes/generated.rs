@@ -23,6 +23,30 @@ const INJECTED: [&str; 2] = ["east", "west"];
 const AMBIENT: &str = "modern";
 const OUTSIDE: &str = "legacy";
 
+/// Namespaces for which [`waypoints`] has one.
+pub(crate) const HAVE_WAYPOINTS: [&str; 3] = ["east", "west", AMBIENT];
+
+/// A waypoint, ready, for each namespace of the mesh.
+pub(crate) fn waypoints() -> String {
+    let texts: Vec<String> = HAVE_WAYPOINTS
+        .iter()
+        .map(|namespace| {
+            let spec = json!({
+                "gatewayClassName": "istio-waypoint",
+                "listeners": [{"name": "mesh", "port": 15008, "protocol": "HBONE"}],
+            });
+            let version = "gateway.networking.k8s.io/v1";
+            let mut gateway = object(version, "Gateway", namespace, "waypoint", spec);
+            gateway["status"] = json!({
+                "addresses": [{"type": "IPAddress", "value": "10.96.0.200"}],
+                "conditions": [{"type": "Programmed", "status": "True"}],
+            });
+            gateway.to_string()
+        })
+        .collect();
+    texts.join("\n---\n")
+}
+
 /// One workload of the mesh to be.
 struct Drawn {
     namespace: &'static str,
@@ -108,6 +132,12 @@ pub(crate) fn mesh(seed: u64) -> String {
         ));
     }
     twist(&mut Random::new(seed ^ 0x7715), &workloads, &mut objects);
+    // What came later is drawn last, so that a seed's mesh only grows.
+    objects.extend(routes(random, &objects));
+    objects.extend(ways_past_services(random, &workloads));
+    if random.below(4) == 0 {
+        objects.extend(circle(random, &workloads));
+    }
     let texts: Vec<String> = objects.iter().map(Value::to_string).collect();
     texts.join("\n---\n")
 }
@@ -172,6 +202,147 @@ fn twist(random: &mut Random, workloads: &[Drawn], objects: &mut Vec<Value>) {
         }
         _ => {}
     }
+}
+
+/// Now and then a route that leads from one Service to pods of another, by exact or wildcard host.
+fn routes(random: &mut Random, objects: &[Value]) -> Vec<Value> {
+    let services: Vec<(&str, &str)> = objects
+        .iter()
+        .filter(|one| one["kind"] == "Service")
+        .filter_map(|one| {
+            let metadata = &one["metadata"];
+            Some((metadata["namespace"].as_str()?, metadata["name"].as_str()?))
+        })
+        .collect();
+    if services.len() < 2 || random.below(4) > 0 {
+        return Vec::new();
+    }
+    let host = |(namespace, name): (&str, &str)| format!("{name}.{namespace}.svc.cluster.local");
+    let (front, behind) = (*random.choose(&services), *random.choose(&services));
+    let namespace = match random.below(4) {
+        0 => *random.choose(&INJECTED),
+        _ => front.0,
+    };
+    if random.below(3) == 0 {
+        return vec![object(
+            "gateway.networking.k8s.io/v1",
+            "HTTPRoute",
+            front.0,
+            "leads-on",
+            json!({
+                "parentRefs": [{"group": "", "kind": "Service", "name": front.1, "port": 80}],
+                "rules": [{"backendRefs": [{"name": behind.1, "namespace": behind.0, "port": 80}]}],
+            }),
+        )];
+    }
+    let to_behind = json!([{"route": [{"destination": {"host": host(behind)}}]}]);
+    let protocol = *random.choose(&["http", "http", "http", "tcp"]);
+    let mut spec = json!({"hosts": [host(front)]});
+    spec[protocol] = to_behind;
+    let mut made = Vec::new();
+    if random.below(3) == 0 {
+        spec["hosts"] = json!([format!("*.{}.svc.cluster.local", front.0)]);
+        if random.below(2) == 0 {
+            let all = json!({"hosts": ["*"], "http": [{"route": [{"destination": {"host": host(front)}}]}]});
+            made.push(object(
+                "networking.istio.io/v1",
+                "VirtualService",
+                front.0,
+                "leads-all-on",
+                all,
+            ));
+        }
+    }
+    made.push(object(
+        "networking.istio.io/v1",
+        "VirtualService",
+        namespace,
+        "leads-on",
+        spec,
+    ));
+    made
+}
+
+/// Now and then a ServiceEntry that selects pods, and monitors by which Prometheus scrapes them.
+fn ways_past_services(random: &mut Random, workloads: &[Drawn]) -> Vec<Value> {
+    let mut made = Vec::new();
+    if random.below(8) == 0 {
+        let workload = random.choose(workloads);
+        let number = *random.choose(&[80, 90]);
+        made.push(object(
+            "networking.istio.io/v1",
+            "ServiceEntry",
+            workload.namespace,
+            "inside",
+            json!({
+                "hosts": ["inside.example"],
+                "addresses": ["240.0.0.9"],
+                "location": "MESH_INTERNAL",
+                "resolution": "STATIC",
+                "workloadSelector": {"labels": {"app": workload.name}},
+                "ports": [{"number": number, "name": "http", "protocol": "HTTP", "targetPort": 8080}],
+            }),
+        ));
+    }
+    if random.below(8) == 0 {
+        let workload = random.choose(workloads);
+        made.push(object(
+            "monitoring.coreos.com/v1",
+            "PodMonitor",
+            workload.namespace,
+            "scraped",
+            json!({
+                "selector": {"matchLabels": {"app": workload.name}},
+                "podMetricsEndpoints": [{"targetPort": 9090}],
+            }),
+        ));
+    }
+    if random.below(8) == 0 {
+        let namespace = *random.choose(&INJECTED);
+        made.push(object(
+            "monitoring.coreos.com/v1",
+            "ServiceMonitor",
+            namespace,
+            "scraped",
+            json!({"selector": {}, "endpoints": [{"targetPort": 9090}]}),
+        ));
+    }
+    made
+}
+
+/// Workloads that call one another, each letting in only the next and only for some requests.
+fn circle(random: &mut Random, workloads: &[Drawn]) -> Vec<Value> {
+    let with_sidecars: Vec<&Drawn> = workloads
+        .iter()
+        .filter(|one| INJECTED.contains(&one.namespace) && one.kind == "Deployment")
+        .collect();
+    if with_sidecars.len() < 2 {
+        return Vec::new();
+    }
+    let around = with_sidecars
+        .iter()
+        .zip(with_sidecars.iter().cycle().skip(1));
+    around
+        .map(|(server, caller)| {
+            let principal = format!(
+                "cluster.local/ns/{}/sa/{}",
+                caller.namespace, caller.account
+            );
+            object(
+                "security.istio.io/v1",
+                "AuthorizationPolicy",
+                server.namespace,
+                &format!("circle-{}", server.name),
+                json!({
+                    "selector": selector(server),
+                    "rules": [{
+                        "from": [{"source": {"principals": [principal]}}],
+                        "to": [{"operation": {"methods": [random.choose(METHODS)]}}],
+                    }],
+                }),
+            )
+        })
+        .collect()
 }
 
 fn object(version: &str, kind: &str, namespace: &str, name: &str, spec: Value) -> Value {

@@ -9,11 +9,12 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use castoff::mesh::ingress::{self, Routed};
-use castoff::mesh::{DataPlaneMode, Mesh, OwnerKind, Role, Workload, WorkloadId};
+use castoff::mesh::{DataPlaneMode, Mesh, OwnerKind, Role, WaypointId, Workload, WorkloadId};
 use castoff::prove::addresses::{self, DialledAddress};
 use castoff::prove::network::{NetworkPolicies, Party, Pods};
+use castoff::prove::pins::Leads;
 use castoff::prove::reading::authorization_settings;
-use castoff::prove::{Attachments, Caller, CallerMode, Content, Server, hops, wire};
+use castoff::prove::{Attachments, Caller, CallerMode, Content, Dial, Server, hops, wire};
 use castoff::snapshot::ObjectName;
 use castoff_authz::decision::Outcome;
 use castoff_authz::eval::evaluate;
@@ -23,6 +24,7 @@ use castoff_authz::settings::Settings;
 
 use crate::generated::{ADDRESSES, GROUPS, ISSUERS, METHODS, PATHS, ROLES, SUBJECTS};
 use crate::generator::Random;
+use crate::routed::{may_lead, routed_ways};
 
 /// Somebody gains or loses: server, its port, and the direction as a verdict names it.
 pub(crate) type Key = (ObjectName, u16, &'static str);
@@ -78,36 +80,71 @@ impl<'a> Side<'a> {
         }
     }
 
-    fn paths(
-        &self,
-        call: &Call,
-        sender: &Sender,
-        server: Server,
-        content: Content,
-    ) -> Vec<EnforcementPath> {
-        let dialled = addresses::of(self.mesh, &self.routed, server);
-        dialled
-            .iter()
-            .map(|one| EnforcementPath {
-                address: one.address.clone(),
-                in_use: call.uses(one),
+    fn paths(&self, call: &Call, sender: &Sender, server: Server, content: Content) -> Ways {
+        let path = |address: &Address, in_use: bool, dial: Dial| {
+            let hops = hops(
+                self.mesh,
+                &self.attachments,
+                &call.caller,
+                dial,
+                server,
+                content,
+            );
+            EnforcementPath {
+                address: address.clone(),
+                in_use,
                 settings: Arc::clone(&self.settings),
-                points: wire::points(
-                    self.mesh,
-                    &self.network,
-                    self.party(sender),
-                    hops(
-                        self.mesh,
-                        &self.attachments,
-                        &call.caller,
-                        one.dial,
-                        server,
-                        content,
-                    ),
-                    server,
-                ),
-            })
-            .collect()
+                points: wire::points(self.mesh, &self.network, self.party(sender), hops, server),
+            }
+        };
+        let dialled = addresses::of(self.mesh, &self.routed, server);
+        let mode = call.caller.mode;
+        let (pinned, here): (Vec<&DialledAddress>, Vec<&DialledAddress>) =
+            dialled.iter().partition(|one| {
+                let leads = self.attachments.leads(mode, one.dial, server, content);
+                leads == Leads::Elsewhere
+            });
+        let mut paths: Vec<EnforcementPath> = here
+            .iter()
+            .map(|one| path(&one.address, call.uses(one), one.dial))
+            .collect();
+        let routed = routed_ways(self.mesh, mode, server, &dialled);
+        let in_use = !call.outsider;
+        paths.extend(
+            routed
+                .iter()
+                .map(|(address, dial)| path(address, in_use, *dial)),
+        );
+        let routed = routed.into_iter().map(|(address, _)| address).collect();
+        let elsewhere = pinned.iter().map(|one| one.address.clone()).collect();
+        Ways {
+            paths,
+            routed,
+            elsewhere,
+        }
+    }
+}
+
+/// Every way to a server, which addresses are those of Services in front, and which lead to other pods.
+struct Ways {
+    paths: Vec<EnforcementPath>,
+    routed: BTreeSet<Address>,
+    elsewhere: BTreeSet<Address>,
+}
+
+impl Ways {
+    /// The paths now, with those of before that lead elsewhere by now: nothing is refused there, and
+    /// nothing is new.
+    fn since(self, before: &Ways) -> Vec<EnforcementPath> {
+        let mut paths = self.paths;
+        let gone = before.paths.iter().filter(|path| {
+            let address = &path.address;
+            (before.routed.contains(address) || self.elsewhere.contains(address))
+                && paths.iter().all(|other| other.address != *address)
+        });
+        let gone: Vec<EnforcementPath> = gone.cloned().collect();
+        paths.extend(gone);
+        paths
     }
 }
 
@@ -142,6 +179,8 @@ impl Call {
 /// A caller before and now.
 struct Pair {
     name: String,
+    /// A waypoint under its own identity: it cannot lose, and is asked for where it does not lead to.
+    waypoint: Option<WaypointId>,
     before: (Call, Sender),
     now: (Call, Sender),
 }
@@ -197,6 +236,7 @@ fn pairs(before: &Side<'_>, now: &Side<'_>) -> Vec<Pair> {
                 let make = |mode, principal| call(mode, Some(principal), Some(&workload.name));
                 pairs.push(Pair {
                     name: workload.name.to_string(),
+                    waypoint: None,
                     before: (make(then, &had), Sender::Workload(was_id, old)),
                     now: (
                         make(since, &principal),
@@ -211,6 +251,7 @@ fn pairs(before: &Side<'_>, now: &Side<'_>) -> Vec<Pair> {
         if then != CallerMode::Plain && since != CallerMode::Plain {
             pairs.push(Pair {
                 name: "any other identity".to_owned(),
+                waypoint: None,
                 before: (call(then, Some(&stranger), None), Sender::Nowhere),
                 now: (call(since, Some(&stranger), None), Sender::Nowhere),
             });
@@ -220,8 +261,19 @@ fn pairs(before: &Side<'_>, now: &Side<'_>) -> Vec<Pair> {
         caller: Caller::outsider(),
         outsider: true,
     };
+    for (index, waypoint) in now.mesh.waypoints.iter().enumerate() {
+        let principal = waypoint.principal(domain);
+        let make = || call(CallerMode::Ambient, Some(&principal), None);
+        pairs.push(Pair {
+            name: format!("waypoint {}", waypoint.name),
+            waypoint: Some(WaypointId(index)),
+            before: (make(), Sender::Nowhere),
+            now: (make(), Sender::Nowhere),
+        });
+    }
     pairs.push(Pair {
         name: "outsiders".to_owned(),
+        waypoint: None,
         before: (outsider(), Sender::Outside),
         now: (outsider(), Sender::Outside),
     });
@@ -258,21 +310,23 @@ pub(crate) fn replay(
                         port,
                     };
                     let servers = (server(was_id, old), server(WorkloadId(index), generation));
-                    for pair in &pairs {
+                    let asked = |pair: &&Pair| {
+                        pair.waypoint
+                            .is_none_or(|waypoint| !may_lead(now.mesh, waypoint, servers.1))
+                    };
+                    for pair in pairs.iter().filter(asked) {
                         for content in [Content::Http, Content::Bytes] {
+                            let (then, since) = (&pair.before, &pair.now);
+                            let ways = before.paths(&then.0, &then.1, servers.0, content);
+                            let present = now.paths(&since.0, &since.1, servers.1, content);
                             let asked = Asked {
                                 pair,
                                 server: workload,
                                 port,
                                 content,
                                 some_are_ambient: ambient,
-                                before: before.paths(
-                                    &pair.before.0,
-                                    &pair.before.1,
-                                    servers.0,
-                                    content,
-                                ),
-                                now: now.paths(&pair.now.0, &pair.now.1, servers.1, content),
+                                now: present.since(&ways),
+                                before: ways.paths,
                             };
                             asked.replay(each, random, &mut replayed);
                         }
@@ -306,7 +360,7 @@ impl Asked<'_> {
         if self.content == Content::Bytes && self.before.iter().all(parsed) {
             return;
         }
-        if self.before == self.now {
+        if self.before == self.now || self.is_unnamed_waypoint() {
             return;
         }
         for _ in 0..each {
@@ -338,11 +392,9 @@ impl Asked<'_> {
                 !counts || *outcome == Outcome::Deny
             })
         };
-        let opens = self
-            .now
-            .iter()
-            .zip(&now)
-            .any(|(path, outcome)| *outcome == Outcome::Allow && refused(&path.address));
+        let opens = self.now.iter().zip(&now).any(|(path, outcome)| {
+            *outcome == Outcome::Allow && refused(&path.address) && !self.is_detour(path)
+        });
         let breaks = self.before.iter().zip(&before).any(|(path, outcome)| {
             let mut here = self
                 .now
@@ -365,9 +417,43 @@ impl Asked<'_> {
         found
     }
 
+    /// A waypoint that no policy on the way names is among the identities that no workload has.
+    fn is_unnamed_waypoint(&self) -> bool {
+        let caller = &self.pair.now.0.caller;
+        let Some(principal) = caller
+            .principal
+            .as_ref()
+            .filter(|_| self.pair.waypoint.is_some())
+        else {
+            return false;
+        };
+        let tail = principal
+            .split_once('/')
+            .map_or(principal.as_str(), |(_, tail)| tail);
+        let mut points = self
+            .before
+            .iter()
+            .chain(&self.now)
+            .flat_map(|path| &path.points);
+        !points.any(|point| format!("{:?}", point.policies).contains(tail))
+    }
+
+    /// A waypoint sends straight to pods, never by another waypoint
+    /// (istio pilot/pkg/networking/core/cluster_waypoint.go).
+    fn is_detour(&self, path: &EnforcementPath) -> bool {
+        let at_waypoint = |kind: &PointKind| {
+            let proxy = Proxy::Waypoint;
+            matches!(kind, PointKind::Envoy { proxy: at, .. } if *at == proxy)
+        };
+        self.pair.waypoint.is_some() && path.points.iter().any(|point| at_waypoint(&point.kind))
+    }
+
     /// Losses that nobody can have: an identity without pods arrives as the others do now; a
     /// workload's old pods do not call its new ones.
     fn nobody_loses(&self) -> bool {
+        if self.pair.waypoint.is_some() {
+            return true;
+        }
         if self.pair.now.0.caller.mode == CallerMode::Ambient {
             return false;
         }

@@ -46,7 +46,7 @@ pub const CHECK: Check = Check {
 
 const CODE: Code = Code("CAST0503");
 
-const USE_WAYPOINT: &str = "istio.io/use-waypoint";
+pub(super) const USE_WAYPOINT: &str = "istio.io/use-waypoint";
 const USE_WAYPOINT_NAMESPACE: &str = "istio.io/use-waypoint-namespace";
 
 /// Whether a Service's waypoint is deployed and everything for it is applied.
@@ -56,7 +56,8 @@ pub(super) fn is_ready(context: &Context<'_>, id: ServiceId) -> bool {
         && context.conversion().is_complete_for(id, &service.name)
 }
 
-fn find(context: &Context<'_>) -> Vec<Finding> {
+/// Services of each namespace that are ready for their waypoint.
+fn ready<'a>(context: &Context<'a>) -> BTreeMap<&'a str, Vec<(ServiceId, WaypointId)>> {
     let mesh = context.mesh;
     let mut by_namespace: BTreeMap<&str, Vec<(ServiceId, WaypointId)>> = BTreeMap::new();
     for (id, _) in context.needs().required() {
@@ -70,18 +71,36 @@ fn find(context: &Context<'_>) -> Vec<Finding> {
                 .push((id, waypoint));
         }
     }
+    by_namespace
+}
+
+/// The waypoint that one label on the namespace gives to all that are ready, where one does.
+fn of_namespace(
+    context: &Context<'_>,
+    namespace: &str,
+    ready: &[(ServiceId, WaypointId)],
+) -> Option<WaypointId> {
+    let waypoints: BTreeSet<WaypointId> = ready.iter().map(|(_, waypoint)| *waypoint).collect();
+    let only = waypoints.first().filter(|_| waypoints.len() == 1)?;
+    (!context.options.per_service && all_want_it(context, namespace, ready)).then_some(*only)
+}
+
+/// Namespaces that this check recommends to label as a whole, with their waypoints.
+pub(super) fn of_namespaces<'a>(context: &Context<'a>) -> BTreeMap<&'a str, WaypointId> {
+    let ready = ready(context).into_iter();
+    ready
+        .filter_map(|(namespace, ready)| {
+            Some((namespace, of_namespace(context, namespace, &ready)?))
+        })
+        .collect()
+}
+
+fn find(context: &Context<'_>) -> Vec<Finding> {
     let mut found = Vec::new();
-    for (namespace, ready) in by_namespace {
-        let waypoints: BTreeSet<WaypointId> = ready.iter().map(|(_, waypoint)| *waypoint).collect();
-        match waypoints.iter().next() {
-            Some(waypoint)
-                if waypoints.len() == 1
-                    && !context.options.per_service
-                    && all_want_it(context, namespace, &ready) =>
-            {
-                found.push(for_namespace(context, namespace, *waypoint));
-            }
-            _ => found.extend(
+    for (namespace, ready) in ready(context) {
+        match of_namespace(context, namespace, &ready) {
+            Some(waypoint) => found.push(for_namespace(context, namespace, waypoint)),
+            None => found.extend(
                 ready
                     .iter()
                     .map(|(id, waypoint)| for_service(context, *id, *waypoint)),

@@ -184,7 +184,7 @@ fn proof(page: &mut String, state: &StateReport) {
         access::words(state.verdict),
         state.compared
     );
-    for server in &state.differing {
+    for server in state.differing.iter().filter(|one| !one.is_unmatched()) {
         differing(page, server);
     }
     for note in &state.notes {
@@ -234,16 +234,7 @@ fn differing(page: &mut String, server: &ServerAccess) {
         if !is_new {
             continue;
         }
-        let _ = writeln!(
-            page,
-            "    - {} for {} at port {} ({} pods, {}): {}",
-            difference.direction,
-            difference.callers,
-            difference.port,
-            difference.pods,
-            difference.content,
-            difference.lines.join("; ")
-        );
+        let _ = writeln!(page, "    - {}", difference.told());
     }
 }
 

@@ -1,0 +1,276 @@
+//! What a waypoint's own identity gains: trusted where it leads to, asked for everywhere else.
+//!
+//! In: the two states and a server. Out: who is newly trusted there, and differences for waypoints that
+//! do not lead there. Invariant: only a waypoint that a policy names one by one is asked for; any other is let in
+//! with *any other identity*. It leads to pods by a Service that it serves, by a route from one, or by a
+//! Service that policies prepare for it, on these ports and no others.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use castoff_authz::verdict::{self, Finding, Identities, Verdict};
+use smol_str::SmolStr;
+
+use super::callers::{CallerClass, Member};
+use super::identities::Mentions;
+use super::memory::may_stand_before;
+use super::row::{PortAnswer, ServerRow};
+use super::rows::Comparer;
+use super::side::Side;
+use super::{CallerMode, Server};
+use crate::convert::GUARDS_ANNOTATION;
+use crate::mesh::policy::{Attachment, AuthorizationPolicy};
+use crate::mesh::{
+    Mesh, Protocol, Role, Service, Waypoint, WaypointBinding, WaypointId, WorkloadId,
+};
+use crate::needs::GENERATED_LABEL;
+use crate::snapshot::ObjectName;
+
+/// What such a difference calls the callers.
+const ASTRAY: &str = "waypoints that do not lead there";
+
+/// Policies of both states that name a waypoint of the present one by one, and the Services that
+/// policies prepare for waypoints.
+pub(super) struct NamedWaypoints<'a> {
+    /// By namespace of the policy: the state (baseline, present), the policy, whom it names.
+    policies: [BTreeMap<&'a SmolStr, Vec<Naming<'a>>>; 2],
+    /// Services that policies at a waypoint target, or that a guard of castoff's names.
+    prepared: BTreeSet<ObjectName>,
+    /// Gateways that policies at a waypoint target.
+    gateways: BTreeSet<ObjectName>,
+}
+
+type Naming<'a> = (&'a AuthorizationPolicy, BTreeSet<WaypointId>);
+
+impl<'a> NamedWaypoints<'a> {
+    pub(super) fn of(baseline: &'a Mesh, present: &'a Mesh) -> Self {
+        let mut named = Self {
+            policies: [BTreeMap::new(), BTreeMap::new()],
+            prepared: BTreeSet::new(),
+            gateways: BTreeSet::new(),
+        };
+        if present.waypoints.is_empty() {
+            return named;
+        }
+        // What follows the trust domain, of which policies may name an alias.
+        let mut by_tail: BTreeMap<String, Vec<WaypointId>> = BTreeMap::new();
+        for (index, waypoint) in present.waypoints.iter().enumerate() {
+            let tail = format!(
+                "{}/sa/{}",
+                waypoint.name.namespace, waypoint.service_account
+            );
+            by_tail.entry(tail).or_default().push(WaypointId(index));
+        }
+        for (mesh, policies) in [baseline, present].into_iter().zip(&mut named.policies) {
+            for policy in &mesh.authorization_policies {
+                let Ok(meaning) = &policy.meaning else {
+                    continue;
+                };
+                let mentions = Mentions::of_policy(meaning);
+                let tails = mentions
+                    .principals()
+                    .filter_map(|one| one.split_once("/ns/"));
+                let waypoints: BTreeSet<WaypointId> = tails
+                    .filter_map(|(_, tail)| by_tail.get(tail))
+                    .flatten()
+                    .copied()
+                    .collect();
+                if !waypoints.is_empty() {
+                    let of_namespace = policies.entry(&policy.name.namespace).or_default();
+                    of_namespace.push((policy, waypoints));
+                }
+            }
+        }
+        for policy in &present.authorization_policies {
+            named.prepare(present, policy);
+        }
+        named
+    }
+
+    fn prepare(&mut self, mesh: &Mesh, policy: &AuthorizationPolicy) {
+        if let Attachment::Targets(targets) = &policy.attachment {
+            for target in targets {
+                let name = ObjectName::new(&policy.name.namespace, &target.name);
+                match target.kind.as_str() {
+                    "Service" => self.prepared.insert(name),
+                    "Gateway" => self.gateways.insert(name),
+                    "GatewayClass" => {
+                        let all = mesh.waypoints.iter().map(|waypoint| waypoint.name.clone());
+                        self.gateways.extend(all);
+                        true
+                    }
+                    _ => false,
+                };
+            }
+        }
+        if policy.labels.has(GENERATED_LABEL, "guard")
+            && let Some(guarded) = policy.annotations.get(GUARDS_ANNOTATION)
+            && let Some((namespace, name)) = guarded
+                .strip_prefix("Service/")
+                .and_then(|name| name.split_once('/'))
+        {
+            self.prepared.insert(ObjectName::new(namespace, name));
+        }
+    }
+
+    /// Waypoints that policies which may stand before a server name, in either state.
+    fn before(&self, sides: [(&Mesh, WorkloadId); 2]) -> BTreeSet<WaypointId> {
+        let mut found = BTreeSet::new();
+        for ((mesh, server), policies) in sides.into_iter().zip(&self.policies) {
+            if policies.is_empty() {
+                continue;
+            }
+            let own = &mesh.workload(server).name.namespace;
+            let at_services = mesh.services_of(server).flat_map(|(_, service)| {
+                let waypoint = service.binding.waypoint();
+                let of_waypoint = waypoint.map(|id| &mesh.waypoint(id).name.namespace);
+                std::iter::once(&service.name.namespace).chain(of_waypoint)
+            });
+            let namespaces: BTreeSet<&SmolStr> = at_services
+                .chain([own, &mesh.settings.root_namespace])
+                .collect();
+            let list = namespaces.into_iter().filter_map(|name| policies.get(name));
+            for (policy, waypoints) in list.flatten() {
+                if !waypoints.is_subset(&found) && may_stand_before(mesh, policy, server) {
+                    found.extend(waypoints);
+                }
+            }
+        }
+        found
+    }
+
+    /// Whether policies are ready for a waypoint that is to serve a Service which uses none yet.
+    fn is_prepared(&self, service: &Service, waypoint: &Waypoint) -> bool {
+        let free = match &service.binding {
+            WaypointBinding::Unbound => true,
+            WaypointBinding::Broken { wanted, .. } => *wanted == waypoint.name,
+            WaypointBinding::Bound { .. } | WaypointBinding::OptedOut => false,
+        };
+        let at_gateway = waypoint.name.namespace == service.name.namespace
+            && self.gateways.contains(&waypoint.name);
+        free && service.has_virtual_address()
+            && (at_gateway || self.prepared.contains(&service.name))
+    }
+}
+
+impl Comparer<'_> {
+    /// Names the waypoints that stand before the server now, or are let in to do so, and did not in the
+    /// baseline.
+    pub(super) fn trust(&self, row: &mut ServerRow, (baseline, present): (WorkloadId, WorkloadId)) {
+        let bound = |side: &Side<'_>, id: WorkloadId| -> BTreeSet<ObjectName> {
+            let services = side
+                .mesh
+                .services_of(id)
+                .filter_map(|(_, service)| service.binding.waypoint());
+            services
+                .map(|waypoint| side.mesh.waypoint(waypoint).name.clone())
+                .collect()
+        };
+        let mesh = self.present.mesh;
+        let before = bound(self.baseline, baseline);
+        let mut now = bound(&self.present, present);
+        for id in self.named.before(self.sides((baseline, present))) {
+            let waypoint = mesh.waypoint(id);
+            let mut services = mesh.services_of(present);
+            if services.any(|(_, service)| self.named.is_prepared(service, waypoint)) {
+                now.insert(waypoint.name.clone());
+            }
+        }
+        for name in now.difference(&before) {
+            row.newly_trusted.push(name.to_string());
+            let Some((_, waypoint)) = mesh.waypoint_named(name) else {
+                continue;
+            };
+            let sharing = mesh.workloads_in(&name.namespace).filter(|(_, workload)| {
+                workload.service_account == waypoint.service_account
+                    && !matches!(workload.role, Role::Waypoint(_))
+            });
+            row.shares_trust
+                .extend(sharing.map(|(_, workload)| workload.name.to_string()));
+        }
+    }
+
+    fn sides(&self, (baseline, present): (WorkloadId, WorkloadId)) -> [(&Mesh, WorkloadId); 2] {
+        [(self.baseline.mesh, baseline), (self.present.mesh, present)]
+    }
+
+    /// Asks what waypoints gain at a server's ports to which they do not lead. A waypoint sends as
+    /// ztunnel does. That one loses what it is not meant to have is no loss.
+    pub(super) fn compare_waypoints(&self, row: &mut ServerRow, ids: (WorkloadId, WorkloadId)) {
+        let named = self.named.before(self.sides(ids));
+        if named.is_empty() {
+            return;
+        }
+        let mesh = self.present.mesh;
+        for generation in 0..mesh.workload(ids.1).generations.len() {
+            for (before, now, content) in self.questions(ids, generation) {
+                let (led, astray): (Vec<WaypointId>, Vec<WaypointId>) =
+                    named.iter().partition(|id| self.leads(**id, now));
+                let principals = |list: Vec<WaypointId>| -> BTreeSet<String> {
+                    let list = list.into_iter().map(|id| mesh.waypoint(id));
+                    list.map(|one| one.principal(&mesh.settings.trust_domain))
+                        .collect()
+                };
+                let (led, astray) = (principals(led), principals(astray));
+                let identities: Vec<String> = astray.difference(&led).cloned().collect();
+                if identities.is_empty() {
+                    continue;
+                }
+                let class = CallerClass {
+                    before: CallerMode::Ambient,
+                    now: CallerMode::Ambient,
+                    was: None,
+                    identities: Identities::Only(identities),
+                    members: vec![Member::OtherIdentities],
+                    words: ASTRAY,
+                };
+                row.compared += 1;
+                let addresses = self.addresses(&class, before, now);
+                let member = (&class.members[0], &class.identities);
+                let asked = self.comparison(&class, member, (before, now), content, &addresses);
+                let Some(comparison) = asked else {
+                    continue;
+                };
+                let verdict = Verdict {
+                    breaks: Finding::Never,
+                    ..verdict::compare(&comparison, self.limits)
+                };
+                if !verdict.is_same() {
+                    row.differences.push(PortAnswer {
+                        port: now.port,
+                        generation: mesh.workload(now.workload).generations[now.generation].mode,
+                        content,
+                        callers: ASTRAY,
+                        baseline: comparison.baseline,
+                        present: comparison.present,
+                        verdict,
+                    });
+                }
+            }
+        }
+    }
+
+    /// Whether a waypoint leads to a server's port, or is about to.
+    fn leads(&self, id: WaypointId, server: Server) -> bool {
+        let mesh = self.present.mesh;
+        let waypoint = mesh.waypoint(id);
+        let to_pods = mesh.workload_binding(server.workload, server.generation);
+        let routed = self.present.fronts.waypoints(mesh, server).contains(&id);
+        let reaches = |service: &Service| {
+            let backends = service.backends.iter().filter(|backend| {
+                backend.workload == server.workload && backend.generation == server.generation
+            });
+            let mut targets =
+                backends.flat_map(|backend| service.ports.iter().zip(&backend.target_ports));
+            targets.any(|(port, target)| {
+                port.protocol != Protocol::Udp && *target == Some(server.port)
+            })
+        };
+        to_pods.waypoint() == Some(id)
+            || mesh.services_of(server.workload).any(|(_, service)| {
+                let serves = routed
+                    || service.binding.waypoint() == Some(id)
+                    || self.named.is_prepared(service, waypoint);
+                serves && reaches(service)
+            })
+    }
+}

@@ -1,0 +1,158 @@
+//! A waypoint is trusted by the pods that it leads to, on exactly these ports, and asked for like
+//! anybody everywhere else.
+#![allow(missing_docs, clippy::unwrap_used)]
+
+#[path = "support/small_mesh.rs"]
+#[allow(dead_code)]
+mod small_mesh;
+
+use small_mesh::{server, verify};
+
+const WAYPOINT: &str = "---
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: waypoint, namespace: shop, labels: {istio.io/waypoint-for: service}}
+spec: {gatewayClassName: istio-waypoint, listeners: [{name: mesh, port: 15008, protocol: HBONE}]}
+status:
+  addresses: [{type: Hostname, value: waypoint.shop.svc.cluster.local}]
+  conditions: [{type: Programmed, status: 'True'}]
+";
+
+const READERS: &str = "---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: orders-readers, namespace: shop}
+spec:
+  selector: {matchLabels: {app: orders}}
+  rules: [{from: [{source: {principals: [cluster.local/ns/desk/sa/web]}}]}]
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: stock-readers, namespace: shop}
+spec:
+  selector: {matchLabels: {app: stock}}
+  rules: [{from: [{source: {principals: [cluster.local/ns/desk/sa/web]}}]}]
+";
+
+const BOUND: &str = "---
+apiVersion: v1
+kind: Service
+metadata: {name: orders, namespace: shop, labels: {istio.io/use-waypoint: waypoint}}
+spec: {clusterIP: 10.96.0.9, selector: {app: orders}, ports: [{name: http, port: 80, targetPort: 8080}]}
+";
+
+const COPY: &str = "---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: orders-readers-copy, namespace: shop}
+spec:
+  targetRefs: [{group: '', kind: Service, name: orders}]
+  rules: [{from: [{source: {principals: [cluster.local/ns/desk/sa/web]}}]}]
+";
+
+/// A policy that lets the waypoint reach pods, on one port or on all.
+fn lets_waypoint_in(app: &str, metadata: &str, port: Option<u16>) -> String {
+    let to = port.map_or(String::new(), |port| {
+        format!(", to: [{{operation: {{ports: ['{port}']}}}}]")
+    });
+    format!(
+        "---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {{name: {app}-from-waypoint, namespace: shop{metadata}}}
+spec:
+  selector: {{matchLabels: {{app: {app}}}}}
+  rules: [{{from: [{{source: {{principals: [cluster.local/ns/shop/sa/waypoint]}}}}]{to}}}]
+"
+    )
+}
+
+#[test]
+fn a_server_that_lets_in_a_waypoint_which_does_not_lead_to_it_opens() {
+    let wide = lets_waypoint_in("stock", "", None);
+    let before = [WAYPOINT, READERS, BOUND, COPY];
+    let report = verify(&before, &[WAYPOINT, READERS, BOUND, COPY, &wide]);
+    let stock = server(&report, "shop/stock");
+    assert_eq!(stock["verdict"], "opens", "{report:#}");
+    let difference = &stock["differences"][0];
+    assert_eq!(difference["callers"], "waypoints that do not lead there");
+    assert!(
+        difference["lines"][0]
+            .as_str()
+            .unwrap()
+            .contains("from cluster.local/ns/shop/sa/waypoint"),
+        "{difference:#}"
+    );
+    assert_eq!(server(&report, "shop/orders")["verdict"], "same");
+    // It was let in before: nothing is gained.
+    let report = verify(
+        &[WAYPOINT, READERS, BOUND, COPY, &wide],
+        &[WAYPOINT, READERS, BOUND, COPY, &wide],
+    );
+    assert_eq!(server(&report, "shop/stock")["verdict"], "same");
+}
+
+#[test]
+fn a_denial_of_a_waypoint_that_is_taken_away_opens() {
+    let denial = lets_waypoint_in("stock", "", None).replace("  rules", "  action: DENY\n  rules");
+    let readers = "---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: stock-of-shop, namespace: shop}
+spec:
+  selector: {matchLabels: {app: stock}}
+  rules: [{from: [{source: {namespaces: [shop]}}]}]
+";
+    let report = verify(
+        &[WAYPOINT, BOUND, readers, &denial],
+        &[WAYPOINT, BOUND, readers],
+    );
+    assert_eq!(
+        server(&report, "shop/stock")["verdict"],
+        "opens",
+        "{report:#}"
+    );
+}
+
+#[test]
+fn a_waypoint_is_trusted_on_the_ports_that_it_leads_to() {
+    let metrics = "---
+apiVersion: v1
+kind: Service
+metadata: {name: orders-metrics, namespace: shop, labels: {istio.io/use-waypoint: none}}
+spec: {clusterIP: 10.96.0.12, selector: {app: orders}, ports: [{name: http, port: 90, targetPort: 9090}]}
+";
+    let before = [WAYPOINT, READERS, metrics];
+    let exact = lets_waypoint_in("orders", "", Some(8080));
+    let report = verify(&before, &[WAYPOINT, READERS, metrics, BOUND, COPY, &exact]);
+    let orders = server(&report, "shop/orders");
+    assert_eq!(orders["verdict"], "same", "{report:#}");
+    assert!(orders.to_string().contains("shop/waypoint"), "{orders:#}");
+
+    let wide = lets_waypoint_in("orders", "", None);
+    let report = verify(&before, &[WAYPOINT, READERS, metrics, BOUND, COPY, &wide]);
+    let orders = server(&report, "shop/orders");
+    assert_eq!(orders["verdict"], "opens", "{report:#}");
+    assert_eq!(orders["differences"][0]["port"], 9090);
+}
+
+/// Guards come before the label: a Service that is about to use the waypoint is known by the copies that
+/// are ready for it, or by what castoff writes on a guard.
+#[test]
+fn a_waypoint_that_is_about_to_lead_there_is_named_as_newly_trusted() {
+    let by_hand = lets_waypoint_in("orders", "", Some(8080));
+    let generated = lets_waypoint_in(
+        "orders",
+        ", labels: {castoff.dev/generated: guard}, annotations: {castoff.dev/guards: Service/shop/orders}",
+        Some(8080),
+    );
+    for prepared in [[COPY, by_hand.as_str()], ["", generated.as_str()]] {
+        let after = [WAYPOINT, READERS, prepared[0], prepared[1]];
+        let report = verify(&[WAYPOINT, READERS], &after);
+        let orders = server(&report, "shop/orders");
+        assert_eq!(orders["verdict"], "same", "{report:#}");
+        assert!(orders.to_string().contains("shop/waypoint"), "{orders:#}");
+    }
+    let report = verify(&[WAYPOINT, READERS], &[WAYPOINT, READERS, &by_hand]);
+    assert_eq!(server(&report, "shop/orders")["verdict"], "opens");
+}
