@@ -19,6 +19,7 @@ use super::gateways;
 use super::identities::Mentions;
 use super::memory::{self, Memory};
 use super::network::Party;
+use super::others::told_by_others;
 use super::question::{Question, every_address_in_use, never_took_bytes, representatives};
 pub use super::row::{self, PortAnswer, RowVerdict, ServerRow};
 use super::side::{Admitted, Side};
@@ -317,6 +318,14 @@ impl<'a> Comparer<'a> {
                 continue;
             };
             let verdict = self.ask(&comparison, class, member, question, row);
+            let verdict = told_by_others(
+                verdict,
+                &comparison,
+                class,
+                now.workload,
+                self.present.mesh,
+                self.limits,
+            );
             if self.notes_closed && verdict.breaks == Finding::Never {
                 row.notes.extend(self.closed(&comparison, class));
             }
