@@ -166,6 +166,11 @@ impl<'a> Player<'a> {
         }
         self.move_workloads()?;
         self.label_namespaces()?;
+        if !mesh.request_authentications.is_empty() {
+            // Tokens are passed on for the time of moving only; and what was left out may go now.
+            self.plan.left_out.clear();
+            self.prepare()?;
+        }
         self.clean_up()?;
         if !(self.plan.held.is_empty() && self.plan.left_out.is_empty()) {
             self.plan.ending = PlanEnding::Partial;
@@ -353,10 +358,11 @@ impl<'a> Player<'a> {
             }
             let mut goes = gaps.is_empty() || self.options.on_gap == OnGap::Accept;
             let opens = opening(&gaps);
-            if !goes && !opens.is_empty() && opens.is_subset(&moving) {
+            if !goes && !opens.is_empty() {
+                let openings = lock::openings(&wave.0, &opens);
                 // Only as long as the wave lasts, or, where the way around stays open, for good.
                 for for_good in [false, true] {
-                    let Some(locked) = self.attempt_locked(&moving, &opens, for_good)? else {
+                    let Some(locked) = self.attempt_locked(&moving, &openings, for_good)? else {
                         break;
                     };
                     goes = self.tolerates(&new_gaps(&locked.0, &known));
@@ -438,43 +444,50 @@ impl<'a> Player<'a> {
         Ok((wave, field))
     }
 
-    /// The same with these servers closed to everyone but their waypoint, while the wave lasts or
-    /// for good; `None` where one has no waypoint.
+    /// The same with policies that close what would open, while the wave lasts or for good; `None` where
+    /// there are none, or none but those that stay anyway.
     fn attempt_locked(
         &self,
         moving: &BTreeSet<ObjectName>,
-        servers: &BTreeSet<ObjectName>,
+        openings: &lock::Openings,
         for_good: bool,
     ) -> Result<Option<(Wave, Field<'a>)>, PlanEnding> {
         let mesh = self.field.mesh();
-        let Some((lock, open, files)) = lock::steps(&mesh, servers, for_good) else {
+        let Some(locks) = lock::locks(&mesh, openings, moving, for_good) else {
             return Ok(None);
         };
-        let mut wave = move_wave(
+        if for_good && locks.open.is_none() {
+            return Ok(None);
+        }
+        let mut wave = move_wave(moving, "");
+        wave.why = locks.why;
+        wave.manifests = locks.files;
+        wave.steps.push(locks.close);
+        // What is for new pods alone selects them by a label of their template.
+        let for_new_pods = locks.open.is_some();
+        wave.steps.extend(moves::steps(
+            &mesh,
             moving,
-            "Policies refuse at the new pods what ztunnel would let in past the waypoint.",
-        );
-        wave.manifests = files;
-        wave.steps.push(lock);
-        wave.steps
-            .extend(moves::steps(&mesh, moving, &staying(&mesh, moving), true));
+            &staying(&mesh, moving),
+            for_new_pods,
+        ));
         let mut locked = self.field.clone();
         locked
             .advance(&wave.steps[..1], &wave.manifests)
             .map_err(PlanEnding::Failed)?;
-        wave.states.push(locked.mixed_by_template(
-            moving,
-            "while old and new pods run side by side, new ones closed to all but their waypoint",
-        ));
+        let [mixed, closed] = locks.closed;
+        let when = format!("while old and new pods run side by side, {mixed}");
+        wave.states.push(if for_new_pods {
+            locked.mixed_by_template(moving, when)
+        } else {
+            locked.mixed(moving, when)
+        });
         locked
             .advance(&wave.steps[1..], &wave.manifests)
             .map_err(PlanEnding::Failed)?;
-        wave.states.push(
-            locked.at_rest(
-                "after the last pod is replaced, new pods closed to all but their waypoint",
-            ),
-        );
-        if !for_good {
+        wave.states
+            .push(locked.at_rest(format!("after the last pod is replaced, {closed}")));
+        if let Some(open) = locks.open.filter(|_| !for_good) {
             wave.temporary = wave.manifests.keys().cloned().collect();
             wave.steps.push(open);
             let last = wave.steps.len() - 1;

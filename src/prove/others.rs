@@ -1,14 +1,13 @@
 //! Whose request shows a difference, where several do.
 //!
-//! In: a verdict with its question, and the class of callers. Out: one identity of those that are treated
-//! alike; the verdict, told by somebody else than the server itself. Invariant: only witnesses change; what is
+//! In: a verdict with its question, and the class of callers. Out: the verdict, told by somebody else than the
+//! server itself. Invariant: only witnesses change; what is
 //! opened, broken or not decided stays so.
 
-use castoff_authz::path::EnforcementPath;
 use castoff_authz::verdict::{self, Comparison, Finding, Limits, Verdict};
 
 use super::callers::CallerClass;
-use super::identities::Mentions;
+use super::question::representatives;
 use crate::mesh::{Mesh, WorkloadId};
 
 /// Takes witnesses of anybody but the server, whose calls to itself are the least likely ones, where somebody
@@ -41,29 +40,4 @@ pub(super) fn told_by_others(
         }
     }
     verdict
-}
-
-/// One identity for all that no policy on the way tells apart.
-pub(super) fn representatives(
-    identities: &verdict::Identities,
-    baseline: &[EnforcementPath],
-    present: &[EnforcementPath],
-) -> verdict::Identities {
-    match identities {
-        verdict::Identities::Only(all) if all.len() > 1 => {
-            let firsts = Mentions::of(baseline.iter().chain(present)).firsts(all);
-            let chosen = firsts.into_iter().map(|index| all[index].clone());
-            verdict::Identities::Only(chosen.collect())
-        }
-        // Of the identities left out only those that a policy names one by one make a difference:
-        // besides any other, endlessly many are treated alike.
-        verdict::Identities::OfTrustDomain { trust_domain, but } => {
-            let mentions = Mentions::of(baseline.iter().chain(present));
-            verdict::Identities::OfTrustDomain {
-                trust_domain: trust_domain.clone(),
-                but: mentions.named(but),
-            }
-        }
-        other => other.clone(),
-    }
 }

@@ -16,7 +16,7 @@ use crate::snapshot::ObjectName;
 /// The answer for one class of callers at one port of a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PortAnswer {
-    /// The pods' port.
+    /// The pods' port; [`ANY_OTHER_PORT`](castoff_authz::path::ANY_OTHER_PORT) for all that nothing names.
     pub port: u16,
     /// Which pods answer now.
     pub generation: DataPlaneMode,

@@ -10,9 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use rayon::prelude::*;
 
-use castoff_authz::path::{
-    Address, AddressKind, EnforcementPath, PointKind, PrincipalSeen, Protocol, Proxy,
-};
+use castoff_authz::path::{Address, AddressKind, EnforcementPath};
 use castoff_authz::verdict::{self, Comparison, Finding, Limits, Verdict};
 
 use super::addresses::{self, DialledAddress};
@@ -21,11 +19,13 @@ use super::gateways;
 use super::identities::Mentions;
 use super::memory::{self, Memory};
 use super::network::Party;
-use super::others::{representatives, told_by_others};
+use super::others::told_by_others;
+use super::question::{Question, every_address_in_use, never_took_bytes, representatives};
 pub use super::row::{self, PortAnswer, RowVerdict, ServerRow};
 use super::side::{Admitted, Side};
+use super::undeclared::PortKnown;
 use super::waypoints::NamedWaypoints;
-use super::{CallerMode, Content, Dial, Server};
+use super::{CallerMode, Content, Server};
 use crate::mesh::{DataPlaneMode, Mesh, OwnerKind, WorkloadId};
 use crate::snapshot::ObjectName;
 
@@ -71,7 +71,7 @@ pub(super) struct Comparer<'a> {
     /// Whether some caller is ambient now. An identity that no workload has is then taken to arrive
     /// as they do, as far as losing goes: nobody is there to lose by another way.
     some_are_ambient: bool,
-    counted: Counted,
+    pub(super) counted: Counted,
     /// Whether to note who loses an address that nobody is known to use.
     pub(super) notes_closed: bool,
     pub(super) limits: Limits,
@@ -157,6 +157,7 @@ impl<'a> Comparer<'a> {
             return Some((ServerRow::unmatched(name), Vec::new()));
         };
         let mut row = ServerRow::of(name);
+        self.exposed(&mut row, present_id);
         let ids = (baseline_id, present_id);
         self.trust(&mut row, ids);
         let mut learnt = Vec::new();
@@ -197,44 +198,11 @@ impl<'a> Comparer<'a> {
         let generations = 0..self.present.mesh.workload(ids.1).generations.len();
         generations
             .flat_map(|generation| self.questions(ids, generation))
-            .all(|(before, now, content)| {
-                let addresses = self.addresses(class, before, now);
-                self.comparison(
-                    class,
-                    (member, everybody),
-                    (before, now),
-                    content,
-                    &addresses,
-                )
-                .is_none_or(|comparison| verdict::compare(&comparison, self.limits).is_same())
+            .all(|question| {
+                let addresses = self.addresses(class, question);
+                self.comparison(class, (member, everybody), question, &addresses)
+                    .is_none_or(|comparison| verdict::compare(&comparison, self.limits).is_same())
             })
-    }
-
-    /// What is compared of one generation of a server: pods before and now, at each port, for each
-    /// kind of content.
-    pub(super) fn questions(
-        &self,
-        (baseline_id, present_id): (WorkloadId, WorkloadId),
-        generation: usize,
-    ) -> impl Iterator<Item = (Server, Server, Content)> + use<> {
-        let counterparts = callers::counterparts(
-            self.baseline.mesh.workload(baseline_id),
-            self.present.mesh.workload(present_id),
-            generation,
-        );
-        let mut ports = addresses::ports(self.present.mesh, present_id);
-        ports.extend(addresses::ports(self.baseline.mesh, baseline_id));
-        counterparts.into_iter().flat_map(move |before| {
-            ports.clone().into_iter().flat_map(move |port| {
-                let server = |workload, generation| Server {
-                    workload,
-                    generation,
-                    port,
-                };
-                let (before, now) = (server(baseline_id, before), server(present_id, generation));
-                [Content::Http, Content::Bytes].map(|content| (before, now, content))
-            })
-        })
     }
 
     /// Compares one generation of a server, at all its ports, for the callers given.
@@ -245,9 +213,9 @@ impl<'a> Comparer<'a> {
         generation: usize,
         classes: impl Iterator<Item = &'c CallerClass> + Clone,
     ) {
-        for (before, now, content) in self.questions(ids, generation) {
+        for question in self.questions(ids, generation) {
             for class in classes.clone() {
-                self.compare(row, before, now, content, class);
+                self.compare(row, question, class);
             }
         }
     }
@@ -281,44 +249,18 @@ impl<'a> Comparer<'a> {
         mentions
     }
 
-    /// The addresses of a server before and now, with who of this class uses them.
-    pub(super) fn addresses(
-        &self,
-        class: &CallerClass,
-        before: Server,
-        now: Server,
-    ) -> [Vec<DialledAddress>; 2] {
-        let outsiders = class.members == [Member::Outsiders];
-        let gateways = class.before == CallerMode::Gateway;
-        [(self.baseline, before), (&self.present, now)].map(|(side, server)| {
-            let mut list = side.addresses(server);
-            for dialled in &mut list {
-                dialled.in_use |= self.counted.direct && dialled.dial == Dial::Pod;
-                dialled.in_use &= !outsiders || dialled.from_outside || self.counted.outsiders;
-                dialled.in_use &= !gateways || dialled.from_gateways;
-            }
-            list
-        })
-    }
-
     /// The question for one member of a class and those like it; `None` where the paths are the
     /// same, or nothing but HTTP was ever let through.
     pub(super) fn comparison(
         &self,
         class: &CallerClass,
         (member, identities): (&Member, &verdict::Identities),
-        (before, now): (Server, Server),
-        content: Content,
+        question: Question,
         [before_addresses, now_addresses]: &[Vec<DialledAddress>; 2],
     ) -> Option<Comparison> {
-        let (then, since) = member.places();
-        let mut baseline = self.baseline.paths(
-            class.before,
-            self.baseline.party(member, then),
-            before,
-            before_addresses,
-            content,
-        );
+        let (_, since) = member.places();
+        let Question { now, content, .. } = question;
+        let baseline = self.baseline_paths(class, member, question, before_addresses);
         if content == Content::Bytes && never_took_bytes(&baseline) {
             return None;
         }
@@ -329,15 +271,6 @@ impl<'a> Comparer<'a> {
             now_addresses,
             content,
         );
-        if let Some(was) = &class.was {
-            for point in baseline.iter_mut().flat_map(|path| &mut path.points) {
-                if point.seen.principal == PrincipalSeen::Callers {
-                    point.seen.principal = PrincipalSeen::Fixed(was.clone());
-                }
-            }
-        }
-        self.baseline
-            .mark_normalization(&self.present, &mut baseline);
         self.present.mark_normalization(self.baseline, &mut present);
         // Where a route is followed no more, or leads to other pods, the request goes elsewhere: what these
         // pods accepted is neither refused nor new.
@@ -363,27 +296,28 @@ impl<'a> Comparer<'a> {
         })
     }
 
-    fn compare(
-        &self,
-        row: &mut ServerRow,
-        before: Server,
-        now: Server,
-        content: Content,
-        class: &CallerClass,
-    ) {
-        let addresses = self.addresses(class, before, now);
+    fn compare(&self, row: &mut ServerRow, question: Question, class: &CallerClass) {
+        let Question {
+            before,
+            now,
+            content,
+            ..
+        } = question;
+        let addresses = self.addresses(class, question);
         for (member, identities) in self.groups(class, before, now) {
             row.compared += 1;
-            let Some(comparison) = self.comparison(
+            row.differences.extend(self.diverted(
                 class,
                 (member, &identities),
-                (before, now),
-                content,
+                question,
                 &addresses,
-            ) else {
+            ));
+            let Some(comparison) =
+                self.comparison(class, (member, &identities), question, &addresses)
+            else {
                 continue;
             };
-            let verdict = self.ask(&comparison, class, member, now, row);
+            let verdict = self.ask(&comparison, class, member, question, row);
             let verdict = told_by_others(
                 verdict,
                 &comparison,
@@ -439,13 +373,22 @@ impl<'a> Comparer<'a> {
         comparison: &Comparison,
         class: &CallerClass,
         member: &Member,
-        server: Server,
+        question: Question,
         row: &mut ServerRow,
     ) -> Verdict {
+        let server = question.now;
         let mut verdict = verdict::compare(comparison, self.limits);
-        let narrowed = matches!(class.before, CallerMode::Plain | CallerMode::Gateway);
+        let undeclared = question.known != PortKnown::Declared;
+        let narrowed =
+            undeclared || matches!(class.before, CallerMode::Plain | CallerMode::Gateway);
         if narrowed && verdict.opens != Finding::Never {
-            verdict.opens = verdict::compare(&every_address_in_use(comparison), self.limits).opens;
+            let mut wider = every_address_in_use(comparison);
+            if undeclared && class.before == CallerMode::Sidecar {
+                wider
+                    .baseline
+                    .extend(self.by_identity(class, member, question));
+            }
+            verdict.opens = verdict::compare(&wider, self.limits).opens;
         }
         if verdict.breaks == Finding::Never || class.now == CallerMode::Ambient {
             return verdict;
@@ -521,32 +464,6 @@ impl<'a> Comparer<'a> {
             })
             .collect()
     }
-}
-
-/// Whether only HTTP ever got through: bytes that are no HTTP died in a parser, which is no decision
-/// about access. A ztunnel lets them pass where it lets requests pass, and requests are compared.
-fn never_took_bytes(baseline: &[EnforcementPath]) -> bool {
-    baseline.iter().all(|path| {
-        path.points.iter().any(|point| {
-            let http = PointKind::Envoy {
-                proxy: Proxy::Sidecar,
-                protocol: Protocol::Http,
-            };
-            point.kind == http
-        })
-    })
-}
-
-/// The same question with every address of the baseline in use. A caller without identity is
-/// seen alike by whatever address it comes, and a gateway shows its identity wherever it sends, so
-/// what one address let them do they could do; a sidecar, which shows its identity to Services and
-/// not to bare pods, is asked the narrower question.
-fn every_address_in_use(comparison: &Comparison) -> Comparison {
-    let mut wider = comparison.clone();
-    for path in &mut wider.baseline {
-        path.in_use = true;
-    }
-    wider
 }
 
 /// An address in words, unique within a mesh.

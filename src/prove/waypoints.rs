@@ -13,9 +13,11 @@ use smol_str::SmolStr;
 use super::callers::{CallerClass, Member};
 use super::identities::Mentions;
 use super::memory::may_stand_before;
+use super::question::Question;
 use super::row::{PortAnswer, ServerRow};
 use super::rows::Comparer;
 use super::side::Side;
+use super::undeclared::PortKnown;
 use super::{CallerMode, Server};
 use crate::convert::GUARDS_ANNOTATION;
 use crate::mesh::policy::{Attachment, AuthorizationPolicy};
@@ -202,7 +204,10 @@ impl Comparer<'_> {
         }
         let mesh = self.present.mesh;
         for generation in 0..mesh.workload(ids.1).generations.len() {
-            for (before, now, content) in self.questions(ids, generation) {
+            // At ports that nothing declares it is not asked for: a DENY that excepts it does so at every port.
+            let questions = self.questions(ids, generation);
+            for question in questions.filter(|one| one.known == PortKnown::Declared) {
+                let Question { now, content, .. } = question;
                 let (led, astray): (Vec<WaypointId>, Vec<WaypointId>) =
                     named.iter().partition(|id| self.leads(**id, now));
                 let principals = |list: Vec<WaypointId>| -> BTreeSet<String> {
@@ -224,9 +229,9 @@ impl Comparer<'_> {
                     words: ASTRAY,
                 };
                 row.compared += 1;
-                let addresses = self.addresses(&class, before, now);
+                let addresses = self.addresses(&class, question);
                 let member = (&class.members[0], &class.identities);
-                let asked = self.comparison(&class, member, (before, now), content, &addresses);
+                let asked = self.comparison(&class, member, question, &addresses);
                 let Some(comparison) = asked else {
                     continue;
                 };
