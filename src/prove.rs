@@ -29,6 +29,7 @@ pub mod row;
 pub mod rows;
 mod seen;
 mod side;
+mod telemetry;
 pub mod tell;
 mod undeclared;
 mod waypoints;

@@ -10,7 +10,7 @@ use castoff_authz::verdict::Limits;
 
 use super::memory::Memory;
 use super::row::ServerRow;
-use super::rows::Comparer;
+use super::rows::{Comparer, Seen};
 use super::side::Side;
 use crate::mesh::Mesh;
 use crate::snapshot::ObjectName;
@@ -19,6 +19,7 @@ use crate::snapshot::ObjectName;
 pub struct Prover<'a> {
     baseline: Side<'a>,
     limits: Limits,
+    seen: Option<Seen<'a>>,
     memory: Mutex<Memory>,
 }
 
@@ -28,8 +29,16 @@ impl<'a> Prover<'a> {
         Self {
             baseline: Side::of(baseline),
             limits,
+            seen: None,
             memory: Mutex::default(),
         }
+    }
+
+    /// The same, for which losses count of those workloads alone that were seen at the server.
+    #[must_use]
+    pub fn for_callers_seen(mut self, seen: Option<Seen<'a>>) -> Self {
+        self.seen = seen;
+        self
     }
 
     /// The mesh that everything is compared with.
@@ -46,6 +55,7 @@ impl<'a> Prover<'a> {
     /// known to use.
     pub fn closed(&self, present: &Mesh) -> BTreeMap<String, Vec<ObjectName>> {
         let mut comparer = Comparer::new(&self.baseline, present, self.limits);
+        comparer.seen = self.seen;
         comparer.notes_closed = true;
         let mut notes: BTreeMap<String, Vec<ObjectName>> = BTreeMap::new();
         for row in comparer.rows(None) {
@@ -61,7 +71,8 @@ impl<'a> Prover<'a> {
     pub fn rows(&self, present: Arc<Mesh>) -> Vec<ServerRow> {
         // A thread that panicked in the middle of a proof leaves nothing half learnt.
         let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
-        let comparer = Comparer::new(&self.baseline, &present, self.limits);
+        let mut comparer = Comparer::new(&self.baseline, &present, self.limits);
+        comparer.seen = self.seen;
         let rows = comparer.rows(Some(&mut memory));
         // Wherever tests plan, what is remembered is held against what is asked anew.
         debug_assert_eq!(
