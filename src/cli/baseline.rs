@@ -63,6 +63,47 @@ pub(super) fn of_run(
     })
 }
 
+/// The baseline of a plan, and the bundle that its folder is to hold: what was given is left where it is, what
+/// an earlier plan of this mesh saved goes on, else the state read now is saved.
+///
+/// # Errors
+/// The one given, or the one found, cannot be read.
+pub(super) fn of_plan(
+    given: Option<&Path>,
+    present: &Snapshot,
+    input_words: &str,
+    output_dir: &Path,
+) -> Result<(Baseline, Option<Vec<u8>>), CliError> {
+    if let Some(path) = given {
+        return Ok((read(path)?, None));
+    }
+    let path = output_dir.join(BASELINE);
+    let failed = |error: std::io::Error| {
+        CliError::CouldNotRun(format!(
+            "cannot keep the baseline `{}`: {error}",
+            path.display()
+        ))
+    };
+    if path.is_file() {
+        let found = read(&path)?;
+        let same = |one: &Snapshot| of_one_mesh(one, present);
+        if found.snapshot.as_ref().is_some_and(same) {
+            let bundle = std::fs::read(&path).map_err(failed)?;
+            return Ok((found, Some(bundle)));
+        }
+    }
+    let mut bundle = Vec::new();
+    saved::record(present, input_words)
+        .write_bundle(&mut bundle)
+        .map_err(failed)?;
+    let now = Baseline {
+        snapshot: None,
+        // The same words as in later runs: equal input gives equal output.
+        words: format!("the baseline {}", path.display()),
+    };
+    Ok((now, Some(bundle)))
+}
+
 fn read(path: &Path) -> Result<Baseline, CliError> {
     let (snapshot, _) = input::read_files(std::slice::from_ref(&path.to_owned()))?;
     Ok(Baseline {

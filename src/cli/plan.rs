@@ -15,6 +15,7 @@ use crate::mesh::{MeshOverrides, Version};
 use crate::phases::MigrateOptions;
 use crate::plan::traffic::CallGraph;
 use crate::plan::{OnGap, PlanOptions};
+use crate::report::folder::BASELINE;
 use crate::report::plan::{PlanReport, exit, folder};
 use crate::snapshot::ObjectName;
 #[cfg(feature = "cluster")]
@@ -26,7 +27,8 @@ pub struct PlanArguments {
     /// What to read.
     #[command(flatten)]
     pub input: InputArguments,
-    /// The state before the migration, which every state is compared with; otherwise the state read now
+    /// The state before the migration, which every state is compared with; otherwise the one that an earlier plan
+    /// saved in the output folder, or else the state read now, which is saved there
     #[arg(long, value_name = "PATH", env = "CASTOFF_BASELINE")]
     pub baseline: Option<PathBuf>,
     /// Folder for the plan
@@ -112,13 +114,12 @@ pub enum PlanFormat {
 pub fn run(arguments: &PlanArguments) -> Result<Exit, CliError> {
     let (snapshot, input) = input::read(&arguments.input, &arguments.namespace, false)?;
     input::warn(&snapshot);
-    let (baseline, compared_with) = match &arguments.baseline {
-        Some(path) => {
-            let (baseline, _) = input::read_files(std::slice::from_ref(path))?;
-            (baseline, format!("the baseline {}", path.display()))
-        }
-        None => (snapshot.clone(), "the state read now".to_owned()),
-    };
+    let (baseline, bundle) = baseline::of_plan(
+        arguments.baseline.as_deref(),
+        &snapshot,
+        &input,
+        &arguments.output_dir,
+    )?;
     let overrides = MeshOverrides {
         distribution: arguments.distribution.into(),
         istio_version: arguments.istio_version.clone(),
@@ -126,10 +127,12 @@ pub fn run(arguments: &PlanArguments) -> Result<Exit, CliError> {
     let mesh = crate::mesh::Mesh::build(&snapshot, &overrides);
     migrate::check_names(&arguments.namespace, &arguments.waypoint, &mesh)?;
     let mut unread = unread::lost(&snapshot, &mesh);
-    if let Some(path) = &arguments.baseline {
-        let before = crate::mesh::Mesh::build(&baseline, &overrides);
-        unread.extend(unread::lost(&baseline, &before));
-        unread.extend(baseline::unmatched(&before, &mesh, path)?);
+    if let Some(earlier) = &baseline.snapshot {
+        let before = crate::mesh::Mesh::build(earlier, &overrides);
+        unread.extend(unread::lost(earlier, &before));
+        let given = arguments.baseline.clone();
+        let path = given.unwrap_or_else(|| arguments.output_dir.join(BASELINE));
+        unread.extend(baseline::unmatched(&before, &mesh, &path)?);
     }
     let absent = unread::taken_for_absent(&mesh);
     let options = PlanOptions {
@@ -147,11 +150,12 @@ pub fn run(arguments: &PlanArguments) -> Result<Exit, CliError> {
         },
         calls: calls(arguments)?,
     };
-    let plan = crate::plan::plan(&baseline, snapshot, &overrides, &options);
-    let mut report = PlanReport::new(&plan, input, compared_with, unread);
+    let earlier = baseline.snapshot.unwrap_or_else(|| snapshot.clone());
+    let plan = crate::plan::plan(&earlier, snapshot, &overrides, &options);
+    let mut report = PlanReport::new(&plan, input, baseline.words, unread);
     report.assumptions.extend(absent);
     let files = folder::files(&plan, &report);
-    folder::write(&arguments.output_dir, &files)
+    folder::write(&arguments.output_dir, &files, bundle.as_deref())
         .map_err(|error| CliError::CouldNotRun(error.to_string()))?;
     let text = match arguments.output {
         PlanFormat::Text => {

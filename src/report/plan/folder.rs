@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use super::{PlanReport, document, folder_name, kustomize, scripts};
 use crate::plan::Plan;
+use crate::report::folder::BASELINE;
 use crate::source::own;
 
 /// Why the folder could not be written.
@@ -54,11 +55,16 @@ pub fn files(plan: &Plan, report: &PlanReport) -> BTreeMap<String, String> {
     files
 }
 
-/// Writes the files in place of an earlier plan, which is kept as `<folder>.old`.
+/// Writes the files, and the bundle of the baseline, in place of an earlier plan, which is kept as
+/// `<folder>.old`.
 ///
 /// # Errors
 /// [`PlanFolderError`]; nothing has changed then, unless the very renaming failed.
-pub fn write(folder: &Path, files: &BTreeMap<String, String>) -> Result<(), PlanFolderError> {
+pub fn write(
+    folder: &Path,
+    files: &BTreeMap<String, String>,
+    baseline: Option<&[u8]>,
+) -> Result<(), PlanFolderError> {
     let failed = |path: &Path| {
         let path = path.display().to_string();
         move |source| PlanFolderError::Io { path, source }
@@ -83,6 +89,10 @@ pub fn write(folder: &Path, files: &BTreeMap<String, String>) -> Result<(), Plan
         }
         std::fs::write(&path, content).map_err(failed(&folder.join(name)))?;
         permit(&path, name.ends_with(".sh")).map_err(failed(&folder.join(name)))?;
+    }
+    if let Some(baseline) = baseline {
+        let path = unfinished.path().join(BASELINE);
+        std::fs::write(&path, baseline).map_err(failed(&folder.join(BASELINE)))?;
     }
     permit(unfinished.path(), true).map_err(failed(folder))?;
     if there {
