@@ -6,11 +6,9 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use castoff_authz::verdict::Limits;
 
-use super::both::with_ambient_generations;
 use super::edges::edges;
 use super::field::{Field, way_back};
 use super::sift::sift;
@@ -300,28 +298,13 @@ impl<'a> Player<'a> {
     ) -> Result<BTreeSet<ObjectName>, PlanEnding> {
         let known = self.known_gaps();
         while !moving.is_empty() {
-            let mut wave = self.attempt(&moving, circle)?;
-            let gaps = new_gaps(&wave.0, &known);
-            let mut goes = gaps.is_empty() || self.options.on_gap == OnGap::Accept;
-            let opens = opening(&gaps);
-            if !goes && !opens.is_empty() && opens.is_subset(&moving) {
-                // Only as long as the wave lasts, or, where the way around stays open, for good.
-                for for_good in [false, true] {
-                    let Some(locked) = self.attempt_locked(&moving, &opens, for_good)? else {
-                        break;
-                    };
-                    goes = self.tolerates(&new_gaps(&locked.0, &known));
-                    if goes {
-                        wave = locked;
-                        break;
-                    }
+            let gaps = match self.attempt(&moving, circle, &known)? {
+                Attempt::Goes(wave, after) => {
+                    self.push(*wave, *after);
+                    return Ok(moving);
                 }
-            }
-            goes |= self.tolerates(&gaps);
-            if goes {
-                self.push(wave.0, wave.1);
-                return Ok(moving);
-            }
+                Attempt::Fails(gaps) => gaps,
+            };
             let culprits: BTreeSet<ObjectName> = gaps
                 .iter()
                 .map(|gap| gap.server.clone())
@@ -342,7 +325,7 @@ impl<'a> Player<'a> {
     }
 
     /// Who differs from the baseline now, and how.
-    fn known_gaps(&self) -> BTreeSet<(ObjectName, &'static str)> {
+    fn known_gaps(&self) -> KnownGaps {
         let proved = self.plan.waves.last().and_then(|wave| wave.states.last());
         let now = match proved {
             Some(state) => Cow::Borrowed(state),
@@ -356,40 +339,55 @@ impl<'a> Player<'a> {
             .collect()
     }
 
-    /// A wave that moves these, with its states, and the field after it.
+    /// A wave that moves these, or the gaps that it would have. The state with old and new pods side by
+    /// side holds every caller and server that the state after it has: where it fails, nothing is
+    /// played.
     fn attempt(
         &self,
         moving: &BTreeSet<ObjectName>,
         circle: bool,
-    ) -> Result<(Wave, Field<'a>), PlanEnding> {
-        let mesh = self.field.mesh();
+        known: &KnownGaps,
+    ) -> Result<Attempt<'a>, PlanEnding> {
         let why = if circle {
             "They call one another, so that none can move before the other."
         } else {
             "Every caller for whom the way around a waypoint would matter has moved before."
         };
         let mut wave = move_wave(moving, why);
-        wave.steps = moves::steps(&mesh, moving, &staying(&mesh, moving), false);
-        let both = with_ambient_generations(&mesh, |name| moving.contains(name));
         let when = "while old and new pods run side by side";
-        wave.states
-            .push(proof::state(self.field.prover, Arc::new(both), when));
-        let mut field = self.field.clone();
-        field
-            .advance(&wave.steps, &wave.manifests)
-            .map_err(PlanEnding::Failed)?;
-        wave.states
-            .push(field.at_rest("after the last pod is replaced"));
-        Ok((wave, field))
+        wave.states.push(self.field.mixed(moving, when));
+        if self.tolerates(&new_gaps(&wave, known)) {
+            let mesh = self.field.mesh();
+            wave.steps = moves::steps(&mesh, moving, &staying(&mesh, moving), false);
+            let mut field = self.field.clone();
+            field
+                .advance(&wave.steps, &wave.manifests)
+                .map_err(PlanEnding::Failed)?;
+            wave.states
+                .push(field.at_rest("after the last pod is replaced"));
+            if self.tolerates(&new_gaps(&wave, known)) {
+                return Ok(Attempt::Goes(Box::new(wave), Box::new(field)));
+            }
+        }
+        let gaps = new_gaps(&wave, known);
+        let opens = opening(&gaps);
+        if !opens.is_empty()
+            && opens.is_subset(moving)
+            && let Some((wave, field)) = self.attempt_locked(moving, &opens, known)?
+        {
+            return Ok(Attempt::Goes(Box::new(wave), Box::new(field)));
+        }
+        Ok(Attempt::Fails(gaps))
     }
 
-    /// The same with these servers closed to everyone but their waypoint, while the wave lasts or
-    /// for good; `None` where one has no waypoint.
+    /// The same with these servers closed to everyone but their waypoint: while the wave lasts or,
+    /// where the way around stays open, for good. `None` where one has no waypoint, or where that has
+    /// gaps too.
     fn attempt_locked(
         &self,
         moving: &BTreeSet<ObjectName>,
         servers: &BTreeSet<ObjectName>,
-        for_good: bool,
+        known: &KnownGaps,
     ) -> Result<Option<(Wave, Field<'a>)>, PlanEnding> {
         let mesh = self.field.mesh();
         let Some((lock, open, files)) = lock::steps(&mesh, servers) else {
@@ -401,16 +399,19 @@ impl<'a> Player<'a> {
         );
         wave.manifests = files;
         wave.steps.push(lock);
-        wave.steps
-            .extend(moves::steps(&mesh, moving, &staying(&mesh, moving), true));
         let mut locked = self.field.clone();
         locked
-            .advance(&wave.steps[..1], &wave.manifests)
+            .advance(&wave.steps, &wave.manifests)
             .map_err(PlanEnding::Failed)?;
         wave.states.push(locked.mixed_by_template(
             moving,
             "while old and new pods run side by side, new ones closed to all but their waypoint",
         ));
+        if !self.tolerates(&new_gaps(&wave, known)) {
+            return Ok(None);
+        }
+        wave.steps
+            .extend(moves::steps(&mesh, moving, &staying(&mesh, moving), true));
         locked
             .advance(&wave.steps[1..], &wave.manifests)
             .map_err(PlanEnding::Failed)?;
@@ -419,15 +420,20 @@ impl<'a> Player<'a> {
                 "after the last pod is replaced, new pods closed to all but their waypoint",
             ),
         );
-        if !for_good {
-            wave.steps.push(open);
-            let last = wave.steps.len() - 1;
-            locked
-                .advance(&wave.steps[last..], &wave.manifests)
-                .map_err(PlanEnding::Failed)?;
-            wave.states
-                .push(locked.at_rest("after these policies are gone again"));
+        if !self.tolerates(&new_gaps(&wave, known)) {
+            return Ok(None);
         }
+        let mut opened = locked.clone();
+        opened
+            .advance(std::slice::from_ref(&open), &wave.manifests)
+            .map_err(PlanEnding::Failed)?;
+        wave.states
+            .push(opened.at_rest("after these policies are gone again"));
+        if self.tolerates(&new_gaps(&wave, known)) {
+            wave.steps.push(open);
+            return Ok(Some((wave, opened)));
+        }
+        wave.states.pop();
         Ok(Some((wave, locked)))
     }
 
@@ -452,8 +458,19 @@ impl<'a> Player<'a> {
     }
 }
 
+/// Who differs from the baseline already, and how.
+type KnownGaps = BTreeSet<(ObjectName, &'static str)>;
+
+/// What became of a wave that was tried.
+enum Attempt<'a> {
+    /// It can be carried out: the wave with its states, and the field after it.
+    Goes(Box<Wave>, Box<Field<'a>>),
+    /// It would have these gaps.
+    Fails(Vec<Gap>),
+}
+
 /// The gaps of a wave that were not there before it.
-fn new_gaps(wave: &Wave, known: &BTreeSet<(ObjectName, &'static str)>) -> Vec<Gap> {
+fn new_gaps(wave: &Wave, known: &KnownGaps) -> Vec<Gap> {
     let mut gaps = proof::gaps(std::slice::from_ref(wave));
     gaps.retain(|gap| !known.contains(&(gap.server.clone(), gap.direction)));
     gaps

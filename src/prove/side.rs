@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use castoff_authz::path::{EnforcementPath, HttpSeen, NetworkEntry};
+use castoff_authz::path::{EnforcementPath, HttpSeen, NetworkEntry, Point};
 use castoff_authz::settings::Settings;
 
 use super::addresses::{self, DialledAddress};
@@ -97,6 +97,39 @@ impl<'a> Side<'a> {
         addresses: &[DialledAddress],
         content: Content,
     ) -> Vec<EnforcementPath> {
+        let points = self.points(mode, sender, server, addresses, content);
+        self.along(addresses, points)
+    }
+
+    /// Paths made of the points found for each address.
+    pub(super) fn along(
+        &self,
+        addresses: &[DialledAddress],
+        points: impl IntoIterator<Item = Option<Vec<Point>>>,
+    ) -> Vec<EnforcementPath> {
+        addresses
+            .iter()
+            .zip(points)
+            .filter_map(|(dialled, points)| {
+                Some(EnforcementPath {
+                    address: dialled.address.clone(),
+                    in_use: dialled.in_use,
+                    settings: Arc::clone(&self.settings),
+                    points: points?,
+                })
+            })
+            .collect()
+    }
+
+    /// The points between callers of a mode and a server, by address; none where nobody follows a route.
+    pub(super) fn points(
+        &self,
+        mode: CallerMode,
+        sender: Party<'_>,
+        server: Server,
+        addresses: &[DialledAddress],
+        content: Content,
+    ) -> Vec<Option<Vec<Point>>> {
         let caller = Caller {
             workload: None,
             mode,
@@ -104,7 +137,7 @@ impl<'a> Side<'a> {
         };
         addresses
             .iter()
-            .filter_map(|dialled| {
+            .map(|dialled| {
                 let dial = match dialled.front {
                     None => dialled.dial,
                     Some(front) => front.dial(self.mesh, &caller, dialled.dial)?,
@@ -122,12 +155,7 @@ impl<'a> Side<'a> {
                         }
                     }
                 }
-                Some(EnforcementPath {
-                    address: dialled.address.clone(),
-                    in_use: dialled.in_use,
-                    settings: Arc::clone(&self.settings),
-                    points: wire::points(self.mesh, &self.network, sender, hops, server),
-                })
+                Some(wire::points(self.mesh, &self.network, sender, hops, server))
             })
             .collect()
     }
