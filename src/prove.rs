@@ -6,6 +6,7 @@
 //! out.
 
 pub mod addresses;
+mod answered;
 pub mod ask;
 pub mod attach;
 pub mod caller;
@@ -20,11 +21,13 @@ pub mod pins;
 pub mod prover;
 pub mod reading;
 pub mod relevant;
+mod remembered;
 mod rewrites;
 pub mod row;
 pub mod rows;
 mod seen;
 mod side;
+mod standing;
 pub mod tell;
 mod waypoints;
 pub mod wire;

@@ -337,12 +337,19 @@ fn states(field: &Field<'_>, colours: &[Vec<Policy>]) -> Vec<State> {
         .into_iter()
         .map(|subset| {
             let mut snapshot = field.snapshot().clone();
-            let mut gone = 0;
-            for (kind, name) in subset.iter().flat_map(|colour| &colours[*colour]) {
-                snapshot.remove(*kind, name);
-                gone += 1;
-            }
-            let mesh = Mesh::build(&snapshot, field.overrides);
+            let gone: BTreeSet<&Policy> =
+                subset.iter().flat_map(|colour| &colours[*colour]).collect();
+            snapshot.remove_all(&gone);
+            let only_policies = gone
+                .iter()
+                .all(|(kind, _)| *kind == Kind::AuthorizationPolicy);
+            let gone = gone.len();
+            let mesh = if only_policies {
+                let before = field.mesh();
+                before.after(&snapshot, field.overrides, &BTreeSet::new())
+            } else {
+                Mesh::build(&snapshot, field.overrides)
+            };
             let when = format!("while {gone} of {total} originals are deleted");
             super::proof::state(field.prover, Arc::new(mesh), when)
         })
@@ -352,16 +359,16 @@ fn states(field: &Field<'_>, colours: &[Vec<Policy>]) -> Vec<State> {
 /// Workloads whose pods a policy selects.
 fn reached(mesh: &Mesh, (kind, name): &Policy) -> BTreeSet<WorkloadId> {
     let attachment = match kind {
-        Kind::AuthorizationPolicy => mesh
-            .authorization_policies
-            .iter()
-            .find(|one| one.name == *name)
-            .map(|one| &one.attachment),
-        Kind::RequestAuthentication => mesh
-            .request_authentications
-            .iter()
-            .find(|one| one.name == *name)
-            .map(|one| &one.attachment),
+        Kind::AuthorizationPolicy => {
+            let list = &mesh.authorization_policies;
+            let at = list.binary_search_by(|one| one.name.cmp(name)).ok();
+            at.map(|at| &list[at].attachment)
+        }
+        Kind::RequestAuthentication => {
+            let list = &mesh.request_authentications;
+            let at = list.binary_search_by(|one| one.name.cmp(name)).ok();
+            at.map(|at| &list[at].attachment)
+        }
         _ => return BTreeSet::new(),
     };
     let everywhere = name.namespace == mesh.settings.root_namespace;

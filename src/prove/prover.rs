@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use castoff_authz::verdict::Limits;
 
+use super::answered::Answered;
 use super::memory::Memory;
 use super::row::ServerRow;
 use super::rows::Comparer;
@@ -20,6 +21,7 @@ pub struct Prover<'a> {
     baseline: Side<'a>,
     limits: Limits,
     memory: Mutex<Memory>,
+    answered: Arc<Answered>,
 }
 
 impl<'a> Prover<'a> {
@@ -29,6 +31,7 @@ impl<'a> Prover<'a> {
             baseline: Side::of(baseline),
             limits,
             memory: Mutex::default(),
+            answered: Arc::default(),
         }
     }
 
@@ -46,6 +49,7 @@ impl<'a> Prover<'a> {
     /// known to use.
     pub fn closed(&self, present: &Mesh) -> BTreeMap<String, Vec<ObjectName>> {
         let mut comparer = Comparer::new(&self.baseline, present, self.limits);
+        comparer.answered = Arc::clone(&self.answered);
         comparer.notes_closed = true;
         let mut notes: BTreeMap<String, Vec<ObjectName>> = BTreeMap::new();
         for row in comparer.rows(None) {
@@ -61,7 +65,8 @@ impl<'a> Prover<'a> {
     pub fn rows(&self, present: Arc<Mesh>) -> Vec<ServerRow> {
         // A thread that panicked in the middle of a proof leaves nothing half learnt.
         let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
-        let comparer = Comparer::new(&self.baseline, &present, self.limits);
+        let mut comparer = Comparer::new(&self.baseline, &present, self.limits);
+        comparer.answered = Arc::clone(&self.answered);
         let rows = comparer.rows(Some(&mut memory));
         // Wherever tests plan, what is remembered is held against what is asked anew.
         debug_assert_eq!(
@@ -69,8 +74,6 @@ impl<'a> Prover<'a> {
             comparer.rows(None),
             "an earlier answer no longer holds"
         );
-        let (routed, everybody) = (comparer.present.routed, comparer.everybody);
-        memory.keep(present, routed, everybody);
         rows
     }
 }

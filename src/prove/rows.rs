@@ -7,19 +7,21 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use rayon::prelude::*;
 
 use castoff_authz::path::{
-    Address, AddressKind, EnforcementPath, PointKind, PrincipalSeen, Protocol, Proxy,
+    Address, AddressKind, EnforcementPath, Point, PointKind, PrincipalSeen, Protocol, Proxy,
 };
 use castoff_authz::verdict::{self, Comparison, Finding, Limits, Verdict};
 
 use super::addresses::{self, DialledAddress};
+use super::answered::Answered;
 use super::callers::{self, CallerClass, Member};
 use super::gateways;
 use super::identities::Mentions;
-use super::memory::{self, Memory};
+use super::memory::Memory;
 use super::network::Party;
 pub use super::row::{PortAnswer, RowVerdict, ServerRow};
 use super::side::{Admitted, Side};
@@ -60,6 +62,22 @@ pub fn rows_counting(states: &States<'_>, limits: Limits, counted: Counted) -> V
     comparer.rows(None)
 }
 
+/// Which of the two states.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum When {
+    Before,
+    Now,
+}
+
+/// The points by address that callers of a mode pass with a kind of content.
+type Points = ((When, CallerMode, Content), Vec<Option<Vec<Point>>>);
+
+/// The ways to one port of a server, before and now, as far as they were looked for.
+pub(super) struct Ways {
+    addresses: [Vec<DialledAddress>; 2],
+    points: Vec<Points>,
+}
+
 /// Two states with what is looked up again and again.
 pub(super) struct Comparer<'a> {
     pub(super) baseline: &'a Side<'a>,
@@ -69,8 +87,10 @@ pub(super) struct Comparer<'a> {
     pub(super) everybody: verdict::Identities,
     /// Whether some caller is ambient now. An identity that no workload has is then taken to arrive
     /// as they do, as far as losing goes: nobody is there to lose by another way.
-    some_are_ambient: bool,
+    pub(super) some_are_ambient: bool,
     counted: Counted,
+    /// What was asked before.
+    pub(super) answered: Arc<Answered>,
     /// Whether to note who loses an address that nobody is known to use.
     pub(super) notes_closed: bool,
     pub(super) limits: Limits,
@@ -93,6 +113,7 @@ impl<'a> Comparer<'a> {
             named: NamedWaypoints::of(baseline.mesh, present),
             classes,
             counted: Counted::default(),
+            answered: Arc::default(),
             notes_closed: false,
             limits,
         }
@@ -123,88 +144,27 @@ impl<'a> Comparer<'a> {
         // A route makes a server hang on more than its own Services, which the memory does not look at.
         let has_fronts = !self.baseline.fronts.is_empty() || !self.present.fronts.is_empty();
         let memory = memory.filter(|_| !self.has_network_policies() && !has_fronts);
-        let Some(memory) = memory else {
-            return names
+        match memory {
+            Some(memory) => self.remembered(names, memory),
+            None => names
                 .into_par_iter()
-                .filter_map(|name| self.row(name, None).map(|(row, _)| row))
-                .collect();
-        };
-        memory.forget(self.present.mesh, &self.present.routed, &self.everybody);
-        let known = &*memory;
-        // Servers are independent of one another; the order of the names stays.
-        let answers: Vec<(ServerRow, Vec<(memory::Kind, bool)>)> = names
-            .into_par_iter()
-            .filter_map(|name| self.row(name, Some(known)))
-            .collect();
-        answers
-            .into_iter()
-            .map(|(row, learnt)| {
-                memory.learn(&row.server, learnt);
-                row
-            })
-            .collect()
+                .filter_map(|name| self.row(name))
+                .collect(),
+        }
     }
 
-    /// A server's row, and what was learnt of its indifference to kinds of callers.
-    fn row(
-        &self,
-        name: &ObjectName,
-        memory: Option<&Memory>,
-    ) -> Option<(ServerRow, Vec<(memory::Kind, bool)>)> {
+    /// A server's row.
+    fn row(&self, name: &ObjectName) -> Option<ServerRow> {
         let (present_id, present) = self.present.workload(name)?;
         let (baseline_id, _) = self.baseline.workload(name)?;
         let mut row = ServerRow::of(name);
         let ids = (baseline_id, present_id);
         self.trust(&mut row, ids);
-        let mut learnt = Vec::new();
-        let mut asked: Vec<&CallerClass> = Vec::new();
-        for class in &self.classes {
-            let kind = (class.before, class.now, class.words);
-            let indifferent = class.was.is_none()
-                && memory.is_some_and(|memory| {
-                    memory.indifferent(name, kind).unwrap_or_else(|| {
-                        let indifferent = self.is_indifferent(ids, class);
-                        learnt.push((kind, indifferent));
-                        indifferent
-                    })
-                });
-            if !indifferent {
-                asked.push(class);
-            }
-        }
-        let settled = self.classes.len() - asked.len();
         for generation in 0..present.generations.len() {
-            row.compared += settled * self.questions(ids, generation).count();
-            self.compare_generation(&mut row, ids, generation, asked.iter().copied());
+            self.compare_generation(&mut row, None, ids, generation, self.classes.iter());
         }
         self.compare_waypoints(&mut row, ids);
-        Some((row, learnt))
-    }
-
-    /// Whether nothing differs for anybody who arrives as this class does, whatever identity of the
-    /// mesh he has.
-    fn is_indifferent(&self, ids: (WorkloadId, WorkloadId), class: &CallerClass) -> bool {
-        let Some(member) = class.members.first() else {
-            return false;
-        };
-        let everybody = match &class.identities {
-            verdict::Identities::Only(_) => &self.everybody,
-            other => other,
-        };
-        let generations = 0..self.present.mesh.workload(ids.1).generations.len();
-        generations
-            .flat_map(|generation| self.questions(ids, generation))
-            .all(|(before, now, content)| {
-                let addresses = self.addresses(class, before, now);
-                self.comparison(
-                    class,
-                    (member, everybody),
-                    (before, now),
-                    content,
-                    &addresses,
-                )
-                .is_none_or(|comparison| verdict::compare(&comparison, self.limits).is_same())
-            })
+        Some(row)
     }
 
     /// What is compared of one generation of a server: pods before and now, at each port, for each
@@ -238,13 +198,16 @@ impl<'a> Comparer<'a> {
     pub(super) fn compare_generation<'c>(
         &self,
         row: &mut ServerRow,
+        mut mentions: Option<&mut Mentions>,
         ids: (WorkloadId, WorkloadId),
         generation: usize,
         classes: impl Iterator<Item = &'c CallerClass> + Clone,
     ) {
         for (before, now, content) in self.questions(ids, generation) {
+            let mut ways = self.ways(before, now);
             for class in classes.clone() {
-                self.compare(row, before, now, content, class);
+                let mentions = mentions.as_deref_mut();
+                self.compare(row, mentions, (before, now, content), &mut ways, class);
             }
         }
     }
@@ -278,17 +241,19 @@ impl<'a> Comparer<'a> {
         mentions
     }
 
+    /// The ways to a server before and now.
+    pub(super) fn ways(&self, before: Server, now: Server) -> Ways {
+        Ways {
+            addresses: [self.baseline.addresses(before), self.present.addresses(now)],
+            points: Vec::new(),
+        }
+    }
+
     /// The addresses of a server before and now, with who of this class uses them.
-    pub(super) fn addresses(
-        &self,
-        class: &CallerClass,
-        before: Server,
-        now: Server,
-    ) -> [Vec<DialledAddress>; 2] {
+    pub(super) fn addresses(&self, class: &CallerClass, ways: &Ways) -> [Vec<DialledAddress>; 2] {
         let outsiders = class.members == [Member::Outsiders];
         let gateways = class.before == CallerMode::Gateway;
-        [(self.baseline, before), (&self.present, now)].map(|(side, server)| {
-            let mut list = side.addresses(server);
+        ways.addresses.clone().map(|mut list| {
             for dialled in &mut list {
                 dialled.in_use |= self.counted.direct && dialled.dial == Dial::Pod;
                 dialled.in_use &= !outsiders || dialled.from_outside || self.counted.outsiders;
@@ -296,6 +261,32 @@ impl<'a> Comparer<'a> {
             }
             list
         })
+    }
+
+    /// The paths of a class, whose points do not hang on who of a mode calls but for NetworkPolicies.
+    fn paths(
+        &self,
+        (when, mode, sender): (When, CallerMode, Party<'_>),
+        server: Server,
+        content: Content,
+        addresses: &[DialledAddress],
+        ways: &mut Ways,
+    ) -> Vec<EnforcementPath> {
+        let side = match when {
+            When::Before => self.baseline,
+            When::Now => &self.present,
+        };
+        if !side.network.is_empty() {
+            return side.paths(mode, sender, server, addresses, content);
+        }
+        let key = (when, mode, content);
+        let known = ways.points.iter().position(|(known, _)| *known == key);
+        let at = known.unwrap_or_else(|| {
+            let points = side.points(mode, sender, server, addresses, content);
+            ways.points.push((key, points));
+            ways.points.len() - 1
+        });
+        side.along(addresses, ways.points[at].1.iter().cloned())
     }
 
     /// The question for one member of a class and those like it; `None` where the paths are the
@@ -306,25 +297,28 @@ impl<'a> Comparer<'a> {
         (member, identities): (&Member, &verdict::Identities),
         (before, now): (Server, Server),
         content: Content,
-        [before_addresses, now_addresses]: &[Vec<DialledAddress>; 2],
+        ways: &mut Ways,
     ) -> Option<Comparison> {
+        let [before_addresses, now_addresses] = &self.addresses(class, ways);
         let (then, since) = member.places();
-        let mut baseline = self.baseline.paths(
-            class.before,
-            self.baseline.party(member, then),
+        let then = self.baseline.party(member, then);
+        let mut baseline = self.paths(
+            (When::Before, class.before, then),
             before,
-            before_addresses,
             content,
+            before_addresses,
+            ways,
         );
         if content == Content::Bytes && never_took_bytes(&baseline) {
             return None;
         }
-        let mut present = self.present.paths(
-            class.now,
-            self.present.party(member, since),
+        let since = self.present.party(member, since);
+        let mut present = self.paths(
+            (When::Now, class.now, since),
             now,
-            now_addresses,
             content,
+            now_addresses,
+            ways,
         );
         if let Some(was) = &class.was {
             for point in baseline.iter_mut().flat_map(|path| &mut path.points) {
@@ -363,23 +357,23 @@ impl<'a> Comparer<'a> {
     fn compare(
         &self,
         row: &mut ServerRow,
-        before: Server,
-        now: Server,
-        content: Content,
+        mut mentions: Option<&mut Mentions>,
+        (before, now, content): (Server, Server, Content),
+        ways: &mut Ways,
         class: &CallerClass,
     ) {
-        let addresses = self.addresses(class, before, now);
         for (member, identities) in self.groups(class, before, now) {
             row.compared += 1;
-            let Some(comparison) = self.comparison(
-                class,
-                (member, &identities),
-                (before, now),
-                content,
-                &addresses,
-            ) else {
+            let Some(comparison) =
+                self.comparison(class, (member, &identities), (before, now), content, ways)
+            else {
                 continue;
             };
+            if let Some(mentions) = &mut mentions {
+                mentions.extend(Mentions::of(
+                    comparison.baseline.iter().chain(&comparison.present),
+                ));
+            }
             let verdict = self.ask(&comparison, class, member, now, row);
             if self.notes_closed && verdict.breaks == Finding::Never {
                 row.notes.extend(self.closed(&comparison, class));
@@ -408,7 +402,7 @@ impl<'a> Comparer<'a> {
             return None;
         }
         let every = every_address_in_use(comparison);
-        let Finding::Witness(witness) = verdict::compare(&every, self.limits).breaks else {
+        let Finding::Witness(witness) = self.answered.compare(&every, self.limits).breaks else {
             return None;
         };
         Some(match witness.address.kind {
@@ -429,10 +423,11 @@ impl<'a> Comparer<'a> {
         server: Server,
         row: &mut ServerRow,
     ) -> Verdict {
-        let mut verdict = verdict::compare(comparison, self.limits);
+        let mut verdict = self.answered.compare(comparison, self.limits);
         let narrowed = matches!(class.before, CallerMode::Plain | CallerMode::Gateway);
         if narrowed && verdict.opens != Finding::Never {
-            verdict.opens = verdict::compare(&every_address_in_use(comparison), self.limits).opens;
+            let every = every_address_in_use(comparison);
+            verdict.opens = self.answered.compare(&every, self.limits).opens;
         }
         if verdict.breaks == Finding::Never || class.now == CallerMode::Ambient {
             return verdict;
@@ -448,7 +443,7 @@ impl<'a> Comparer<'a> {
                 let mut others = comparison.clone();
                 others.caller.identity =
                     representatives(&identity, &others.baseline, &others.present);
-                let breaks = verdict::compare(&others, self.limits).breaks;
+                let breaks = self.answered.compare(&others, self.limits).breaks;
                 if breaks == Finding::Never {
                     row.notes.insert(
                         "its own old pods cannot call its new pods while both run; nobody is known to do that"

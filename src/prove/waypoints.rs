@@ -7,15 +7,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use castoff_authz::verdict::{self, Finding, Identities, Verdict};
+use castoff_authz::verdict::{Finding, Identities, Verdict};
 use smol_str::SmolStr;
 
 use super::callers::{CallerClass, Member};
 use super::identities::Mentions;
-use super::memory::may_stand_before;
 use super::row::{PortAnswer, ServerRow};
 use super::rows::Comparer;
 use super::side::Side;
+use super::standing::may_stand_before;
 use super::{CallerMode, Server};
 use crate::convert::GUARDS_ANNOTATION;
 use crate::mesh::policy::{Attachment, AuthorizationPolicy};
@@ -224,15 +224,15 @@ impl Comparer<'_> {
                     words: ASTRAY,
                 };
                 row.compared += 1;
-                let addresses = self.addresses(&class, before, now);
                 let member = (&class.members[0], &class.identities);
-                let asked = self.comparison(&class, member, (before, now), content, &addresses);
+                let mut ways = self.ways(before, now);
+                let asked = self.comparison(&class, member, (before, now), content, &mut ways);
                 let Some(comparison) = asked else {
                     continue;
                 };
                 let verdict = Verdict {
                     breaks: Finding::Never,
-                    ..verdict::compare(&comparison, self.limits)
+                    ..self.answered.compare(&comparison, self.limits)
                 };
                 if !verdict.is_same() {
                     row.differences.push(PortAnswer {
