@@ -16,6 +16,8 @@ pub mod migrate;
 pub mod plan;
 mod plugin;
 pub mod rbac;
+mod unread;
+mod unselected;
 pub mod verify;
 pub mod who_can;
 

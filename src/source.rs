@@ -11,6 +11,7 @@ mod files;
 mod harvest;
 mod json;
 mod object;
+pub mod own;
 #[cfg(feature = "cluster")]
 pub mod prometheus;
 pub mod recording;

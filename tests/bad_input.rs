@@ -189,8 +189,27 @@ fn of_an_object_given_twice_the_later_wins_and_both_places_are_named() {
     assert_eq!(
         folder.said(&snapshot),
         [
-            "warning: b.yaml:1: Pod `default/web` is given twice, first at a.yaml:2: this one is used; remove one of them",
-            "warning: c.yaml:3: Pod `default/web` is given twice, first at b.yaml:1: this one is used; remove one of them"
+            "error: b.yaml:1: Pod `default/web` is given twice with different texts, first at a.yaml:2: this one is used; remove one of them",
+            "error: c.yaml:3: Pod `default/web` is given twice with different texts, first at b.yaml:1: this one is used; remove one of them"
+        ]
+    );
+}
+
+#[test]
+fn the_same_text_twice_is_a_warning() {
+    let policy = |version: &str, more: &str| {
+        format!(
+            "apiVersion: security.istio.io/{version}\nkind: AuthorizationPolicy\nmetadata: {{name: web, namespace: shop{more}}}\nspec: {{rules: [{{}}]}}\n"
+        )
+    };
+    let folder = Folder::new()
+        .with("a.yaml", policy("v1", ""))
+        .with("b.yaml", policy("v1beta1", ", resourceVersion: '7'"));
+    let snapshot = folder.read().unwrap();
+    assert_eq!(
+        folder.said(&snapshot),
+        [
+            "warning: b.yaml:1: AuthorizationPolicy `shop/web` is given twice, first at a.yaml:1: this one is used; remove one of them"
         ]
     );
 }

@@ -125,8 +125,36 @@ fn castoff(folder: &Path, arguments: &[&str]) -> Output {
         .unwrap()
 }
 
-/// Writes the input folders `before` and `after` of a trap. Files are read in the order of their
-/// names, and the later of two objects with one name counts.
+/// Which object a document is, if it is one.
+fn object(document: &str) -> Option<String> {
+    let value = castoff::source::yaml::parse_value(document).ok()?;
+    let name = value.pointer("/metadata/name")?;
+    let namespace = value.pointer("/metadata/namespace");
+    Some(format!("{} {namespace:?} {name}", value["kind"]))
+}
+
+/// Empties every document whose object a later one gives anew, so that each is given once; lines stay where
+/// they are.
+fn given_once(files: &mut [(String, String)]) {
+    let mut given = BTreeSet::new();
+    for (_, text) in files.iter_mut().rev() {
+        let documents: Vec<&str> = text.split("---\n").collect();
+        let mut kept: Vec<String> = Vec::new();
+        for document in documents.iter().rev() {
+            let again = object(document).is_some_and(|object| !given.insert(object));
+            kept.push(if again {
+                "\n".repeat(document.lines().count())
+            } else {
+                (*document).to_owned()
+            });
+        }
+        kept.reverse();
+        *text = kept.join("---\n");
+    }
+}
+
+/// Writes the input folders `before` and `after` of a trap, where the later of two objects with one name
+/// counts.
 fn write(folder: &Path, trap: &str) {
     let before = read(&format!("{trap}/before.yaml"));
     let after = without(&before, &read(&format!("{trap}/gone")));
@@ -137,12 +165,16 @@ fn write(folder: &Path, trap: &str) {
     ] {
         let state = folder.join(state);
         std::fs::create_dir_all(&state).unwrap();
-        for (index, (_, text)) in castoff::demo::FILES[..2].iter().enumerate() {
-            std::fs::write(state.join(format!("0-{index}.yaml")), text).unwrap();
-        }
-        std::fs::write(state.join("1-mesh.yaml"), read("mesh.yaml")).unwrap();
-        for (index, text) in files.iter().enumerate() {
-            std::fs::write(state.join(format!("{}.yaml", index + 2)), text).unwrap();
+        let demo = castoff::demo::FILES[..2].iter().enumerate();
+        let mut written: Vec<(String, String)> = demo
+            .map(|(index, (_, text))| (format!("0-{index}.yaml"), (*text).to_owned()))
+            .collect();
+        written.push(("1-mesh.yaml".to_owned(), read("mesh.yaml")));
+        let files = files.into_iter().enumerate();
+        written.extend(files.map(|(index, text)| (format!("{}.yaml", index + 2), text)));
+        given_once(&mut written);
+        for (name, text) in written {
+            std::fs::write(state.join(name), text).unwrap();
         }
     }
 }

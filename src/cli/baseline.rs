@@ -9,11 +9,11 @@ use std::io::{BufWriter, Write as _};
 use std::path::Path;
 
 use super::{CliError, input};
+use crate::mesh::Mesh;
+use crate::report::access::NOT_IN_BASELINE;
+use crate::report::folder::{self, BASELINE};
 use crate::snapshot::{Object, ObjectName, Snapshot};
 use crate::source::saved;
-
-/// Name of the file in the output folder.
-const FILE: &str = "baseline.json.gz";
 
 /// The baseline of a run.
 pub(super) struct Baseline {
@@ -36,7 +36,7 @@ pub(super) fn of_run(
     if let Some(path) = given {
         return read(path);
     }
-    let path = output_dir.join(FILE);
+    let path = output_dir.join(BASELINE);
     if path.is_file() {
         let found = read(&path)?;
         if found
@@ -71,6 +71,41 @@ fn read(path: &Path) -> Result<Baseline, CliError> {
     })
 }
 
+/// The servers that are not in a baseline, as one sentence; `None` where all are.
+///
+/// # Errors
+/// None of them is: the baseline is of another mesh.
+pub(super) fn unmatched(
+    baseline: &Mesh,
+    present: &Mesh,
+    path: &Path,
+) -> Result<Option<String>, CliError> {
+    let before: BTreeSet<&ObjectName> = baseline.workloads.iter().map(|one| &one.name).collect();
+    let now = present
+        .workloads
+        .iter()
+        .filter(|one| one.is_mesh_application());
+    let (known, new): (Vec<&ObjectName>, Vec<&ObjectName>) = now
+        .map(|one| &one.name)
+        .partition(|name| before.contains(name));
+    if new.is_empty() {
+        return Ok(None);
+    }
+    if known.is_empty() {
+        return Err(CliError::UnusableInput(format!(
+            "the baseline `{}` has none of the {} workloads of this mesh: it is of another mesh; give the state of \
+             this one before the migration",
+            path.display(),
+            new.len()
+        )));
+    }
+    let names: Vec<String> = new.into_iter().map(ToString::to_string).collect();
+    Ok(Some(format!(
+        "undecided, {NOT_IN_BASELINE}: {}",
+        names.join(", ")
+    )))
+}
+
 /// Whether two snapshots show one mesh at two times: half of the fewer owners of pods are in both.
 fn of_one_mesh(one: &Snapshot, other: &Snapshot) -> bool {
     let owners = |snapshot: &Snapshot| -> BTreeSet<ObjectName> {
@@ -93,6 +128,7 @@ fn save(snapshot: &Snapshot, name: &str, path: &Path) -> Result<(), CliError> {
     };
     let folder = path.parent().unwrap_or(Path::new("."));
     std::fs::create_dir_all(folder).map_err(failed)?;
+    folder::mark(folder).map_err(failed)?;
     let mut file = tempfile::Builder::new()
         .prefix(".castoff-")
         .tempfile_in(folder)

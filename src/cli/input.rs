@@ -3,6 +3,7 @@
 //! In: the shared arguments. Out: a [`Snapshot`] and words for where it came from. Invariant: a
 //! cluster is read only when nothing else was named.
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use clap::Args;
 
 use super::CliError;
 use crate::report::shell_word;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{ProblemLevel, Snapshot};
 use crate::source::{self, ReadError};
 
 /// Arguments of all commands that read one mesh.
@@ -146,6 +147,24 @@ pub(crate) fn read(
         return read_files(&arguments.from_files);
     }
     read_cluster(&arguments.cluster, namespaces, quiet)
+}
+
+/// Says something on standard error that a verdict rests on.
+pub(crate) fn note(text: &str) {
+    // Without a reader there is nobody to tell.
+    let _ = writeln!(anstream::stderr().lock(), "note: {text}");
+}
+
+/// Says on standard error what was odd about the input and lost nothing, for commands whose reports
+/// have no place for it.
+pub(crate) fn warn(snapshot: &Snapshot) {
+    let mut stderr = anstream::stderr().lock();
+    for problem in &snapshot.problems {
+        if problem.level == ProblemLevel::Warning {
+            // Without a reader there is nobody to tell.
+            let _ = writeln!(stderr, "warning: {problem}");
+        }
+    }
 }
 
 /// Reads files, folders, bundles, standard input.

@@ -243,6 +243,9 @@ pub(super) fn report_of(
         .snapshot
         .as_ref()
         .map(|snapshot| Mesh::build(snapshot, &overrides));
+    if let (Some(path), Some(before)) = (&arguments.baseline, &before) {
+        baseline::unmatched(before, &mesh, path)?;
+    }
     let access = recommended::prove(
         before.as_ref().unwrap_or(&mesh),
         snapshot,

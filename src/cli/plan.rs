@@ -7,9 +7,9 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::CliError;
 use super::input::{self, InputArguments};
 use super::migrate::{self, DistributionArgument, parse_service, parse_version};
+use super::{CliError, baseline, unread};
 use crate::exit::Exit;
 use crate::mesh::{MeshOverrides, Version};
 use crate::phases::MigrateOptions;
@@ -111,6 +111,7 @@ pub enum PlanFormat {
 /// cannot be written.
 pub fn run(arguments: &PlanArguments) -> Result<Exit, CliError> {
     let (snapshot, input) = input::read(&arguments.input, &arguments.namespace, false)?;
+    input::warn(&snapshot);
     let (baseline, compared_with) = match &arguments.baseline {
         Some(path) => {
             let (baseline, _) = input::read_files(std::slice::from_ref(path))?;
@@ -124,7 +125,13 @@ pub fn run(arguments: &PlanArguments) -> Result<Exit, CliError> {
     };
     let mesh = crate::mesh::Mesh::build(&snapshot, &overrides);
     migrate::check_names(&arguments.namespace, &arguments.waypoint, &mesh)?;
-    let unread = super::verify::lost(&snapshot);
+    let mut unread = unread::lost(&snapshot, &mesh);
+    if let Some(path) = &arguments.baseline {
+        let before = crate::mesh::Mesh::build(&baseline, &overrides);
+        unread.extend(unread::lost(&baseline, &before));
+        unread.extend(baseline::unmatched(&before, &mesh, path)?);
+    }
+    let absent = unread::taken_for_absent(&mesh);
     let options = PlanOptions {
         migrate: MigrateOptions {
             enterprise: arguments.enterprise,
@@ -141,7 +148,8 @@ pub fn run(arguments: &PlanArguments) -> Result<Exit, CliError> {
         calls: calls(arguments)?,
     };
     let plan = crate::plan::plan(&baseline, snapshot, &overrides, &options);
-    let report = PlanReport::new(&plan, input, compared_with, unread);
+    let mut report = PlanReport::new(&plan, input, compared_with, unread);
+    report.assumptions.extend(absent);
     let files = folder::files(&plan, &report);
     folder::write(&arguments.output_dir, &files)
         .map_err(|error| CliError::CouldNotRun(error.to_string()))?;

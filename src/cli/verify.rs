@@ -1,21 +1,20 @@
 //! `castoff verify BEFORE AFTER`: who gains and who loses access between two inputs.
 //!
 //! In: two inputs. Out: the report of access and an exit code. Invariant: a server that only one
-//! input has, and anything undecided, is never exit 0.
+//! input has, a policy that differs and selects nothing, and anything undecided, is never exit 0.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use castoff_authz::verdict::Limits;
 
-use super::CliError;
 use super::input::{self, ClusterArguments};
+use super::{CliError, unread, unselected};
 use crate::exit::Exit;
 use crate::mesh::{Mesh, MeshOverrides};
 use crate::prove::rows::{Counted, States, rows_counting};
 use crate::report::access::AccessReport;
 use crate::report::intended::Intended;
-use crate::snapshot::{ProblemLevel, Snapshot};
 
 /// Arguments of `castoff verify`.
 #[derive(Debug, clap::Args)]
@@ -76,12 +75,14 @@ pub fn run(arguments: &VerifyArguments) -> Result<Exit, CliError> {
     let read =
         |path: &PathBuf| input::read_side(path, &arguments.cluster).map(|(snapshot, _)| snapshot);
     let (before, after) = (read(&arguments.before)?, read(&arguments.after)?);
+    input::warn(&before);
+    input::warn(&after);
     let overrides = MeshOverrides::default();
     let (baseline, present) = (
         Mesh::build(&before, &overrides),
         Mesh::build(&after, &overrides),
     );
-    let rows = rows_counting(
+    let mut rows = rows_counting(
         &States {
             baseline: &baseline,
             present: &present,
@@ -92,9 +93,29 @@ pub fn run(arguments: &VerifyArguments) -> Result<Exit, CliError> {
             outsiders: arguments.outsiders == Loss::Fail,
         },
     );
+    // These are named below, with those that only the first input has.
+    rows.retain(|row| !row.unmatched);
     let mut open = only_in_one(&baseline, &present);
-    open.extend(lost(&before));
-    open.extend(lost(&after));
+    if rows.is_empty() && open.is_empty() {
+        return Err(CliError::UnusableInput(
+            "nothing to compare: neither input holds a workload of the mesh, and what policies do shows only at the \
+             workloads that they select; give the workloads, Services and namespaces too"
+                .to_owned(),
+        ));
+    }
+    open.extend(unselected::differing(&baseline, &present));
+    let lost = [(&before, &baseline), (&after, &present)]
+        .into_iter()
+        .flat_map(|(snapshot, mesh)| unread::lost(snapshot, mesh));
+    for one in lost {
+        if !open.contains(&one) {
+            open.push(one);
+        }
+    }
+    let absent = [&baseline, &present].map(unread::taken_for_absent);
+    for absent in absent.iter().flatten().collect::<BTreeSet<_>>() {
+        input::note(absent);
+    }
     let report = AccessReport::new(
         arguments.before.display().to_string(),
         arguments.after.display().to_string(),
@@ -150,21 +171,4 @@ fn only_in_one(baseline: &Mesh, present: &Mesh) -> Vec<String> {
         .map(|name| format!("{name} is only in the second input"))
         .collect::<Vec<_>>();
     gone.into_iter().chain(new).collect()
-}
-
-/// What was lost while reading: access may differ there and nobody would see it.
-pub(super) fn lost(snapshot: &Snapshot) -> Vec<String> {
-    let problems = snapshot
-        .problems
-        .iter()
-        .filter(|problem| problem.level == ProblemLevel::Error)
-        .map(|problem| match &problem.origin {
-            Some(origin) => format!("not read: {origin}: {}", problem.message),
-            None => format!("not read: {}", problem.message),
-        });
-    let gaps = snapshot
-        .gaps
-        .iter()
-        .map(|gap| format!("not read: {}: {}", gap.kind.resource(), gap.reason));
-    problems.chain(gaps).collect()
 }

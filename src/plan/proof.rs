@@ -12,7 +12,7 @@ use castoff_authz::verdict::Finding;
 use super::wave::{Gap, State, Wave};
 use crate::mesh::Mesh;
 use crate::prove::prover::Prover;
-use crate::prove::row::ServerRow;
+use crate::prove::row::{RowVerdict, ServerRow};
 use crate::prove::tell;
 use crate::snapshot::ObjectName;
 
@@ -38,7 +38,7 @@ pub fn state(prover: &Prover<'_>, present: Arc<Mesh>, when: impl Into<String>) -
             let servers = state.notes.entry(note.clone()).or_default();
             servers.push(row.server.clone());
         }
-        if !row.differences.is_empty() {
+        if row.verdict() != RowVerdict::Same {
             state.differing.push(row);
         }
     }

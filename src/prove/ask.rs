@@ -3,7 +3,9 @@
 //! In: a mesh, a request in words, a Service. Out: one [`Answer`] for each caller, port and kind of
 //! pods, those included to which a route of the Service leads. Invariant: the answer is the
 //! evaluator's on the same paths that proofs use; what it cannot decide (an external authorizer, an
-//! EnvoyFilter) stays undecided.
+//! EnvoyFilter) stays undecided. What would let a refused caller in is the prover's, and was tried.
+
+mod ways_in;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
@@ -11,7 +13,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use castoff_authz::decision::Outcome;
 use castoff_authz::eval::evaluate;
 use castoff_authz::path::{EnforcementPath, IpSeen};
-use castoff_authz::request::{Http, Request};
+use castoff_authz::request::{Http, Request, Token};
 
 use super::addresses::DialledAddress;
 use super::network::{Party, Pods};
@@ -29,6 +31,12 @@ pub enum Sent {
         method: String,
         /// Path, without the query.
         path: String,
+        /// Host; `None`: the Service's.
+        host: Option<String>,
+        /// Headers by lower-case name.
+        headers: BTreeMap<String, String>,
+        /// A token that its issuer's rules find valid.
+        token: Option<Token>,
     },
     /// A connection with bytes that are not HTTP.
     Connection,
@@ -49,6 +57,9 @@ impl Sent {
                 Ok(Self::Http {
                     method: method.to_owned(),
                     path: path.to_owned(),
+                    host: None,
+                    headers: BTreeMap::new(),
+                    token: None,
                 })
             }
             _ => Err(format!(
@@ -86,6 +97,8 @@ pub struct Answer {
     pub may: May,
     /// Where and by which rule it is decided.
     pub how: String,
+    /// What would let a caller in who is refused: `with header hello: world`.
+    pub may_with: Option<String>,
 }
 
 /// Asks for every caller (or the one named), sorted by answer, then caller.
@@ -112,7 +125,7 @@ pub fn who_can(
         }
     }
     let named = callers(mesh, from);
-    let mut answers = Vec::new();
+    let mut asked = Vec::new();
     for server in servers {
         let pods = mesh.workload(server.workload);
         for dialled in asker.side.addresses(server) {
@@ -124,22 +137,35 @@ pub fn who_can(
                 continue;
             }
             for (name, caller, place) in &named {
-                let Some((may, how)) = asker.answer(caller, *place, &dialled, service, server)
-                else {
+                let question = asker.asked(caller, *place, &dialled, service, server);
+                let Some((request, path)) = question else {
                     continue;
                 };
-                answers.push(Answer {
+                let decision = evaluate(&request, &path);
+                let answer = Answer {
                     caller: name.clone(),
                     port: port.port,
                     server: pods.name.clone(),
                     pods: pods.generations[server.generation].mode,
                     routed,
-                    may,
-                    how,
+                    may: match decision.outcome {
+                        Outcome::Allow => May::Yes,
+                        Outcome::Deny => May::No,
+                        Outcome::Depends(_) => May::Undecided,
+                    },
+                    how: tell::decision(&decision, &path),
+                    may_with: None,
+                };
+                asked.push(Asked {
+                    answer,
+                    request,
+                    path,
                 });
             }
         }
     }
+    ways_in::find(&mut asked);
+    let mut answers: Vec<Answer> = asked.into_iter().map(|one| one.answer).collect();
     answers.sort_by(|left, right| {
         (
             left.may,
@@ -148,6 +174,7 @@ pub fn who_can(
             left.pods,
             left.routed,
             &left.how,
+            &left.may_with,
             &left.caller,
         )
             .cmp(&(
@@ -157,6 +184,7 @@ pub fn who_can(
                 right.pods,
                 right.routed,
                 &right.how,
+                &right.may_with,
                 &right.caller,
             ))
     });
@@ -172,6 +200,13 @@ fn way(dialled: &DialledAddress, wanted: ServiceId) -> Option<(usize, bool)> {
         (None, Dial::Service { service, port }) => (service == wanted).then_some((port, false)),
         (None, _) => None,
     }
+}
+
+/// An answer with what it rests on.
+struct Asked {
+    answer: Answer,
+    request: Request,
+    path: EnforcementPath,
 }
 
 /// A caller with its name and its place, where it has pods.
@@ -209,15 +244,15 @@ struct Asker<'a> {
 }
 
 impl Asker<'_> {
-    /// None where the caller follows no route to this address.
-    fn answer(
+    /// The request of a caller, and its way; none where the caller follows no route to this address.
+    fn asked(
         &self,
         caller: &Caller,
         place: Option<(WorkloadId, usize)>,
         dialled: &DialledAddress,
         service: ServiceId,
         server: Server,
-    ) -> Option<(May, String)> {
+    ) -> Option<(Request, EnforcementPath)> {
         let mesh = self.side.mesh;
         let content = match self.sent {
             Sent::Http { .. } => Content::Http,
@@ -243,13 +278,7 @@ impl Asker<'_> {
         });
         let host = mesh.service(service).host();
         let request = self.request(caller, address, &host, &path);
-        let decision = evaluate(&request, &path);
-        let may = match decision.outcome {
-            Outcome::Allow => May::Yes,
-            Outcome::Deny => May::No,
-            Outcome::Depends(_) => May::Undecided,
-        };
-        Some((may, tell::decision(&decision, &path)))
+        Some((request, path))
     }
 
     fn request(
@@ -288,12 +317,18 @@ impl Asker<'_> {
             destination_port: path.address.port,
             sni: None,
             http: match self.sent {
-                Sent::Http { method, path } => Some(Http {
+                Sent::Http {
+                    method,
+                    path,
+                    host: named,
+                    headers,
+                    token,
+                } => Some(Http {
                     method: method.clone(),
                     path: path.clone(),
-                    host: host.to_owned(),
-                    headers: BTreeMap::new(),
-                    token: None,
+                    host: named.clone().unwrap_or_else(|| host.to_owned()),
+                    headers: headers.clone(),
+                    token: token.clone(),
                 }),
                 Sent::Connection => None,
             },
@@ -313,6 +348,9 @@ mod tests {
             Ok(Sent::Http {
                 method: method.into(),
                 path: path.into(),
+                host: None,
+                headers: BTreeMap::new(),
+                token: None,
             })
         };
         assert_eq!(Sent::parse("GET /admin?x=1"), http("GET", "/admin"));

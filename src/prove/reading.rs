@@ -40,6 +40,7 @@ pub fn authorization_settings(mesh: &Mesh) -> Settings {
             .map(ToString::to_string)
             .collect(),
         behaviour,
+        authorizers_known: mesh.settings.origin.is_some(),
         authorizers: mesh
             .settings
             .extension_providers

@@ -57,7 +57,9 @@ impl Comparer<'_> {
         callers: &Callers<'_>,
     ) -> Option<(ServerRow, Option<Learnt>)> {
         let (present_id, present) = self.present.workload(name)?;
-        let (baseline_id, _) = self.baseline.workload(name)?;
+        let Some((baseline_id, _)) = self.baseline.workload(name) else {
+            return Some((ServerRow::unmatched(name), None));
+        };
         let ids = (baseline_id, present_id);
         let mut learnt = Learnt {
             standing: numbers.standing(present_id),

@@ -6,11 +6,11 @@
 
 use std::collections::BTreeSet;
 
-use castoff_authz::path::EnforcementPath;
+use castoff_authz::path::{AddressKind, EnforcementPath};
 use castoff_authz::verdict::{Finding, Verdict};
 
 use super::Content;
-use crate::mesh::DataPlaneMode;
+use crate::mesh::{DataPlaneMode, Workload};
 use crate::snapshot::ObjectName;
 
 /// The answer for one class of callers at one port of a server.
@@ -41,6 +41,8 @@ pub struct ServerRow {
     pub differences: Vec<PortAnswer>,
     /// How many comparisons were made, equal ones included.
     pub compared: usize,
+    /// The baseline has no such server: there is nothing to compare it with.
+    pub unmatched: bool,
     /// Waypoints whose own identity may now reach the pods, by Gateway: the one gain that is meant.
     pub newly_trusted: Vec<String>,
     /// Workloads that run under a newly trusted waypoint's service account and so share its trust.
@@ -71,13 +73,23 @@ impl ServerRow {
             server: server.clone(),
             differences: Vec::new(),
             compared: 0,
+            unmatched: false,
             newly_trusted: Vec::new(),
             shares_trust: Vec::new(),
             notes: BTreeSet::new(),
         }
     }
 
-    /// The row in one word; a bug of the prover counts as undecided, never as same.
+    /// The row of a server that the baseline does not have.
+    pub(super) fn unmatched(server: &ObjectName) -> Self {
+        Self {
+            unmatched: true,
+            ..Self::of(server)
+        }
+    }
+
+    /// The row in one word; a bug of the prover, and a server that nothing was compared with, count as
+    /// undecided, never as same.
     pub fn verdict(&self) -> RowVerdict {
         let any = |pick: fn(&Verdict) -> &Finding, wanted: fn(&Finding) -> bool| {
             self.differences
@@ -95,11 +107,23 @@ impl ServerRow {
             (true, false) => RowVerdict::Opens,
             (false, true) => RowVerdict::Breaks,
             (false, false)
-                if any(|verdict| &verdict.opens, open) || any(|verdict| &verdict.breaks, open) =>
+                if self.unmatched
+                    || any(|verdict| &verdict.opens, open)
+                    || any(|verdict| &verdict.breaks, open) =>
             {
                 RowVerdict::Undecided
             }
             (false, false) => RowVerdict::Same,
         }
     }
+}
+
+/// Who is known to dial the pods that a caller cannot dial any more.
+pub(super) fn scraped(verdict: &Verdict, server: &Workload) -> Option<String> {
+    let Finding::Witness(witness) = &verdict.breaks else {
+        return None;
+    };
+    let by = server.scraped.get(&witness.address.port)?;
+    (witness.address.kind == AddressKind::Pod)
+        .then(|| format!("port {} is scraped as {by} says", witness.address.port))
 }

@@ -23,11 +23,11 @@ use super::gateways;
 use super::identities::Mentions;
 use super::memory::Memory;
 use super::network::Party;
-pub use super::row::{PortAnswer, RowVerdict, ServerRow};
+pub use super::row::{self, PortAnswer, RowVerdict, ServerRow};
 use super::side::{Admitted, Side};
 use super::waypoints::NamedWaypoints;
 use super::{CallerMode, Content, Dial, Server};
-use crate::mesh::{DataPlaneMode, Mesh, OwnerKind, Workload, WorkloadId};
+use crate::mesh::{DataPlaneMode, Mesh, OwnerKind, WorkloadId};
 use crate::snapshot::ObjectName;
 
 /// Two states of one mesh.
@@ -47,8 +47,8 @@ pub struct Counted {
     pub outsiders: bool,
 }
 
-/// Compares every server that is in the mesh before and now, and notes who loses an address that
-/// nobody is known to use.
+/// Compares every server that is in the mesh before or now (one that the baseline lacks is undecided), and
+/// notes who loses an address that nobody is known to use.
 pub fn rows(states: &States<'_>, limits: Limits) -> Vec<ServerRow> {
     rows_counting(states, limits, Counted::default())
 }
@@ -156,7 +156,9 @@ impl<'a> Comparer<'a> {
     /// A server's row.
     fn row(&self, name: &ObjectName) -> Option<ServerRow> {
         let (present_id, present) = self.present.workload(name)?;
-        let (baseline_id, _) = self.baseline.workload(name)?;
+        let Some((baseline_id, _)) = self.baseline.workload(name) else {
+            return Some(ServerRow::unmatched(name));
+        };
         let mut row = ServerRow::of(name);
         let ids = (baseline_id, present_id);
         self.trust(&mut row, ids);
@@ -378,8 +380,10 @@ impl<'a> Comparer<'a> {
             if self.notes_closed && verdict.breaks == Finding::Never {
                 row.notes.extend(self.closed(&comparison, class));
             }
-            row.notes
-                .extend(scraped(&verdict, self.present.mesh.workload(now.workload)));
+            row.notes.extend(row::scraped(
+                &verdict,
+                self.present.mesh.workload(now.workload),
+            ));
             if !verdict.is_same() {
                 row.differences.push(PortAnswer {
                     port: now.port,
@@ -503,16 +507,6 @@ impl<'a> Comparer<'a> {
             })
             .collect()
     }
-}
-
-/// Who is known to dial the pods that a caller cannot dial any more.
-fn scraped(verdict: &Verdict, server: &Workload) -> Option<String> {
-    let Finding::Witness(witness) = &verdict.breaks else {
-        return None;
-    };
-    let by = server.scraped.get(&witness.address.port)?;
-    (witness.address.kind == AddressKind::Pod)
-        .then(|| format!("port {} is scraped as {by} says", witness.address.port))
 }
 
 /// One identity for all that no policy on the way tells apart.

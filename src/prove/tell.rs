@@ -5,9 +5,11 @@
 
 use std::collections::BTreeSet;
 
-use castoff_authz::decision::{Because, CustomRefusal, Decision, Outcome, RuleTrace, TokenRefusal};
-use castoff_authz::path::{AddressKind, EnforcementPath, PointKind, Proxy};
-use castoff_authz::request::Request;
+use castoff_authz::decision::{
+    Because, CustomRefusal, Decision, Outcome, PointDecision, RuleTrace, TokenRefusal,
+};
+use castoff_authz::path::{AddressKind, EnforcementPath, Point, PointKind, Proxy};
+use castoff_authz::request::{Http, Request};
 use castoff_authz::unknown::Unknown;
 use castoff_authz::verdict::{Finding, Proved, UndecidedReason, Witness};
 
@@ -24,34 +26,88 @@ pub fn request(request: &Request) -> String {
     if !http.host.is_empty() {
         text.push_str(&format!(", host {}", http.host));
     }
-    for (name, value) in &http.headers {
-        text.push_str(&format!(", header {name}: {value}"));
+    for part in carried(http) {
+        text.push_str(&format!(", {part}"));
     }
+    text
+}
+
+/// What a request carries besides method, path and host: `header hello: world`, `token iss=… sub=…`.
+pub fn carried(http: &Http) -> Vec<String> {
+    let headers = http.headers.iter();
+    let mut parts: Vec<String> = headers
+        .map(|(name, value)| format!("header {name}: {value}"))
+        .collect();
     if let Some(token) = &http.token {
         let claims: Vec<String> = token
             .claims
             .iter()
             .map(|(path, values)| format!("{}={}", path.join("."), values.join(",")))
             .collect();
-        text.push_str(&format!(", token {}", claims.join(" ")));
+        parts.push(format!("token {}", claims.join(" ")));
     }
-    text
+    parts
 }
 
-/// `allowed at the waypoint shop/waypoint by shop/orders-readers rule 1`.
+/// `allowed at the waypoint shop/waypoint by shop/orders-readers rule 1, at the ztunnel of shop/orders by …`.
 pub fn decision(decision: &Decision, path: &EnforcementPath) -> String {
     let outcome = match &decision.outcome {
         Outcome::Allow => "allowed",
         Outcome::Deny => "denied",
         Outcome::Depends(_) => "not decided",
     };
-    let Some(deciding) = decision.deciding() else {
+    let points: Vec<String> = telling(decision, path)
+        .into_iter()
+        .filter_map(|one| {
+            let point = path.points.get(one.point)?;
+            Some(format!("at {}{}", place(point), because(&one.because)))
+        })
+        .collect();
+    if points.is_empty() {
         return format!("{outcome}, nothing on the way enforces anything");
+    }
+    format!("{outcome} {}", points.join(", "))
+}
+
+/// The points that tell a decision: the one that refuses, or that leaves it open; of what is let
+/// through those whose rules let it, with the waypoints before them, and the last where no rule does.
+fn telling<'a>(decision: &'a Decision, path: &EnforcementPath) -> Vec<&'a PointDecision> {
+    let first = match decision.outcome {
+        Outcome::Allow => None,
+        Outcome::Deny => decision.deciding(),
+        Outcome::Depends(_) => {
+            let mut points = decision.points.iter();
+            points.find(|one| matches!(one.outcome, Outcome::Depends(_)))
+        }
     };
-    let Some(point) = path.points.get(deciding.point) else {
-        return outcome.to_owned();
+    let by_rule = |one: &PointDecision| matches!(one.because, Because::AllowedBy(_));
+    let last = decision.points.iter().rposition(by_rule);
+    let (None, Some(last)) = (first, last) else {
+        return first.or(decision.deciding()).into_iter().collect();
     };
-    let place = match &point.kind {
+    let is_waypoint = |one: &PointDecision| {
+        path.points
+            .get(one.point)
+            .is_some_and(|point| is_waypoint(&point.kind))
+    };
+    let points = decision.points[..=last].iter();
+    points
+        .filter(|one| by_rule(one) || is_waypoint(one))
+        .collect()
+}
+
+fn is_waypoint(kind: &PointKind) -> bool {
+    matches!(
+        kind,
+        PointKind::Envoy {
+            proxy: Proxy::Waypoint,
+            ..
+        }
+    )
+}
+
+fn place(point: &Point) -> String {
+    match &point.kind {
         PointKind::Envoy {
             proxy: Proxy::Sidecar,
             ..
@@ -68,8 +124,7 @@ pub fn decision(decision: &Decision, path: &EnforcementPath) -> String {
         PointKind::NetworkPolicy { .. } => format!("the NetworkPolicies of {}", point.name),
         PointKind::Stop { reason } => format!("{} ({reason})", point.name),
         PointKind::Opaque { reason, .. } => format!("{} (not modelled: {reason})", point.name),
-    };
-    format!("{outcome} at {place}{}", because(&deciding.because))
+    }
 }
 
 fn because(because: &Because) -> String {

@@ -259,6 +259,9 @@ impl AccessReport {
     }
 }
 
+/// Why a server is undecided that the baseline does not have.
+pub const NOT_IN_BASELINE: &str = "not in the baseline, so that nothing is compared";
+
 /// The schema of [`AccessReport`], as committed.
 pub fn schema() -> String {
     super::wire::pretty(&schemars::schema_for!(AccessReport).to_value())
@@ -273,17 +276,19 @@ pub fn server(row: &ServerRow, only_new_access: bool) -> ServerAccess {
             differences.extend(direction(answer, "breaks", &answer.verdict.breaks));
         }
     }
-    let verdict = if only_new_access {
+    let verdict = if only_new_access && !row.unmatched {
         verdict_of(&differences)
     } else {
         full_verdict(row.verdict())
     };
+    let unmatched = row.unmatched.then(|| NOT_IN_BASELINE.to_owned());
     let trusted = row.newly_trusted.iter();
     let shares = row.shares_trust.iter();
     let notes = row
         .notes
         .iter()
         .cloned()
+        .chain(unmatched)
         .chain(trusted.map(|one| format!("newly trusted: {one}")))
         .chain(shares.map(|one| format!("{one} shares the identity of a waypoint")));
     ServerAccess {
@@ -373,6 +378,38 @@ fn direction(answer: &PortAnswer, name: &'static str, direction: &Direction) -> 
         lines,
         intended: false,
     })
+}
+
+impl Difference {
+    /// In one line.
+    pub fn told(&self) -> String {
+        format!(
+            "{} for {} at port {} ({} pods, {}): {}",
+            self.direction,
+            self.callers,
+            self.port,
+            self.pods,
+            self.content,
+            self.lines.join("; ")
+        )
+    }
+}
+
+impl ServerAccess {
+    /// The verdict in words, with the reason where nothing was compared.
+    pub fn words(&self) -> String {
+        let words = words(self.verdict);
+        if self.is_unmatched() {
+            format!("{words}, {NOT_IN_BASELINE}")
+        } else {
+            words.to_owned()
+        }
+    }
+
+    /// Whether nothing was compared with it.
+    pub fn is_unmatched(&self) -> bool {
+        self.verdict == Verdict::Undecided && self.differences.is_empty()
+    }
 }
 
 /// The symbol of a verdict.

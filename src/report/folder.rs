@@ -10,8 +10,12 @@ use std::path::{Path, PathBuf};
 use tempfile::NamedTempFile;
 
 use super::script;
+use crate::source::own;
 
-/// Names that castoff writes; only these are ever put aside.
+/// The state before the migration, which the first run saves.
+pub const BASELINE: &str = "baseline.json.gz";
+
+/// Names that castoff writes anew with each run; only these are ever put aside.
 pub const FILES: [&str; 6] = [
     "recommended-waypoints.yaml",
     "edited-policies.yaml",
@@ -49,6 +53,7 @@ pub fn write(folder: &Path, files: &[(&str, &str)]) -> Result<Vec<String>, Folde
         return Ok(Vec::new());
     }
     std::fs::create_dir_all(folder).map_err(failed(folder))?;
+    mark(folder).map_err(failed(folder))?;
     let mut ready: Vec<(NamedTempFile, PathBuf)> = Vec::with_capacity(files.len());
     for (name, content) in files {
         let place = folder.join(name);
@@ -69,6 +74,20 @@ pub fn write(folder: &Path, files: &[(&str, &str)]) -> Result<Vec<String>, Folde
             .map_err(|error| failed(&place)(error.error))?;
     }
     Ok(put_aside)
+}
+
+/// Marks the folder, so that what castoff writes there is not taken for input.
+///
+/// # Errors
+/// The mark cannot be written.
+pub fn mark(folder: &Path) -> std::io::Result<()> {
+    let mut names = FILES.to_vec();
+    names.push(BASELINE);
+    let mut file = builder().tempfile_in(folder)?;
+    file.write_all(own::mark(&names).as_bytes())?;
+    file.persist(folder.join(own::MARK))
+        .map(|_| ())
+        .map_err(|error| error.error)
 }
 
 /// Temporary files are private by default; these become ordinary ones, less the umask.
@@ -108,7 +127,7 @@ mod tests {
         assert!(aside[0].ends_with("/recommended-waypoints.yaml.old"));
         assert_eq!(
             names(folder.path()),
-            ["commands.sh", "recommended-waypoints.yaml.old"]
+            [own::MARK, "commands.sh", "recommended-waypoints.yaml.old"]
         );
     }
 
@@ -117,7 +136,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("mine.yaml"), "x").unwrap();
         write(folder.path(), &[("commands.sh", "b\n")]).unwrap();
-        assert_eq!(names(folder.path()), ["commands.sh", "mine.yaml"]);
+        assert_eq!(
+            names(folder.path()),
+            [own::MARK, "commands.sh", "mine.yaml"]
+        );
     }
 
     #[test]

@@ -1,11 +1,13 @@
-//! The report as JUnit XML: a suite a phase, a case a check.
+//! The report as JUnit XML: a suite a phase, a case a check, and a suite of who gains or loses access.
 //!
 //! In: a [`Report`]. Out: XML. Invariant: errors and recommendations are failures, a check that
-//! lacked an input is an error of the case (never a pass, never a skip).
+//! lacked an input, and a server that is undecided, is an error of the case (never a pass, never a skip).
 
 use std::fmt::Write as _;
 
 use super::Report;
+use super::access::Verdict;
+use super::proof::AccessBlock;
 use crate::finding::{CheckOutcome, CheckResult, Finding, Level};
 use crate::snapshot::ProblemLevel;
 
@@ -27,6 +29,9 @@ pub fn render(report: &Report) -> String {
             case(check, phase.phase.name(), &mut page);
         }
         page.push_str("  </testsuite>\n");
+    }
+    if let Some(access) = report.access.as_ref().filter(|one| !one.is_empty()) {
+        who_may(access, &mut page);
     }
     let lost: Vec<String> = report
         .problems
@@ -51,6 +56,70 @@ pub fn render(report: &Report) -> String {
     }
     page.push_str("</testsuites>\n");
     page
+}
+
+/// A suite of who gains or loses access: a case a state, and one for each server that is not the same in it.
+fn who_may(access: &AccessBlock, page: &mut String) {
+    let mut cases: Vec<(String, Option<Told>)> = Vec::new();
+    for state in access.states() {
+        if state.differing.is_empty() {
+            cases.push((state.when.clone(), None));
+        }
+        for server in &state.differing {
+            let name = format!("{} {}", server.server, state.when);
+            let lines: Vec<String> = server.differences.iter().map(|one| one.told()).collect();
+            let told = Told {
+                element: match server.verdict {
+                    Verdict::Undecided => "error",
+                    _ => "failure",
+                },
+                message: format!("{} {}", server.server, server.words()),
+                text: lines.join("\n"),
+            };
+            cases.push((name, Some(told)));
+        }
+    }
+    cases.extend(access.not_played.iter().map(|reason| {
+        let told = Told {
+            element: "error",
+            message: "not proved".to_owned(),
+            text: reason.clone(),
+        };
+        ("what is recommended".to_owned(), Some(told))
+    }));
+    let count = |element: &str| {
+        let told = cases.iter().filter_map(|(_, told)| told.as_ref());
+        told.filter(|told| told.element == element).count()
+    };
+    let _ = writeln!(
+        page,
+        "  <testsuite name=\"access\" tests=\"{}\" failures=\"{}\" errors=\"{}\">",
+        cases.len(),
+        count("failure"),
+        count("error"),
+    );
+    for (name, told) in &cases {
+        let name = escape(name);
+        let _ = match told {
+            None => writeln!(page, "    <testcase classname=\"access\" name=\"{name}\"/>"),
+            Some(told) => writeln!(
+                page,
+                "    <testcase classname=\"access\" name=\"{name}\">\n      <{0} message=\"{1}\">{2}</{0}>\n    </testcase>",
+                told.element,
+                escape(&told.message),
+                escape(&told.text)
+            ),
+        };
+    }
+    page.push_str("  </testsuite>\n");
+}
+
+/// What is said of a case that did not pass.
+struct Told {
+    /// `failure` or `error`.
+    element: &'static str,
+    message: String,
+    text: String,
 }
 
 fn counts(finding: &&Finding) -> bool {

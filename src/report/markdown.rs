@@ -1,11 +1,13 @@
 //! The report as Markdown, for a comment on a change.
 //!
-//! In: a [`Report`]. Out: one table of phases, then the findings. Invariant: what users wrote is
+//! In: a [`Report`]. Out: one table of phases, then the findings and who gains or loses access. Invariant: what users wrote is
 //! escaped, so no name can break the page.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
+use super::access;
+use super::proof::AccessBlock;
 use super::{Report, wire};
 use crate::finding::{CheckOutcome, Level, PhaseOutcome, Remedy};
 
@@ -99,8 +101,47 @@ pub fn render(report: &Report) -> String {
             let _ = write!(page, "\n## {}\n\n{lines}", phase.phase.name());
         }
     }
+    if let Some(access) = &report.access {
+        who_may(access, &mut page);
+    }
     extras(report, &mut page);
     page
+}
+
+/// Who gains and who loses access, state by state.
+fn who_may(access: &AccessBlock, page: &mut String) {
+    if access.is_empty() {
+        return;
+    }
+    let _ = write!(
+        page,
+        "\n## Access\n\nCompared with {}.\n\n",
+        escape(&access.baseline)
+    );
+    for state in access.states() {
+        let _ = writeln!(
+            page,
+            "- {} {}: {}",
+            access::symbol(state.verdict, false),
+            escape(&state.when),
+            access::words(state.verdict)
+        );
+        for server in &state.differing {
+            let _ = writeln!(
+                page,
+                "  - {} {} {}",
+                access::symbol(server.verdict, false),
+                escape(&server.server),
+                escape(&server.words())
+            );
+            for difference in &server.differences {
+                let _ = writeln!(page, "    - {}", escape(&difference.told()));
+            }
+        }
+    }
+    for reason in &access.not_played {
+        let _ = writeln!(page, "- ❔ not proved: {}", escape(reason));
+    }
 }
 
 fn extras(report: &Report, page: &mut String) {

@@ -329,8 +329,10 @@ impl PlanReport {
 /// How many states a wave has, and of how many not everything is proved.
 fn proved(states: &[StateReport]) -> String {
     let undecided = |state: &&StateReport| {
-        let mut rows = state.differing.iter().flat_map(|row| &row.differences);
-        rows.any(|difference| difference.direction == "undecided")
+        state.differing.iter().any(|row| {
+            let mut differences = row.differences.iter();
+            row.is_unmatched() || differences.any(|one| one.direction == "undecided")
+        })
     };
     let count_of = count(states.len(), "state");
     match states.iter().filter(undecided).count() {
@@ -342,7 +344,14 @@ fn proved(states: &[StateReport]) -> String {
 
 /// `03-use-waypoints`.
 pub fn folder_name(plan: &Plan, index: usize) -> String {
-    format!("{:02}-{}", index + 1, plan.waves[index].slug)
+    let number = number(index + 1, plan.waves.len());
+    format!("{number}-{}", plan.waves[index].slug)
+}
+
+/// A number as wide as the last one, so that names sort as the waves go.
+fn number(number: usize, last: usize) -> String {
+    let width = last.to_string().len().max(2);
+    format!("{number:0width$}")
 }
 
 /// The exit code: the gravest of what the plan says.
@@ -441,6 +450,15 @@ mod tests {
     use super::*;
     use crate::mesh::MeshOverrides;
     use crate::plan::{PlanOptions, plan};
+
+    #[test]
+    fn numbers_sort_as_the_waves_go() {
+        assert_eq!(number(7, 9), "07");
+        for last in [9, 99, 100, 1_000] {
+            let names: Vec<String> = (1..=last).map(|one| number(one, last)).collect();
+            assert!(names.is_sorted(), "{last}");
+        }
+    }
 
     #[test]
     fn the_committed_schema_is_the_one_of_the_types_and_plans_obey_it() {

@@ -106,6 +106,11 @@ impl AccessBlock {
         std::iter::once(&self.now).chain(self.phases.iter().flat_map(|phase| &phase.states))
     }
 
+    /// Whether there was nothing to compare.
+    pub fn is_empty(&self) -> bool {
+        self.servers == 0 && self.exit() == Exit::Nothing
+    }
+
     /// The verdict of a phase's recommendations.
     pub fn verdict_of(&self, phase: Phase) -> Option<Verdict> {
         self.phases

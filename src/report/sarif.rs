@@ -1,13 +1,14 @@
 //! The report as SARIF 2.1.0, for code scanning: findings at the lines of the manifests.
 //!
-//! In: a [`Report`]. Out: JSON. Invariant: every finding, every check that could not be made and
-//! every problem of the input is a result, a waived finding a suppressed one; those without a file
+//! In: a [`Report`]. Out: JSON. Invariant: every finding, every check that could not be made, every
+//! server whose access is not the same and every problem of the input is a result, a waived finding a suppressed one; those without a file
 //! stand without a location.
 
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
+use super::access::Verdict;
 use super::{Report, wire};
 use crate::finding::{CheckOutcome, Level};
 use crate::snapshot::{Origin, ProblemLevel};
@@ -15,6 +16,8 @@ use crate::snapshot::{Origin, ProblemLevel};
 const SCHEMA: &str = "https://json.schemastore.org/sarif-2.1.0.json";
 /// Rule of a check that lacked an input.
 const COULD_NOT_CHECK: &str = "could-not-check";
+/// Rule of a server whose access differs or is undecided.
+const ACCESS: &str = "access";
 /// Rule of a problem of the input.
 const INPUT: &str = "input";
 
@@ -92,6 +95,35 @@ pub fn render(report: &Report) -> String {
         declined["suppressions"] =
             json!([{"kind": "external", "justification": waived.waiver.reason}]);
         results.push(declined);
+    }
+    if let Some(access) = &report.access {
+        for state in access.states() {
+            for server in &state.differing {
+                rules.insert(
+                    ACCESS.to_owned(),
+                    "Somebody gains or loses access, or it is not decided".to_owned(),
+                );
+                let level = match server.verdict {
+                    Verdict::Undecided => "warning",
+                    _ => "error",
+                };
+                let mut message = format!("{} {}: {}", server.server, server.words(), state.when);
+                for difference in &server.differences {
+                    message.push_str("\n* ");
+                    message.push_str(&difference.told());
+                }
+                let subject = &server.server;
+                results.push(result(ACCESS, level, &message, None, None, subject));
+            }
+        }
+        for reason in &access.not_played {
+            rules.insert(
+                COULD_NOT_CHECK.to_owned(),
+                "An input was missing".to_owned(),
+            );
+            let message = format!("not proved: {reason}");
+            results.push(result(COULD_NOT_CHECK, "warning", &message, None, None, ""));
+        }
     }
     for problem in &report.problems {
         rules.insert(INPUT.to_owned(), "A problem of the input".to_owned());

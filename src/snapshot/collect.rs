@@ -1,14 +1,17 @@
 //! From objects in any order to a [`Snapshot`]: the one way in for every source.
 //!
 //! In: typed objects, gaps, problems, counts of unused kinds. Out: sorted lists that hold each
-//! object once. Invariant: of two objects with one name the later wins, and a warning names both
-//! places.
+//! object once. Invariant: of two objects with one name the later wins, and a problem names both
+//! places: an error where their texts differ.
 
 use std::collections::BTreeSet;
 
+use serde::Serialize;
 use serde_json::Value;
 
-use super::{Gap, Kind, Metadata, Object, ObjectName, Origin, Problem, ProblemLevel, Snapshot};
+use super::{
+    Gap, Kind, Labels, Metadata, Object, ObjectName, Origin, Problem, ProblemLevel, Snapshot,
+};
 use crate::api;
 
 /// An object of any kind that castoff reads, typed.
@@ -422,27 +425,48 @@ fn position<T>(list: &[Object<T>], kind: Kind, name: &ObjectName) -> Option<usiz
         .ok()
 }
 
-fn settle<T>(list: &mut Vec<Object<T>>, problems: &mut Vec<Problem>) {
+fn settle<T: Serialize>(list: &mut Vec<Object<T>>, problems: &mut Vec<Problem>) {
     if !list.is_sorted_by(|left, right| sort_key(left) < sort_key(right)) {
         list.sort_by(|left, right| sort_key(left).cmp(&sort_key(right)));
         list.dedup_by(|later, earlier| {
             let same = sort_key(later) == sort_key(earlier);
             if same {
-                problems.push(Problem {
-                    origin: Some(later.origin.clone()),
-                    column: None,
-                    level: ProblemLevel::Warning,
-                    message: format!(
-                        "{} `{}` is given twice, first at {}: this one is used; remove one of them",
-                        later.kind,
-                        later.object_name(),
-                        earlier.origin
-                    ),
-                });
+                problems.push(given_twice(earlier, later));
                 std::mem::swap(later, earlier);
             }
             same
         });
     }
     list.shrink_to_fit();
+}
+
+/// Two texts of one object: where they differ, nobody knows which of them the cluster has.
+fn given_twice<T: Serialize>(earlier: &Object<T>, later: &Object<T>) -> Problem {
+    let (level, texts) = if text(earlier) == text(later) {
+        (ProblemLevel::Warning, "")
+    } else {
+        (ProblemLevel::Error, " with different texts")
+    };
+    Problem {
+        origin: Some(later.origin.clone()),
+        column: None,
+        level,
+        message: format!(
+            "{} `{}` is given twice{texts}, first at {}: this one is used; remove one of them",
+            later.kind,
+            later.object_name(),
+            earlier.origin
+        ),
+    }
+}
+
+/// What an object says, less what an API server adds to its metadata and the version it is written in.
+fn text<T: Serialize>(object: &Object<T>) -> (Value, &Labels, &Labels) {
+    let mut body = serde_json::to_value(&object.body)
+        .expect("types of `api` and JSON have string keys only, which always serialise");
+    if let Some(fields) = body.as_object_mut() {
+        fields.remove("metadata");
+        fields.remove("apiVersion");
+    }
+    (body, &object.metadata.labels, &object.metadata.annotations)
 }

@@ -2,7 +2,8 @@
 //!
 //! In: the paths of `--from-files`. Out: the bytes of every manifest, in the order of the paths and,
 //! inside a folder, by name. Invariant: it ends, whatever it is pointed at: links that lead in
-//! circles, pipes, devices and endless files are explained and skipped.
+//! circles, pipes, devices and endless files are explained and skipped. What castoff wrote is read
+//! only where it is named.
 
 use std::collections::BTreeSet;
 use std::fs::{File, Metadata};
@@ -11,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::decode::MAX_BYTES;
+use super::own::{self, Own};
 use super::{Collector, Place};
 use crate::snapshot::{Origin, Problem, ProblemLevel};
 
@@ -98,11 +100,25 @@ fn folder(path: &Path, depth: usize, seen: &mut BTreeSet<PathBuf>, collector: &m
         }
     };
     entries.sort();
+    let own = if depth == 0 {
+        Own::Files(BTreeSet::new())
+    } else {
+        own::of(path)
+    };
+    if own == Own::Whole {
+        passed_over(collector, path, "this folder");
+        return;
+    }
+    let mut wrote_some = false;
     for entry in entries {
         let hidden = entry
             .file_name()
             .is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
         if hidden {
+            continue;
+        }
+        if is_own(&own, &entry) {
+            wrote_some = true;
             continue;
         }
         match entry.metadata() {
@@ -120,6 +136,27 @@ fn folder(path: &Path, depth: usize, seen: &mut BTreeSet<PathBuf>, collector: &m
             Err(_) => {}
         }
     }
+    if wrote_some {
+        passed_over(collector, path, "files in this folder");
+    }
+}
+
+fn is_own(own: &Own, entry: &Path) -> bool {
+    match own {
+        Own::Whole => true,
+        Own::Files(names) => entry
+            .file_name()
+            .and_then(|name| name.to_str())
+            .is_some_and(|name| names.contains(name)),
+    }
+}
+
+fn passed_over(collector: &mut Collector, path: &Path, what: &str) {
+    warn(
+        collector,
+        path,
+        format!("castoff wrote {what}: passed over; name it by itself to have it read"),
+    );
 }
 
 fn is_manifest(path: &Path) -> bool {
@@ -128,6 +165,10 @@ fn is_manifest(path: &Path) -> bool {
     };
     let name = name.to_ascii_lowercase();
     let name = name.strip_suffix(".gz").unwrap_or(&name);
+    // What kustomize is to do; it may leave out `kind`.
+    if ["kustomization.yaml", "kustomization.yml"].contains(&name) {
+        return false;
+    }
     [".yaml", ".yml", ".json"]
         .iter()
         .any(|ending| name.ends_with(ending))

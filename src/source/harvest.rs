@@ -5,7 +5,7 @@
 
 use rayon::prelude::*;
 
-use super::object::{self, Head, HeadError};
+use super::object::{self, Head, HeadError, PATCH};
 use super::split::{self, ListPieces, Piece};
 use super::yaml::load::{self, LoadError, Loaded};
 use super::yaml::tree::{Node, NodeValue};
@@ -201,7 +201,7 @@ impl Harvester<'_> {
             self.saw_list(&head, found);
             return;
         }
-        let Some(kind) = head.known_kind() else {
+        let Some(kind) = head.known_kind().filter(|_| node.get(PATCH).is_none()) else {
             *found.unused_kinds.entry(head.counted_as()).or_default() += 1;
             return;
         };

@@ -168,6 +168,8 @@ struct JsonHead<'a> {
     kind: Option<Cow<'a, str>>,
     #[serde(default)]
     metadata: Metadata,
+    #[serde(borrow, rename = "$patch", default)]
+    patch: Option<&'a RawValue>,
 }
 
 /// Reads one object: fast when it is as the API server writes it, through a tree when it is not.
@@ -190,7 +192,8 @@ fn object(
                 (None, None, Some(inherited)) => inherited.clone(),
                 _ => return None,
             };
-            (!head.is_list() && !parsed.metadata.name.is_empty()).then_some((head, parsed.metadata))
+            let is_object = !head.is_list() && parsed.patch.is_none();
+            (is_object && !parsed.metadata.name.is_empty()).then_some((head, parsed.metadata))
         });
     if let Some((head, metadata)) = fast {
         if recording::is_bundle_header(&head.api_version, &head.kind) {

@@ -15,6 +15,10 @@ use crate::snapshot::{AnyObject, Kind, Metadata, Object, Origin};
 
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
+/// What makes a document a patch for kustomize, which says what to do with an object elsewhere
+/// (`$patch: delete`), and no object.
+pub(crate) const PATCH: &str = "$patch";
+
 /// Where a namespaced object lands when nobody says.
 const DEFAULT_NAMESPACE: &str = "default";
 

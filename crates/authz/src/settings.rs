@@ -79,6 +79,8 @@ pub struct Settings {
     pub behaviour: Behaviour,
     /// The external authorizers that exist; a CUSTOM policy with another name refuses what it matches.
     pub authorizers: Vec<Authorizer>,
+    /// Whether that list is known. If not, a CUSTOM policy with another name is one that cannot be decided.
+    pub authorizers_known: bool,
 }
 
 impl Settings {
@@ -90,6 +92,7 @@ impl Settings {
             trust_domain_aliases: Vec::new(),
             behaviour: Behaviour::of(release),
             authorizers: Vec::new(),
+            authorizers_known: true,
         }
     }
 }

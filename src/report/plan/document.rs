@@ -81,6 +81,13 @@ fn problems(page: &mut String, report: &PlanReport) {
         }
         page.push('\n');
     }
+    if !report.unread.is_empty() {
+        let _ = writeln!(page, "## Not read\n");
+        for unread in &report.unread {
+            let _ = writeln!(page, "- ❔ {unread}");
+        }
+        page.push('\n');
+    }
     let undecided = report.undecided();
     if !undecided.is_empty() {
         let _ = writeln!(page, "## Undecided\n");
@@ -168,7 +175,7 @@ fn proof(page: &mut String, state: &StateReport) {
         access::words(state.verdict),
         state.compared
     );
-    for server in &state.differing {
+    for server in state.differing.iter().filter(|one| !one.is_unmatched()) {
         differing(page, server);
     }
     for note in &state.notes {
@@ -204,16 +211,7 @@ fn differing(page: &mut String, server: &ServerAccess) {
         access::words(server.verdict)
     );
     for difference in &server.differences {
-        let _ = writeln!(
-            page,
-            "    - {} for {} at port {} ({} pods, {}): {}",
-            difference.direction,
-            difference.callers,
-            difference.port,
-            difference.pods,
-            difference.content,
-            difference.lines.join("; ")
-        );
+        let _ = writeln!(page, "    - {}", difference.told());
     }
 }
 

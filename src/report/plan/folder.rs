@@ -10,9 +10,7 @@ use std::path::{Path, PathBuf};
 
 use super::{PlanReport, document, folder_name, kustomize, scripts};
 use crate::plan::Plan;
-
-/// The file that marks a folder as a plan of castoff.
-const MARK: &str = "plan.json";
+use crate::source::own;
 
 /// Why the folder could not be written.
 #[derive(Debug, thiserror::Error)]
@@ -38,7 +36,7 @@ pub fn files(plan: &Plan, report: &PlanReport) -> BTreeMap<String, String> {
     files.insert("plan.md".to_owned(), document::render(plan, report));
     let json = serde_json::to_string_pretty(report)
         .expect("a report has string keys only, which always serialise");
-    files.insert(MARK.to_owned(), format!("{json}\n"));
+    files.insert(own::PLAN.to_owned(), format!("{json}\n"));
     for (index, (wave, told)) in plan.waves.iter().zip(&report.waves).enumerate() {
         let folder = folder_name(plan, index);
         let mut put = |name: &str, content: String| {
@@ -106,9 +104,7 @@ pub fn write(folder: &Path, files: &BTreeMap<String, String>) -> Result<(), Plan
 /// An empty folder, or an earlier plan.
 fn is_replaceable(folder: &Path) -> bool {
     let is_empty = std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_none());
-    let is_plan = std::fs::read_to_string(folder.join(MARK))
-        .is_ok_and(|text| text.contains("\"kind\": \"Plan\""));
-    is_empty || is_plan
+    is_empty || own::is_plan(folder)
 }
 
 /// Ordinary permissions; temporary folders are private by default.

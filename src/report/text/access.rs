@@ -7,14 +7,14 @@ use std::collections::BTreeSet;
 
 use super::{Page, Symbol, count};
 use crate::exit::Exit;
-use crate::report::access::{self, ServerAccess, Verdict};
+use crate::report::access::{self, NOT_IN_BASELINE, ServerAccess, Verdict};
 use crate::report::proof::AccessBlock;
 
 impl Page {
     /// Who may call whom: a line a state, and every server that differs with its witness.
     pub(super) fn access(&mut self, access: &AccessBlock) {
         let quiet = self.style.quiet && access.exit() == Exit::Nothing;
-        if quiet || access.servers == 0 {
+        if quiet || access.is_empty() {
             return;
         }
         self.push("");
@@ -35,7 +35,7 @@ impl Page {
                     &format!("{}: {} the same", state.when, count(same, "server")),
                 );
             }
-            for server in &state.differing {
+            for server in state.differing.iter().filter(|one| !one.is_unmatched()) {
                 self.differing(server);
             }
             for note in &state.notes {
@@ -53,6 +53,19 @@ impl Page {
                     ));
                 }
             }
+        }
+        let unmatched: BTreeSet<&String> = access
+            .states()
+            .flat_map(|state| &state.differing)
+            .filter(|server| server.is_unmatched())
+            .map(|server| &server.server)
+            .collect();
+        if !unmatched.is_empty() {
+            let names: Vec<String> = unmatched.into_iter().cloned().collect();
+            self.line(
+                Symbol::Unknown,
+                &format!("undecided, {}: {}", NOT_IN_BASELINE, self.names(&names)),
+            );
         }
         let trusted: BTreeSet<&str> = access
             .states()

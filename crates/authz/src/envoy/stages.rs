@@ -71,6 +71,7 @@ fn custom_then(
         .iter()
         .find(|authorizer| authorizer.name == provider)
     {
+        None if !settings.authorizers_known => Some(CustomThen::Ask),
         None => Some(CustomThen::Refuse(CustomRefusal::UnknownProvider)),
         // `builder.go:buildTCP`: "ignored CUSTOM action with HTTP provider on TCP filter chain".
         Some(authorizer) if tcp && authorizer.http_only => None,
