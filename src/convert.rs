@@ -48,6 +48,9 @@ pub enum Purpose {
         source: ObjectReference,
         /// How far the original reaches.
         scope: Scope,
+        /// Whether it passes a token on that the original takes away, since sidecars behind the waypoint
+        /// ask for it again.
+        forwards_token: bool,
     },
     /// The user's own policy, edited.
     Edit {
@@ -117,8 +120,6 @@ pub enum Trap {
     RewrittenRequest,
     /// A guard would close pods that no ALLOW policy closes now.
     GuardOverPods,
-    /// A validated token is taken away at the waypoint, and the server's sidecar asks for it again.
-    TokenStripped,
     /// An EnvoyFilter, or a part of one, that waypoints do not take.
     EnvoyFilter,
     /// A field that castoff does not understand.
@@ -140,7 +141,6 @@ impl Trap {
             Self::PortWithoutService => "port-without-service",
             Self::RewrittenRequest => "rewritten-request",
             Self::GuardOverPods => "guard-over-pods",
-            Self::TokenStripped => "token-stripped",
             Self::EnvoyFilter => "envoy-filter",
             Self::NotUnderstood => "not-understood",
         }

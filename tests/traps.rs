@@ -79,7 +79,7 @@ const TRAPS: &[&str] = &[
     "port-that-no-service-names shop/orders opens done",
     "policy-of-the-ingress-gateway-copied-to-a-service shop/orders breaks done",
     "caller-named-by-a-condition-unknown-to-ztunnel shop/orders opens done",
-    "token-taken-off-at-the-waypoint shop/orders breaks partial",
+    "token-taken-off-at-the-waypoint shop/orders breaks done",
     "waypoint-of-another-revision-than-its-policies shop/orders undecided undecided",
     "service-of-the-namespace-that-was-not-meant shop/stock breaks done",
     "tls-of-its-own-to-a-moved-server shop/orders undecided undecided",

@@ -5,6 +5,8 @@
 //! an ALLOW policy applies to every pod behind the Service; elsewhere it would close pods that are
 //! open, and nothing keeps the waypoint out.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Map, Value};
 
 use super::place::{Draft, Pending};
@@ -64,7 +66,7 @@ pub(super) fn add(draft: &mut Draft<'_>) {
         });
     }
     keep_unguarded_denies(draft);
-    note_stripped_tokens(draft);
+    pass_tokens_on(draft);
 }
 
 /// The pods' ports that the Service leads to; none when one of them is unknown, so that the guard
@@ -104,29 +106,46 @@ fn keep_unguarded_denies(draft: &mut Draft<'_>) {
     }
 }
 
-fn note_stripped_tokens(draft: &mut Draft<'_>) {
+/// While pods have sidecars that ask for a token, the waypoint passes it on, whatever the original does:
+/// these sidecars validate it again, and take it away then
+/// (istio pilot/pkg/security/authn/policy_applier.go).
+fn pass_tokens_on(draft: &mut Draft<'_>) {
     let mesh = draft.mesh;
+    let mut asked = BTreeSet::new();
     for (id, authentication) in &draft.strips {
-        let service = mesh.service(*id);
-        let Some(authorization) = draft.reads_token.get(id) else {
-            continue;
-        };
-        let at_sidecars = service.backends.iter().any(|backend| {
+        let mut backends = mesh.service(*id).backends.iter();
+        let at_sidecars = backends.any(|backend| {
             mesh.workload(backend.workload)
                 .has_mode(DataPlaneMode::Sidecar)
         });
-        if at_sidecars {
-            draft.out.refusals.push(Refusal {
-                object: authentication.clone(),
-                trap: Trap::TokenStripped,
-                field: Some("spec.jwtRules[].forwardOriginalToken".to_owned()),
-                service: None,
-                reason: format!(
-                    "the waypoint takes the token away after it validated it, and while the pods of \
-                     Service {} have sidecars, AuthorizationPolicy {} asks for it there again",
-                    service.name, authorization.name
-                ),
-            });
+        if at_sidecars && draft.reads_token.contains_key(id) {
+            asked.insert(authentication.name.clone());
+        }
+    }
+    for name in &asked {
+        let key = (Kind::RequestAuthentication, name.clone());
+        let original = draft.out.originals.entry(key).or_default();
+        original.stays.get_or_insert_with(|| {
+            "its copy passes the token on until the pods behind the waypoint have no sidecars"
+                .to_owned()
+        });
+    }
+    for pending in &mut draft.pending {
+        let Purpose::Copy {
+            source,
+            forwards_token,
+            ..
+        } = &mut pending.purpose
+        else {
+            continue;
+        };
+        if source.kind != Kind::RequestAuthentication || !asked.contains(&source.name) {
+            continue;
+        }
+        *forwards_token = true;
+        let rules = pending.manifest["spec"]["jwtRules"].as_array_mut();
+        for rule in rules.into_iter().flatten() {
+            rule["forwardOriginalToken"] = Value::Bool(true);
         }
     }
 }

@@ -389,6 +389,7 @@ impl<'a> Draft<'a> {
             purpose: Purpose::Copy {
                 source: policy.source.clone(),
                 scope: policy.scope,
+                forwards_token: false,
             },
             services,
             manifest: emit::copy(&policy.source, policy.raw, spec, target),

@@ -1,12 +1,16 @@
-//! Which Services gateways send to.
+//! Which Services gateways send to, and by which gateway those outside the cluster get to one.
 //!
-//! In: VirtualServices with gateways, Gateway API routes of Gateways. Out: [`Routed`]. Invariant: where
+//! In: VirtualServices with gateways, Gateway API routes of Gateways. Out: [`Routed`], [`Entrance`]s. Invariant: where
 //! gateways run and nothing shows what they route (an Ingress, a route that was not given), every
 //! Service counts as routed.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Mesh, Role, ServiceId};
+use serde_json::Value;
+use smol_str::SmolStr;
+
+use super::{Mesh, Role, ServiceId, WorkloadId};
+use crate::snapshot::{Kind, Labels, ObjectName};
 
 /// Services that gateways send to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,7 +33,7 @@ impl Routed {
 
 /// Works out what gateways route.
 pub fn routed(mesh: &Mesh) -> Routed {
-    let by_host: std::collections::BTreeMap<String, ServiceId> = mesh
+    let by_host: BTreeMap<String, ServiceId> = mesh
         .services
         .iter()
         .enumerate()
@@ -61,4 +65,144 @@ pub fn routed(mesh: &Mesh) -> Routed {
     } else {
         Routed::Services(services)
     }
+}
+
+/// A gateway that leads to a Service.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Entrance {
+    /// The pods that serve it, where they are known.
+    pub workloads: BTreeSet<WorkloadId>,
+    /// Whether some route leads there whatever host and path are asked for.
+    pub for_every_request: bool,
+}
+
+/// Entrances of Services, by the name of the Gateway.
+pub type Entrances = BTreeMap<ServiceId, BTreeMap<ObjectName, Entrance>>;
+
+/// Works out by which gateways each Service is reached from outside, as far as routes show.
+pub fn entrances(mesh: &Mesh) -> Entrances {
+    let mut entrances = Entrances::new();
+    let mut add = |service: ServiceId, gateway: ObjectName, workloads, for_every_request: bool| {
+        let of_service = entrances.entry(service).or_default();
+        let entrance: &mut Entrance = of_service.entry(gateway).or_default();
+        entrance.workloads.extend::<BTreeSet<WorkloadId>>(workloads);
+        entrance.for_every_request |= for_every_request;
+    };
+    let gateways = |kind: Kind| -> BTreeMap<&ObjectName, &Value> {
+        let objects = mesh.traffic.others.iter().filter(|one| one.kind == kind);
+        objects.map(|one| (&one.name, one.raw.as_ref())).collect()
+    };
+    let (of_istio, of_kubernetes) = (gateways(Kind::IstioGateway), gateways(Kind::Gateway));
+    for one in mesh
+        .traffic
+        .virtual_services
+        .iter()
+        .filter(|one| !one.gateways.is_empty())
+    {
+        let any_host = one.hosts.iter().any(|host| host == "*");
+        for host in &one.destinations {
+            let Some(service) = by_host(mesh, host) else {
+                continue;
+            };
+            let any_request = leads_always(&one.raw["spec"]["http"], |rule| {
+                let mut routes = rule["route"].as_array().into_iter().flatten();
+                rule.get("match").is_none()
+                    && routes.any(|to| {
+                        let to = to["destination"]["host"].as_str().unwrap_or_default();
+                        super::routing::full_host(to, &one.name.namespace) == *host
+                    })
+            });
+            for gateway in &one.gateways {
+                let name = match gateway.split_once('/') {
+                    Some((namespace, name)) => ObjectName::new(namespace, name),
+                    None => ObjectName::new(&one.name.namespace, gateway),
+                };
+                let object = of_istio.get(&name).copied();
+                let open = object.is_some_and(|object| serves_every_host(object));
+                let pods = object
+                    .map(|object| selected(mesh, object))
+                    .unwrap_or_default();
+                add(service, name, pods, any_host && any_request && open);
+            }
+        }
+    }
+    for route in mesh
+        .traffic
+        .routes
+        .iter()
+        .filter(|one| !one.parent_gateways.is_empty())
+    {
+        let spec = &route.raw["spec"];
+        let any_host = spec["hostnames"].as_array().is_none_or(Vec::is_empty);
+        for (service, target) in
+            (route.backends.iter()).filter_map(|name| Some((mesh.service_named(name)?.0, name)))
+        {
+            let any_request = leads_always(&spec["rules"], |rule| {
+                let mut backends = rule["backendRefs"].as_array().into_iter().flatten();
+                let everything = |one: &Value| {
+                    let only_a_path = one.as_object().is_some_and(|one| one.len() == 1);
+                    only_a_path
+                        && one["path"]["type"].as_str().unwrap_or("PathPrefix") == "PathPrefix"
+                        && one["path"]["value"] == "/"
+                };
+                let matches = rule["matches"].as_array();
+                matches.is_none_or(|list| list.is_empty() || list.iter().any(everything))
+                    && backends.any(|one| one["name"] == target.name.as_str())
+            });
+            for name in &route.parent_gateways {
+                let object = of_kubernetes.get(name).copied();
+                let listeners = object.and_then(|object| object["spec"]["listeners"].as_array());
+                let open = listeners.is_some_and(|list| {
+                    list.iter()
+                        .any(|listener| listener.get("hostname").is_none())
+                });
+                let pods = (mesh.workloads.iter().enumerate())
+                    .filter(|(_, one)| one.role == Role::KubernetesGateway(name.clone()))
+                    .map(|(index, _)| WorkloadId(index))
+                    .collect();
+                add(service, name.clone(), pods, any_host && any_request && open);
+            }
+        }
+    }
+    entrances
+}
+
+fn by_host(mesh: &Mesh, host: &SmolStr) -> Option<ServiceId> {
+    let mut labels = host.split('.');
+    let (name, namespace) = (labels.next()?, labels.next()?);
+    let (id, service) = mesh.service_named(&ObjectName::new(namespace, name))?;
+    (service.host() == *host).then_some(id)
+}
+
+fn leads_always(rules: &Value, leads: impl Fn(&Value) -> bool) -> bool {
+    rules
+        .as_array()
+        .is_some_and(|rules| rules.iter().any(leads))
+}
+
+/// Whether a server of an Istio Gateway takes every host.
+fn serves_every_host(gateway: &Value) -> bool {
+    let servers = gateway["spec"]["servers"].as_array().into_iter().flatten();
+    let mut hosts = servers.flat_map(|server| server["hosts"].as_array().into_iter().flatten());
+    hosts.any(|host| host == "*" || host == "*/*")
+}
+
+/// The gateways' pods that an Istio Gateway selects, of whatever namespace (istio
+/// pilot/pkg/model/push_context.go `mergeGateways`; without `PILOT_SCOPE_GATEWAY_TO_NAMESPACE`).
+fn selected(mesh: &Mesh, gateway: &Value) -> BTreeSet<WorkloadId> {
+    let selector: Labels = gateway["spec"]["selector"]
+        .as_object()
+        .into_iter()
+        .flatten()
+        .filter_map(|(key, value)| Some((key.as_str(), value.as_str()?)))
+        .collect();
+    let workloads = mesh.workloads.iter().enumerate();
+    workloads
+        .filter(|(_, one)| one.role == Role::Gateway)
+        .filter(|(_, one)| {
+            let mut generations = one.generations.iter();
+            generations.any(|generation| generation.labels.selected_by(&selector))
+        })
+        .map(|(index, _)| WorkloadId(index))
+        .collect()
 }

@@ -29,14 +29,13 @@ impl<'a> Trial<'_, 'a> {
         self.on_gap.tolerates(&new_gaps(wave, self.known))
     }
 
-    /// The gaps of a wave that moves these, and the wave where it goes all the same. The state with old and
-    /// new pods side by side holds every caller and server that the state after it has: where it fails,
-    /// nothing is played.
+    /// A wave that moves these, and the field after it where it goes. The state with old and new pods side by
+    /// side holds every caller and server that the state after it has: where it fails, nothing is played.
     pub(super) fn side_by_side(
         &self,
         moving: &BTreeSet<ObjectName>,
         circle: bool,
-    ) -> Result<(Vec<Gap>, Option<(Wave, Field<'a>)>), String> {
+    ) -> Result<(Wave, Option<Field<'a>>), String> {
         let why = if circle {
             "They call one another, so that none can move before the other."
         } else {
@@ -46,7 +45,7 @@ impl<'a> Trial<'_, 'a> {
         let when = "while old and new pods run side by side";
         wave.states.push(self.field.mixed(moving, when));
         if !self.goes(&wave) {
-            return Ok((new_gaps(&wave, self.known), None));
+            return Ok((wave, None));
         }
         let mesh = self.field.mesh();
         wave.steps = moves::steps(&mesh, moving, &staying(&mesh, moving), false);
@@ -54,49 +53,51 @@ impl<'a> Trial<'_, 'a> {
         after.advance(&wave.steps, &wave.manifests)?;
         wave.states
             .push(after.at_rest("after the last pod is replaced"));
-        let gaps = new_gaps(&wave, self.known);
-        let goes = self.on_gap.tolerates(&gaps);
-        Ok((gaps, goes.then_some((wave, after))))
+        let goes = self.goes(&wave).then_some(after);
+        Ok((wave, goes))
     }
 
-    /// The same with these servers closed to everyone but their waypoint: while the wave lasts or,
-    /// where the way around stays open, for good. `None` where one has no waypoint, or where that has
-    /// gaps too.
+    /// The same with policies that close what would open: while the wave lasts or, where it would be open
+    /// without them, for good. `None` where there are none, or where that has gaps too.
     pub(super) fn locked(
         &self,
         moving: &BTreeSet<ObjectName>,
-        servers: &BTreeSet<ObjectName>,
+        openings: &lock::Openings,
     ) -> Result<Option<(Wave, Field<'a>)>, String> {
         let mesh = self.field.mesh();
-        let Some((lock, open, files)) = lock::steps(&mesh, servers) else {
+        let Some(locks) = lock::locks(&mesh, openings, moving) else {
             return Ok(None);
         };
-        let mut wave = move_wave(
-            moving,
-            "Policies refuse at the new pods what ztunnel would let in past the waypoint.",
-        );
-        wave.manifests = files;
-        wave.steps.push(lock);
+        let mut wave = move_wave(moving, "");
+        wave.why = locks.why;
+        wave.manifests = locks.files;
+        wave.steps.push(locks.close);
+        // What is for new pods alone selects them by a label of their template.
+        let for_new_pods = locks.open.is_some();
         let mut locked = self.field.clone();
         locked.advance(&wave.steps, &wave.manifests)?;
-        wave.states.push(locked.mixed_by_template(
-            moving,
-            "while old and new pods run side by side, new ones closed to all but their waypoint",
-        ));
+        let [mixed, closed] = locks.closed;
+        let when = format!("while old and new pods run side by side, {mixed}");
+        wave.states.push(if for_new_pods {
+            locked.mixed_by_template(moving, when)
+        } else {
+            locked.mixed(moving, when)
+        });
         if !self.goes(&wave) {
             return Ok(None);
         }
+        let staying = staying(&mesh, moving);
         wave.steps
-            .extend(moves::steps(&mesh, moving, &staying(&mesh, moving), true));
+            .extend(moves::steps(&mesh, moving, &staying, for_new_pods));
         locked.advance(&wave.steps[1..], &wave.manifests)?;
-        wave.states.push(
-            locked.at_rest(
-                "after the last pod is replaced, new pods closed to all but their waypoint",
-            ),
-        );
+        wave.states
+            .push(locked.at_rest(format!("after the last pod is replaced, {closed}")));
         if !self.goes(&wave) {
             return Ok(None);
         }
+        let Some(open) = locks.open else {
+            return Ok(Some((wave, locked)));
+        };
         let mut opened = locked.clone();
         opened.advance(std::slice::from_ref(&open), &wave.manifests)?;
         wave.states

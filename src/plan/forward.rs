@@ -15,7 +15,7 @@ use super::field::{Field, way_back};
 use super::sift::sift;
 use super::traffic::CallGraph;
 use super::wave::{Files, Gap, Held, Plan, PlanEnding, Step, Wave};
-use super::{cleanup, edits, moves, order, pinning, prepare, proof, ways_out};
+use super::{cleanup, edits, lock, moves, order, pinning, prepare, proof, ways_out};
 use crate::finding::PhaseOutcome;
 use crate::mesh::{Distribution, Mesh, MeshOverrides};
 use crate::phases::{MigrateOptions, wording};
@@ -175,6 +175,11 @@ impl<'a> Player<'a> {
         }
         self.move_workloads()?;
         self.label_namespaces()?;
+        if !mesh.request_authentications.is_empty() {
+            // Tokens are passed on for the time of moving only; and what was left out may go now.
+            self.plan.left_out.clear();
+            self.prepare()?;
+        }
         self.clean_up()?;
         if !(self.plan.held.is_empty() && self.plan.left_out.is_empty()) {
             self.plan.ending = PlanEnding::Partial;
@@ -345,9 +350,9 @@ impl<'a> Player<'a> {
                 known: &known,
                 on_gap: self.options.on_gap,
             };
-            let (gaps, mut goes) = trial
-                .side_by_side(&moving, circle)
-                .map_err(PlanEnding::Failed)?;
+            let tried = trial.side_by_side(&moving, circle);
+            let (mut wave, mut goes) = tried.map_err(PlanEnding::Failed)?;
+            let gaps = new_gaps(&wave, &known);
             if std::mem::take(&mut first) && !gaps.is_empty() {
                 match pinning::attempt(&self.field, &moving).map_err(PlanEnding::Failed)? {
                     Ok(pinned) if new_gaps(&pinned.0, &known).is_empty() => {
@@ -360,10 +365,15 @@ impl<'a> Player<'a> {
                 }
             }
             let opens = opening(&gaps);
-            if goes.is_none() && !opens.is_empty() && opens.is_subset(&moving) {
-                goes = trial.locked(&moving, &opens).map_err(PlanEnding::Failed)?;
+            if goes.is_none() && !opens.is_empty() {
+                let openings = lock::openings(&wave, &opens);
+                let locked = trial.locked(&moving, &openings);
+                if let Some((locked, after)) = locked.map_err(PlanEnding::Failed)? {
+                    wave = locked;
+                    goes = Some(after);
+                }
             }
-            if let Some((wave, after)) = goes {
+            if let Some(after) = goes {
                 self.push(wave, after);
                 return Ok(moving);
             }

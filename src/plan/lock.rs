@@ -1,75 +1,198 @@
-//! Policies that let only the waypoint reach a server's ambient pods, where what ztunnel cannot check
-//! would open on the way around the waypoint.
+//! Policies that close what moving would open: a server's ambient pods to everybody but the waypoint on the way
+//! around it, or ports of its pods that no Service leads to and nobody could reach before.
 //!
-//! In: servers that would open. Out: a DENY a server for everyone but its waypoints, on the ports of
-//! its Services and on ambient pods only; where no Service leads to the pods, one for everyone on all of
-//! them, since it may be callers that leave their sidecars who could reach them. Invariant: it fails closed; where it is not needed when the wave is over, it is deleted again.
+//! In: servers that would open, with the ports. Out: DENY policies. Invariant: they fail closed; what closes the
+//! way around a waypoint is for ambient pods only and deleted where it is not needed when the wave is over, what
+//! closes a port stays until its owner wants it open.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use serde_json::{Value, json};
+use castoff_authz::path::ANY_OTHER_PORT;
+use castoff_authz::verdict::Finding;
+use serde_json::{Map, Value, json};
 
 use super::saved;
-use super::wave::{Files, Step};
+use super::wave::{Files, Step, Wave};
 use crate::manifest;
-use crate::mesh::{Mesh, WorkloadId};
+use crate::mesh::{Mesh, Workload, WorkloadId};
 use crate::needs::GENERATED_LABEL;
+use crate::prove::addresses;
 use crate::snapshot::{Kind, ObjectName};
 
 /// Name of the file with the locks.
 pub(super) const FILE: &str = "locks.yaml";
 
-/// The step before the moves and the one after them, and the file; `None` when one of the servers
-/// has Services and no waypoint to be reached by.
-pub(super) fn steps(mesh: &Mesh, servers: &BTreeSet<ObjectName>) -> Option<(Step, Step, Files)> {
-    let mut locks: Vec<(ObjectName, Value)> = Vec::new();
-    let mut all_dialled = true;
+/// Ports at which somebody gains, by server.
+pub(super) type Openings = BTreeMap<ObjectName, BTreeSet<u16>>;
+
+/// What closes some servers.
+pub(super) struct Locks {
+    /// The step before the moves.
+    pub(super) close: Step,
+    /// The one after them, for what need not stay.
+    pub(super) open: Option<Step>,
+    /// The file.
+    pub(super) files: Files,
+    /// What is closed while old pods run, and then, in words.
+    pub(super) closed: [&'static str; 2],
+    /// Why, one sentence each.
+    pub(super) why: Vec<String>,
+}
+
+/// The ports at which the states of a wave open these servers.
+pub(super) fn openings(wave: &Wave, servers: &BTreeSet<ObjectName>) -> Openings {
+    let mut openings = Openings::new();
+    for row in wave.states.iter().flat_map(|state| state.witnessed()) {
+        if !servers.contains(&row.server) {
+            continue;
+        }
+        let opens = (row.differences.iter())
+            .filter(|answer| matches!(answer.verdict.opens, Finding::Witness(_)));
+        let ports = openings.entry(row.server.clone()).or_default();
+        ports.extend(opens.map(|answer| answer.port));
+    }
+    openings
+}
+
+/// What closes these servers; `None` when one of them opens at a port of its Services and has no waypoint to be
+/// reached by, or does not move.
+pub(super) fn locks(
+    mesh: &Mesh,
+    openings: &Openings,
+    moving: &BTreeSet<ObjectName>,
+) -> Option<Locks> {
+    let mut around: Vec<(ObjectName, Value)> = Vec::new();
+    let mut ports: Vec<(ObjectName, Value)> = Vec::new();
     for (index, workload) in mesh.workloads.iter().enumerate() {
-        if servers.contains(&workload.name) {
-            let id = WorkloadId(index);
-            all_dialled &= mesh.services_of(id).next().is_some();
-            let lock = lock(mesh, id)?;
-            let name = ObjectName::new(
-                &workload.name.namespace,
-                lock["metadata"]["name"].as_str().unwrap_or_default(),
-            );
-            locks.push((name, lock));
+        let Some(opening) = openings.get(&workload.name) else {
+            continue;
+        };
+        let id = WorkloadId(index);
+        let of_services = led_to(mesh, id);
+        if !opening.is_disjoint(&of_services) {
+            if !moving.contains(&workload.name) {
+                return None;
+            }
+            around.push(around_waypoint(mesh, id)?);
+        }
+        let opening: BTreeSet<u16> = opening.difference(&of_services).copied().collect();
+        if !opening.is_empty() {
+            ports.push(closed_ports(mesh, id, &opening)?);
         }
     }
-    let unlock: Vec<String> = locks
-        .iter()
-        .map(|(name, _)| saved::delete_command(Kind::AuthorizationPolicy, name))
-        .collect();
-    let what = if all_dialled {
-        "close new pods to everyone but their waypoint, since ztunnel cannot check what the waypoint checks"
-    } else {
-        "close new pods to everyone but their waypoint, and pods that no Service leads to, which nobody could reach, to \
-         everyone"
-    };
-    let lock = Step {
-        what: what.to_owned(),
-        look: vec![
-            "the callers of these workloads are ambient: one with a sidecar is refused by new pods until it has moved".to_owned(),
-        ],
-        run: vec![format!("kubectl apply -f {FILE}")],
-        undo: unlock.clone(),
-        ..Step::default()
+    let delete = |locks: &[(ObjectName, Value)]| -> Vec<String> {
+        let names = locks.iter().map(|(name, _)| name);
+        names
+            .map(|name| saved::delete_command(Kind::AuthorizationPolicy, name))
+            .collect()
     };
     let open = Step {
         what:
             "take these policies away again: every caller has moved, and nothing opens without them"
                 .to_owned(),
-        run: unlock,
+        run: delete(&around),
         undo: vec![format!("kubectl apply -f {FILE}")],
         ..Step::default()
     };
-    let manifests: Vec<Value> = locks.into_iter().map(|(_, lock)| lock).collect();
-    let files = Files::from([(FILE.to_owned(), manifest::documents(&manifests))]);
-    Some((lock, open, files))
+    let mut close = Step {
+        run: vec![format!("kubectl apply -f {FILE}")],
+        undo: delete(&around).into_iter().chain(delete(&ports)).collect(),
+        ..Step::default()
+    };
+    let (mut what, mut why) = (Vec::new(), Vec::new());
+    if !around.is_empty() {
+        what.push("close new pods to everyone but their waypoint, since ztunnel cannot check what the waypoint checks");
+        close.look.push(
+            "the callers of these workloads are ambient: one with a sidecar is refused by new pods until it has moved"
+                .to_owned(),
+        );
+        why.push(
+            "Policies refuse at the new pods what ztunnel would let in past the waypoint."
+                .to_owned(),
+        );
+    }
+    if !ports.is_empty() {
+        what.push("close ports that no Service leads to and nobody could reach");
+        why.push(
+            "Policies keep closed what nobody could reach before: a sidecar shows no identity to a bare pod address and \
+             ztunnel does, and a NetworkPolicy that lets in port 15008 lets in every port."
+                .to_owned(),
+        );
+    }
+    for delete in delete(&ports) {
+        close.look.push(format!(
+            "nobody is to reach these ports: this stays until somebody is, and is taken away by `{delete}`"
+        ));
+    }
+    close.what = what.join("; ");
+    let closed = match (around.is_empty(), ports.is_empty()) {
+        (false, true) => [
+            "new ones closed to all but their waypoint",
+            "new pods closed to all but their waypoint",
+        ],
+        (true, _) => ["ports closed that nobody could reach"; 2],
+        (false, false) => [
+            "new ones closed to all but their waypoint, and ports closed that nobody could reach",
+            "new pods closed to all but their waypoint, and ports closed that nobody could reach",
+        ],
+    };
+    let open = (!around.is_empty()).then_some(open);
+    let manifests: Vec<Value> = around.into_iter().chain(ports).map(|(_, it)| it).collect();
+    Some(Locks {
+        close,
+        open,
+        files: Files::from([(FILE.to_owned(), manifest::documents(&manifests))]),
+        closed,
+        why,
+    })
 }
 
-fn lock(mesh: &Mesh, id: WorkloadId) -> Option<Value> {
+/// The pods' ports that Services and ServiceEntries lead to.
+fn led_to(mesh: &Mesh, id: WorkloadId) -> BTreeSet<u16> {
+    let services = mesh
+        .services_of(id)
+        .flat_map(|(_, service)| &service.backends)
+        .filter(|backend| backend.workload == id)
+        .flat_map(|backend| backend.target_ports.iter().flatten().copied());
+    let entries = mesh.service_entries_of(id);
+    let entries = entries.flat_map(|(_, entry)| entry.ports.iter().map(|(_, target)| *target));
+    services.chain(entries).collect()
+}
+
+/// Closes these ports to everybody; with [`ANY_OTHER_PORT`] among them, every port but those that are known and
+/// do not open.
+fn closed_ports(
+    mesh: &Mesh,
+    id: WorkloadId,
+    opening: &BTreeSet<u16>,
+) -> Option<(ObjectName, Value)> {
+    let rule = if opening.contains(&ANY_OTHER_PORT) {
+        but_for(&addresses::ports(mesh, id) - opening)
+    } else {
+        json!({"to": [{"operation": {"ports": texts(opening)}}]})
+    };
     let workload = mesh.workload(id);
+    let labels = own_labels(workload);
+    // Without labels it would be for the whole namespace.
+    (!labels.is_empty()).then(|| policy(workload, "closed-ports", labels, rule))
+}
+
+/// A rule for every port but these.
+fn but_for(ports: BTreeSet<u16>) -> Value {
+    if ports.is_empty() {
+        json!({})
+    } else {
+        json!({"to": [{"operation": {"notPorts": texts(&ports)}}]})
+    }
+}
+
+fn texts(ports: &BTreeSet<u16>) -> Vec<String> {
+    ports.iter().map(u16::to_string).collect()
+}
+
+/// Closes pods to everybody but the waypoints of their Services, at all ports but those that are known and that
+/// none of these Services leads to.
+fn around_waypoint(mesh: &Mesh, id: WorkloadId) -> Option<(ObjectName, Value)> {
     let waypoints: BTreeSet<String> = mesh
         .services_of(id)
         .filter_map(|(_, service)| service.binding.waypoint())
@@ -78,8 +201,7 @@ fn lock(mesh: &Mesh, id: WorkloadId) -> Option<Value> {
                 .principal(&mesh.settings.trust_domain)
         })
         .collect();
-    let is_dialled = mesh.services_of(id).next().is_some();
-    if waypoints.is_empty() && is_dialled {
+    if waypoints.is_empty() {
         return None;
     }
     let ports: BTreeSet<u16> = mesh
@@ -89,39 +211,38 @@ fn lock(mesh: &Mesh, id: WorkloadId) -> Option<Value> {
         .filter(|backend| backend.workload == id)
         .flat_map(|backend| backend.target_ports.iter().flatten().copied())
         .collect();
-    let ports: Vec<String> = ports.iter().map(u16::to_string).collect();
-    let mut labels: serde_json::Map<String, Value> = workload
-        .template_labels
-        .iter()
+    // At a port that nothing leads to the way around is as open as at those of Services.
+    let mut rule = but_for(&addresses::ports(mesh, id) - &ports);
+    rule["from"] = json!([{"source": {"notPrincipals": waypoints}}]);
+    let workload = mesh.workload(id);
+    let mut labels = own_labels(workload);
+    labels.insert("istio.io/dataplane-mode".to_owned(), "ambient".into());
+    Some(policy(workload, "only-through-waypoint", labels, rule))
+}
+
+/// The labels of a workload's pods that moving does not change.
+fn own_labels(workload: &Workload) -> Map<String, Value> {
+    let labels = workload.template_labels.iter();
+    labels
         .filter(|(key, _)| !key.contains("istio.io/"))
         .map(|(key, value)| (key.to_owned(), Value::from(value)))
-        .collect();
-    if is_dialled {
-        labels.insert("istio.io/dataplane-mode".to_owned(), "ambient".into());
-    } else if labels.is_empty() {
-        return None;
-    }
-    let (suffix, rule) = if is_dialled {
-        let rule = json!({
-            "from": [{"source": {"notPrincipals": waypoints}}],
-            "to": [{"operation": {"ports": ports}}],
-        });
-        ("only-through-waypoint", rule)
-    } else {
-        ("closed", json!({}))
-    };
-    Some(json!({
+        .collect()
+}
+
+/// A DENY policy for pods of a workload.
+fn policy(
+    workload: &Workload,
+    suffix: &str,
+    labels: Map<String, Value>,
+    rule: Value,
+) -> (ObjectName, Value) {
+    let name = format!("{}-{suffix}", workload.name.name);
+    let namespace = workload.name.namespace.as_str();
+    let manifest = json!({
         "apiVersion": "security.istio.io/v1",
         "kind": "AuthorizationPolicy",
-        "metadata": {
-            "name": format!("{}-{suffix}", workload.name.name),
-            "namespace": workload.name.namespace.as_str(),
-            "labels": {GENERATED_LABEL: "lock"},
-        },
-        "spec": {
-            "selector": {"matchLabels": labels},
-            "action": "DENY",
-            "rules": [rule],
-        },
-    }))
+        "metadata": {"name": name, "namespace": namespace, "labels": {GENERATED_LABEL: "lock"}},
+        "spec": {"selector": {"matchLabels": labels}, "action": "DENY", "rules": [rule]},
+    });
+    (ObjectName::new(namespace, &name), manifest)
 }

@@ -170,7 +170,17 @@ pub(super) fn wave(
         .iter()
         .all(|(run, _)| run.contains(" istio.io/ingress-use-waypoint="));
     let only_edits = commands.is_empty() && manifests.keys().all(|file| file == EDITED_FILE);
-    let (slug, title, why) = if only_edits {
+    let replaces = steps
+        .iter()
+        .flat_map(|step| &step.undo)
+        .all(|undo| undo.starts_with("kubectl apply "));
+    let (slug, title, why) = if result.phase == Phase::MigratePolicies && replaces && !only_edits {
+        (
+            "policies-again",
+            "Apply policies for waypoints once more",
+            "They were other while workloads moved; now they are as the originals have them.",
+        )
+    } else if only_edits {
         (
             "edits",
             "Edit policies",

@@ -12,7 +12,7 @@ use super::fronts::Front;
 use super::rows::service_address;
 use super::{Dial, Server};
 use crate::mesh::ingress::Routed;
-use crate::mesh::{Mesh, WorkloadId};
+use crate::mesh::{Mesh, Workload, WorkloadId};
 
 /// One address of a server.
 #[derive(Debug, Clone)]
@@ -31,8 +31,8 @@ pub struct DialledAddress {
     pub from_gateways: bool,
 }
 
-/// Ports of a workload: those that Services and ServiceEntries lead to and those that containers
-/// declare.
+/// Ports of a workload that something is known to listen at: those that Services and ServiceEntries lead to,
+/// that containers declare, and that are scraped.
 pub fn ports(mesh: &Mesh, workload: WorkloadId) -> BTreeSet<u16> {
     let declared = mesh
         .workload(workload)
@@ -47,7 +47,21 @@ pub fn ports(mesh: &Mesh, workload: WorkloadId) -> BTreeSet<u16> {
         .flat_map(|backend| backend.target_ports.iter().flatten().copied());
     let entries = mesh.service_entries_of(workload);
     let of_entries = entries.flat_map(|(_, entry)| entry.ports.iter().map(|(_, target)| *target));
-    declared.chain(targets).chain(of_entries).collect()
+    let scraped = scraped_by_annotation(mesh.workload(workload));
+    let monitored = mesh.workload(workload).scraped.keys().copied();
+    (declared.chain(targets).chain(of_entries))
+        .chain(scraped)
+        .chain(monitored)
+        .collect()
+}
+
+/// The port that annotations ask Prometheus to scrape at the pods' own addresses.
+fn scraped_by_annotation(workload: &Workload) -> Option<u16> {
+    let annotations = &workload.template_annotations;
+    let port = annotations.get("prometheus.io/port")?;
+    annotations
+        .has("prometheus.io/scrape", "true")
+        .then(|| port.parse().ok())?
 }
 
 /// Every address of a server's port.
@@ -106,11 +120,7 @@ pub fn of(mesh: &Mesh, routed: &Routed, server: Server) -> Vec<DialledAddress> {
             });
         }
     }
-    let scraped = workload
-        .template_annotations
-        .has("prometheus.io/scrape", "true")
-        && workload.template_annotations.get("prometheus.io/port")
-            == Some(server.port.to_string().as_str());
+    let scraped = scraped_by_annotation(workload) == Some(server.port);
     let monitored = workload.scraped.contains_key(&server.port);
     let only_way = list.is_empty();
     list.push(DialledAddress {

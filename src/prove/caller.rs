@@ -79,6 +79,9 @@ pub enum Dial {
     },
     /// A pod's address, at the server's port; also a headless Service, which has no other.
     Pod,
+    /// The same by a caller whose sidecar would show his identity there, as it does to Services. No sidecar
+    /// does; it tells what policies say of him.
+    PodByIdentity,
 }
 
 /// The pods that answer: one generation of a workload, at one of their ports.

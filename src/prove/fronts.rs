@@ -50,6 +50,18 @@ impl Followed {
 }
 
 impl Front {
+    /// A port of a Service whose route sidecars follow elsewhere, and maybe its waypoint.
+    pub(super) fn new(service: ServiceId, port: usize, by_waypoint: bool) -> Self {
+        Self {
+            service,
+            port,
+            followed: Followed {
+                by_sidecar: true,
+                by_waypoint,
+            },
+        }
+    }
+
     /// What is dialled for a caller that arrives in this mode: the Service in front where its waypoint
     /// follows the route, the one behind where the caller's sidecar does; nothing where nobody does.
     pub(super) fn dial(self, mesh: &Mesh, caller: &Caller, behind: Dial) -> Option<Dial> {

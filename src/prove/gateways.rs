@@ -69,7 +69,7 @@ pub(super) fn rows(baseline: &Side<'_>, present: &Side<'_>, limits: Limits) -> V
 }
 
 /// The gateway's own chain, as the caller sends to it.
-fn path(side: &Side<'_>, server: Server, content: Content) -> EnforcementPath {
+pub(super) fn path(side: &Side<'_>, server: Server, content: Content) -> EnforcementPath {
     let workload = side.mesh.workload(server.workload);
     let generation = &workload.generations[server.generation];
     let gateway = match &workload.role {

@@ -140,7 +140,7 @@ impl Way<'_> {
     fn service(&self) -> Option<(ServiceId, &Service, usize)> {
         match self.dial {
             Dial::Service { service, port } => Some((service, self.mesh.service(service), port)),
-            Dial::ServiceEntry { .. } | Dial::Pod => None,
+            Dial::ServiceEntry { .. } | Dial::Pod | Dial::PodByIdentity => None,
         }
     }
 
@@ -148,7 +148,7 @@ impl Way<'_> {
     fn service_entry(&self) -> Option<&ServiceEntry> {
         match self.dial {
             Dial::ServiceEntry { entry, .. } => Some(&self.mesh.traffic.service_entries[entry]),
-            Dial::Service { .. } | Dial::Pod => None,
+            Dial::Service { .. } | Dial::Pod | Dial::PodByIdentity => None,
         }
     }
 
@@ -287,6 +287,10 @@ impl Way<'_> {
         match generation.mode {
             DataPlaneMode::None => None,
             DataPlaneMode::Ambient => {
+                let bypass = reading::past_ztunnel(self.workload());
+                if bypass.is_some() && transport == Transport::Plain {
+                    return None;
+                }
                 let mut at = {
                     let owned = self.workload().owner != OwnerKind::Pod;
                     self.attachments
@@ -300,6 +304,7 @@ impl Way<'_> {
                         .map(Arc::new),
                 );
                 at.opaque.extend(self.waypoint_of_entry());
+                at.opaque.extend(bypass);
                 let leg = Leg {
                     from_waypoint,
                     into: seen::Into::Ztunnel,

@@ -10,6 +10,7 @@ use castoff_authz::ip::IpBlock;
 use castoff_authz::path::NetworkEntry;
 use smol_str::SmolStr;
 
+use crate::api::cluster::LabelSelector;
 use crate::api::network_policy::{NetworkPolicySpec, Peer, PolicyPort};
 use crate::api::pod::ContainerPort;
 use crate::mesh::network_policy::{PROBES, governs, is_peer, port_range};
@@ -107,6 +108,21 @@ impl<'a> NetworkPolicies<'a> {
             }
         }
         selected.then_some(entries)
+    }
+
+    /// The ports that policies on what comes into these pods name, first and last of each, and whether the
+    /// policy selects by label.
+    pub fn named_ports(&self, receiver: Pods<'_>) -> Vec<((u16, u16), bool)> {
+        let governing = (self.selecting(receiver)).filter(|spec| governs(spec, "Ingress"));
+        governing
+            .flat_map(|spec| {
+                let by_label = spec.pod_selector != LabelSelector::default();
+                let ports = spec.ingress.iter().flat_map(|rule| &rule.ports);
+                let named = ports.filter(|port| port.port.is_some());
+                let ranges = named.filter_map(|port| port_range(port, receiver.ports));
+                ranges.map(move |range| (range, by_label))
+            })
+            .collect()
     }
 
     fn selecting(&self, pods: Pods<'_>) -> impl Iterator<Item = &'a NetworkPolicySpec> {

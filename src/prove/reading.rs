@@ -165,6 +165,21 @@ pub fn past_sidecar(workload: &Workload, port: u16) -> Option<Unmodelled> {
     })
 }
 
+/// An annotation that keeps inbound traffic from being redirected to ztunnel: plaintext reaches the
+/// application, whatever policies say. Tunnels still go to ztunnel, but in releases before istio pull request
+/// 58577 they time out, so that what becomes of them is not modelled (istio
+/// cni/pkg/nodeagent `getPodLevelTrafficOverrides`; issue 58546).
+pub fn past_ztunnel(workload: &Workload) -> Option<Unmodelled> {
+    const BYPASS: &str = "ambient.istio.io/bypass-inbound-capture";
+    let value = workload.template_annotations.get(BYPASS)?;
+    // What Go's `strconv.ParseBool` takes for true.
+    let bypasses = ["1", "t", "T", "true", "TRUE", "True"].contains(&value);
+    bypasses.then(|| Unmodelled {
+        reason: format!("annotation {BYPASS} takes inbound traffic past ztunnel"),
+        content: value.to_owned(),
+    })
+}
+
 /// A Sidecar object with ingress listeners of its own that selects these pods: its ports take the
 /// place of the Services' and are not modelled.
 pub fn ingress_listeners(mesh: &Mesh, namespace: &str, labels: &Labels) -> Option<Unmodelled> {

@@ -95,7 +95,12 @@ impl Comparer<'_> {
             classes: &asked,
             server: (present_id, &own),
         };
-        let mut row = match known.and_then(|known| known.row(&asking)) {
+        // Gateways on the way to it, who is trusted, and where waypoints lead hang on policies of any
+        // namespace: asked each time.
+        let mut row = ServerRow::of(name);
+        self.exposed(&mut row, present_id);
+        self.trust(&mut row, ids);
+        row.add(match known.and_then(|known| known.row(&asking)) {
             Some(row) => row.clone(),
             None => {
                 let mut row = ServerRow::of(name);
@@ -110,9 +115,7 @@ impl Comparer<'_> {
                 learnt.row = asking.remembered(mentions, row.clone());
                 row
             }
-        };
-        // Who is trusted, and where waypoints lead, hangs on policies of any namespace: asked each time.
-        self.trust(&mut row, ids);
+        });
         self.compare_waypoints(&mut row, ids);
         Some((row, Some(learnt)))
     }
@@ -125,10 +128,8 @@ impl Comparer<'_> {
             .map(|class| !class.members.is_empty())
             .collect();
         let generations = 0..self.present.mesh.workload(ids.1).generations.len();
-        for (before, now, content) in
-            generations.flat_map(|generation| self.questions(ids, generation))
-        {
-            let mut ways = self.ways(before, now);
+        for question in generations.flat_map(|generation| self.questions(ids, generation)) {
+            let mut ways = self.ways(question);
             for (class, indifferent) in classes.iter().zip(&mut indifferent) {
                 let (true, Some(member)) = (*indifferent, class.members.first()) else {
                     continue;
@@ -137,9 +138,8 @@ impl Comparer<'_> {
                     verdict::Identities::Only(_) => &self.everybody,
                     other => other,
                 };
-                let servers = (before, now);
-                let asked =
-                    self.comparison(class, (member, everybody), servers, content, &mut ways);
+                let addresses = self.addresses(class, &ways);
+                let asked = self.comparison(class, (member, everybody), &mut ways, &addresses);
                 *indifferent =
                     asked.is_none_or(|comparison| self.answered.is_same(&comparison, self.limits));
             }

@@ -16,7 +16,7 @@ use crate::snapshot::ObjectName;
 /// The answer for one class of callers at one port of a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PortAnswer {
-    /// The pods' port.
+    /// The pods' port; [`ANY_OTHER_PORT`](castoff_authz::path::ANY_OTHER_PORT) for all that nothing names.
     pub port: u16,
     /// Which pods answer now.
     pub generation: DataPlaneMode,
@@ -86,6 +86,25 @@ impl ServerRow {
             unmatched: true,
             ..Self::of(server)
         }
+    }
+
+    /// Adds what another row says of the same server.
+    pub(super) fn add(&mut self, other: Self) {
+        let Self {
+            server: _,
+            differences,
+            compared,
+            unmatched,
+            newly_trusted,
+            shares_trust,
+            notes,
+        } = other;
+        self.differences.extend(differences);
+        self.compared += compared;
+        self.unmatched |= unmatched;
+        self.newly_trusted.extend(newly_trusted);
+        self.shares_trust.extend(shares_trust);
+        self.notes.extend(notes);
     }
 
     /// The row in one word; a bug of the prover, and a server that nothing was compared with, count as

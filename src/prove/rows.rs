@@ -11,9 +11,7 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 
-use castoff_authz::path::{
-    Address, AddressKind, EnforcementPath, Point, PointKind, PrincipalSeen, Protocol, Proxy,
-};
+use castoff_authz::path::{Address, AddressKind, EnforcementPath};
 use castoff_authz::verdict::{self, Comparison, Finding, Limits, Verdict};
 
 use super::addresses::{self, DialledAddress};
@@ -23,10 +21,14 @@ use super::gateways;
 use super::identities::Mentions;
 use super::memory::Memory;
 use super::network::Party;
+use super::question::{
+    Question, Ways, When, every_address_in_use, never_took_bytes, representatives,
+};
 pub use super::row::{self, PortAnswer, RowVerdict, ServerRow};
 use super::side::{Admitted, Side};
+use super::undeclared::PortKnown;
 use super::waypoints::NamedWaypoints;
-use super::{CallerMode, Content, Dial, Server};
+use super::{CallerMode, Content, Server};
 use crate::mesh::{DataPlaneMode, Mesh, OwnerKind, WorkloadId};
 use crate::snapshot::ObjectName;
 
@@ -62,22 +64,6 @@ pub fn rows_counting(states: &States<'_>, limits: Limits, counted: Counted) -> V
     comparer.rows(None)
 }
 
-/// Which of the two states.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum When {
-    Before,
-    Now,
-}
-
-/// The points by address that callers of a mode pass with a kind of content.
-type Points = ((When, CallerMode, Content), Vec<Option<Vec<Point>>>);
-
-/// The ways to one port of a server, before and now, as far as they were looked for.
-pub(super) struct Ways {
-    addresses: [Vec<DialledAddress>; 2],
-    points: Vec<Points>,
-}
-
 /// Two states with what is looked up again and again.
 pub(super) struct Comparer<'a> {
     pub(super) baseline: &'a Side<'a>,
@@ -88,7 +74,7 @@ pub(super) struct Comparer<'a> {
     /// Whether some caller is ambient now. An identity that no workload has is then taken to arrive
     /// as they do, as far as losing goes: nobody is there to lose by another way.
     pub(super) some_are_ambient: bool,
-    counted: Counted,
+    pub(super) counted: Counted,
     /// What was asked before.
     pub(super) answered: Arc<Answered>,
     /// Whether to note who loses an address that nobody is known to use.
@@ -142,8 +128,10 @@ impl<'a> Comparer<'a> {
             .collect();
         // NetworkPolicies tell callers of one kind apart, so that nothing holds for the whole kind.
         // A route makes a server hang on more than its own Services, which the memory does not look at.
-        let has_fronts = !self.baseline.fronts.is_empty() || !self.present.fronts.is_empty();
-        let memory = memory.filter(|_| !self.has_network_policies() && !has_fronts);
+        let sides = [self.baseline, &self.present];
+        let routed = |side: &Side<'_>| !(side.fronts.is_empty() && side.diverted.is_empty());
+        let has_routes = sides.into_iter().any(routed);
+        let memory = memory.filter(|_| !self.has_network_policies() && !has_routes);
         match memory {
             Some(memory) => self.remembered(names, memory),
             None => names
@@ -160,6 +148,7 @@ impl<'a> Comparer<'a> {
             return Some(ServerRow::unmatched(name));
         };
         let mut row = ServerRow::of(name);
+        self.exposed(&mut row, present_id);
         let ids = (baseline_id, present_id);
         self.trust(&mut row, ids);
         for generation in 0..present.generations.len() {
@@ -167,33 +156,6 @@ impl<'a> Comparer<'a> {
         }
         self.compare_waypoints(&mut row, ids);
         Some(row)
-    }
-
-    /// What is compared of one generation of a server: pods before and now, at each port, for each
-    /// kind of content.
-    pub(super) fn questions(
-        &self,
-        (baseline_id, present_id): (WorkloadId, WorkloadId),
-        generation: usize,
-    ) -> impl Iterator<Item = (Server, Server, Content)> + use<> {
-        let counterparts = callers::counterparts(
-            self.baseline.mesh.workload(baseline_id),
-            self.present.mesh.workload(present_id),
-            generation,
-        );
-        let mut ports = addresses::ports(self.present.mesh, present_id);
-        ports.extend(addresses::ports(self.baseline.mesh, baseline_id));
-        counterparts.into_iter().flat_map(move |before| {
-            ports.clone().into_iter().flat_map(move |port| {
-                let server = |workload, generation| Server {
-                    workload,
-                    generation,
-                    port,
-                };
-                let (before, now) = (server(baseline_id, before), server(present_id, generation));
-                [Content::Http, Content::Bytes].map(|content| (before, now, content))
-            })
-        })
     }
 
     /// Compares one generation of a server, at all its ports, for the callers given.
@@ -205,11 +167,10 @@ impl<'a> Comparer<'a> {
         generation: usize,
         classes: impl Iterator<Item = &'c CallerClass> + Clone,
     ) {
-        for (before, now, content) in self.questions(ids, generation) {
-            let mut ways = self.ways(before, now);
+        for question in self.questions(ids, generation) {
+            let mut ways = self.ways(question);
             for class in classes.clone() {
-                let mentions = mentions.as_deref_mut();
-                self.compare(row, mentions, (before, now, content), &mut ways, class);
+                self.compare(row, mentions.as_deref_mut(), &mut ways, class);
             }
         }
     }
@@ -243,95 +204,21 @@ impl<'a> Comparer<'a> {
         mentions
     }
 
-    /// The ways to a server before and now.
-    pub(super) fn ways(&self, before: Server, now: Server) -> Ways {
-        Ways {
-            addresses: [self.baseline.addresses(before), self.present.addresses(now)],
-            points: Vec::new(),
-        }
-    }
-
-    /// The addresses of a server before and now, with who of this class uses them.
-    pub(super) fn addresses(&self, class: &CallerClass, ways: &Ways) -> [Vec<DialledAddress>; 2] {
-        let outsiders = class.members == [Member::Outsiders];
-        let gateways = class.before == CallerMode::Gateway;
-        ways.addresses.clone().map(|mut list| {
-            for dialled in &mut list {
-                dialled.in_use |= self.counted.direct && dialled.dial == Dial::Pod;
-                dialled.in_use &= !outsiders || dialled.from_outside || self.counted.outsiders;
-                dialled.in_use &= !gateways || dialled.from_gateways;
-            }
-            list
-        })
-    }
-
-    /// The paths of a class, whose points do not hang on who of a mode calls but for NetworkPolicies.
-    fn paths(
-        &self,
-        (when, mode, sender): (When, CallerMode, Party<'_>),
-        server: Server,
-        content: Content,
-        addresses: &[DialledAddress],
-        ways: &mut Ways,
-    ) -> Vec<EnforcementPath> {
-        let side = match when {
-            When::Before => self.baseline,
-            When::Now => &self.present,
-        };
-        if !side.network.is_empty() {
-            return side.paths(mode, sender, server, addresses, content);
-        }
-        let key = (when, mode, content);
-        let known = ways.points.iter().position(|(known, _)| *known == key);
-        let at = known.unwrap_or_else(|| {
-            let points = side.points(mode, sender, server, addresses, content);
-            ways.points.push((key, points));
-            ways.points.len() - 1
-        });
-        side.along(addresses, ways.points[at].1.iter().cloned())
-    }
-
     /// The question for one member of a class and those like it; `None` where the paths are the
     /// same, or nothing but HTTP was ever let through.
     pub(super) fn comparison(
         &self,
         class: &CallerClass,
         (member, identities): (&Member, &verdict::Identities),
-        (before, now): (Server, Server),
-        content: Content,
         ways: &mut Ways,
+        [before_addresses, now_addresses]: &[Vec<DialledAddress>; 2],
     ) -> Option<Comparison> {
-        let [before_addresses, now_addresses] = &self.addresses(class, ways);
-        let (then, since) = member.places();
-        let then = self.baseline.party(member, then);
-        let mut baseline = self.paths(
-            (When::Before, class.before, then),
-            before,
-            content,
-            before_addresses,
-            ways,
-        );
+        let Question { now, content, .. } = ways.question;
+        let baseline = self.paths(When::Before, class, member, before_addresses, ways);
         if content == Content::Bytes && never_took_bytes(&baseline) {
             return None;
         }
-        let since = self.present.party(member, since);
-        let mut present = self.paths(
-            (When::Now, class.now, since),
-            now,
-            content,
-            now_addresses,
-            ways,
-        );
-        if let Some(was) = &class.was {
-            for point in baseline.iter_mut().flat_map(|path| &mut path.points) {
-                if point.seen.principal == PrincipalSeen::Callers {
-                    point.seen.principal = PrincipalSeen::Fixed(was.clone());
-                }
-            }
-        }
-        self.baseline
-            .mark_normalization(&self.present, &mut baseline);
-        self.present.mark_normalization(self.baseline, &mut present);
+        let mut present = self.paths(When::Now, class, member, now_addresses, ways);
         // Where a route is followed no more, or leads to other pods, the request goes elsewhere: what these
         // pods accepted is neither refused nor new.
         let is_gone = |path: &&EnforcementPath| {
@@ -360,14 +247,26 @@ impl<'a> Comparer<'a> {
         &self,
         row: &mut ServerRow,
         mut mentions: Option<&mut Mentions>,
-        (before, now, content): (Server, Server, Content),
         ways: &mut Ways,
         class: &CallerClass,
     ) {
+        let question = ways.question;
+        let Question {
+            before,
+            now,
+            content,
+            ..
+        } = question;
+        let addresses = self.addresses(class, ways);
         for (member, identities) in self.groups(class, before, now) {
             row.compared += 1;
-            let Some(comparison) =
-                self.comparison(class, (member, &identities), (before, now), content, ways)
+            row.differences.extend(self.diverted(
+                class,
+                (member, &identities),
+                question,
+                &addresses,
+            ));
+            let Some(comparison) = self.comparison(class, (member, &identities), ways, &addresses)
             else {
                 continue;
             };
@@ -376,7 +275,7 @@ impl<'a> Comparer<'a> {
                     comparison.baseline.iter().chain(&comparison.present),
                 ));
             }
-            let verdict = self.ask(&comparison, class, member, now, row);
+            let verdict = self.ask(&comparison, class, member, question, row);
             if self.notes_closed && verdict.breaks == Finding::Never {
                 row.notes.extend(self.closed(&comparison, class));
             }
@@ -424,14 +323,22 @@ impl<'a> Comparer<'a> {
         comparison: &Comparison,
         class: &CallerClass,
         member: &Member,
-        server: Server,
+        question: Question,
         row: &mut ServerRow,
     ) -> Verdict {
+        let server = question.now;
         let mut verdict = self.answered.compare(comparison, self.limits);
-        let narrowed = matches!(class.before, CallerMode::Plain | CallerMode::Gateway);
+        let undeclared = question.known != PortKnown::Declared;
+        let narrowed =
+            undeclared || matches!(class.before, CallerMode::Plain | CallerMode::Gateway);
         if narrowed && verdict.opens != Finding::Never {
-            let every = every_address_in_use(comparison);
-            verdict.opens = self.answered.compare(&every, self.limits).opens;
+            let mut wider = every_address_in_use(comparison);
+            if undeclared && class.before == CallerMode::Sidecar {
+                wider
+                    .baseline
+                    .extend(self.by_identity(class, member, question));
+            }
+            verdict.opens = self.answered.compare(&wider, self.limits).opens;
         }
         if verdict.breaks == Finding::Never || class.now == CallerMode::Ambient {
             return verdict;
@@ -507,57 +414,6 @@ impl<'a> Comparer<'a> {
             })
             .collect()
     }
-}
-
-/// One identity for all that no policy on the way tells apart.
-fn representatives(
-    identities: &verdict::Identities,
-    baseline: &[EnforcementPath],
-    present: &[EnforcementPath],
-) -> verdict::Identities {
-    match identities {
-        verdict::Identities::Only(all) if all.len() > 1 => {
-            let firsts = Mentions::of(baseline.iter().chain(present)).firsts(all);
-            let chosen = firsts.into_iter().map(|index| all[index].clone());
-            verdict::Identities::Only(chosen.collect())
-        }
-        // Of the identities left out only those that a policy names one by one make a difference:
-        // besides any other, endlessly many are treated alike.
-        verdict::Identities::OfTrustDomain { trust_domain, but } => {
-            let mentions = Mentions::of(baseline.iter().chain(present));
-            verdict::Identities::OfTrustDomain {
-                trust_domain: trust_domain.clone(),
-                but: mentions.named(but),
-            }
-        }
-        other => other.clone(),
-    }
-}
-
-/// Whether only HTTP ever got through: bytes that are no HTTP died in a parser, which is no decision
-/// about access. A ztunnel lets them pass where it lets requests pass, and requests are compared.
-fn never_took_bytes(baseline: &[EnforcementPath]) -> bool {
-    baseline.iter().all(|path| {
-        path.points.iter().any(|point| {
-            let http = PointKind::Envoy {
-                proxy: Proxy::Sidecar,
-                protocol: Protocol::Http,
-            };
-            point.kind == http
-        })
-    })
-}
-
-/// The same question with every address of the baseline in use. A caller without identity is
-/// seen alike by whatever address it comes, and a gateway shows its identity wherever it sends, so
-/// what one address let them do they could do; a sidecar, which shows its identity to Services and
-/// not to bare pods, is asked the narrower question.
-fn every_address_in_use(comparison: &Comparison) -> Comparison {
-    let mut wider = comparison.clone();
-    for path in &mut wider.baseline {
-        path.in_use = true;
-    }
-    wider
 }
 
 /// An address in words, unique within a mesh.

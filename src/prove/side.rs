@@ -11,12 +11,14 @@ use castoff_authz::settings::Settings;
 
 use super::addresses::{self, DialledAddress};
 use super::callers::Member;
+use super::diverted::Diverted;
 use super::fronts::Fronts;
 use super::network::{NetworkPolicies, Party, Pods};
 use super::pins::Leads;
+use super::undeclared::{Named, PortNames};
 use super::wire;
 use super::{Attachments, Caller, CallerMode, Content, Server, hops};
-use crate::mesh::ingress::{self, Routed};
+use crate::mesh::ingress::{self, Entrances, Routed};
 use crate::mesh::{Mesh, Workload, WorkloadId};
 use crate::snapshot::ObjectName;
 
@@ -30,7 +32,10 @@ pub(super) struct Side<'a> {
     pub(super) network: NetworkPolicies<'a>,
     pub(super) routed: Routed,
     pub(super) fronts: Fronts,
+    pub(super) diverted: Diverted,
+    pub(super) entrances: Entrances,
     pub(super) settings: Arc<Settings>,
+    port_names: PortNames<'a>,
     by_name: BTreeMap<&'a ObjectName, WorkloadId>,
 }
 
@@ -42,6 +47,9 @@ impl<'a> Side<'a> {
             network: NetworkPolicies::of(mesh),
             routed: ingress::routed(mesh),
             fronts: Fronts::of(mesh),
+            diverted: Diverted::of(mesh),
+            entrances: ingress::entrances(mesh),
+            port_names: PortNames::of(mesh),
             settings: Arc::new(super::reading::authorization_settings(mesh)),
             by_name: mesh
                 .workloads
@@ -79,6 +87,11 @@ impl<'a> Side<'a> {
         self.by_name
             .get(name)
             .map(|id| (*id, &self.mesh.workloads[id.0]))
+    }
+
+    /// What policies say of the ports of a workload's pods.
+    pub(super) fn named_ports(&self, workload: WorkloadId) -> Named {
+        self.port_names.of_workload(&self.network, workload)
     }
 
     /// Every address of a server's port.

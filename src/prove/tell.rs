@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use castoff_authz::decision::{
     Because, CustomRefusal, Decision, Outcome, PointDecision, RuleTrace, TokenRefusal,
 };
-use castoff_authz::path::{AddressKind, EnforcementPath, Point, PointKind, Proxy};
+use castoff_authz::path::{ANY_OTHER_PORT, AddressKind, EnforcementPath, Point, PointKind, Proxy};
 use castoff_authz::request::{Http, Request};
 use castoff_authz::unknown::Unknown;
 use castoff_authz::verdict::{Finding, Proved, UndecidedReason, Witness};
@@ -47,6 +47,14 @@ pub fn carried(http: &Http) -> Vec<String> {
         parts.push(format!("token {}", claims.join(" ")));
     }
     parts
+}
+
+/// `port 8080`, or `any other port` for those that nothing names.
+pub fn port(number: u16) -> String {
+    match number {
+        ANY_OTHER_PORT => "any other port".to_owned(),
+        number => format!("port {number}"),
+    }
 }
 
 /// `allowed at the waypoint shop/waypoint by shop/orders-readers rule 1, at the ztunnel of shop/orders by …`.
@@ -218,14 +226,14 @@ fn ways_out(
     if witness.address.kind != AddressKind::Pod || !was_allowed || !refused_by_ztunnel {
         return Vec::new();
     }
-    let port = witness.address.port;
+    let port = port(witness.address.port);
     let mut ways = vec![match &witness.request.principal {
         Some(principal) => format!(
-            "way out: an ALLOW policy on these pods for principal {principal} at port {port}; it may then send \
+            "way out: an ALLOW policy on these pods for principal {principal} at {port}; it may then send \
              whatever it likes there"
         ),
         None => format!(
-            "way out: an ALLOW policy on these pods for port {port}; everybody may then send whatever he likes there"
+            "way out: an ALLOW policy on these pods for {port}; everybody may then send whatever he likes there"
         ),
     }];
     ways.push(

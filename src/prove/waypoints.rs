@@ -12,10 +12,12 @@ use smol_str::SmolStr;
 
 use super::callers::{CallerClass, Member};
 use super::identities::Mentions;
+use super::question::Question;
 use super::row::{PortAnswer, ServerRow};
 use super::rows::Comparer;
 use super::side::Side;
 use super::standing::may_stand_before;
+use super::undeclared::PortKnown;
 use super::{CallerMode, Server};
 use crate::convert::GUARDS_ANNOTATION;
 use crate::mesh::policy::{Attachment, AuthorizationPolicy};
@@ -202,7 +204,10 @@ impl Comparer<'_> {
         }
         let mesh = self.present.mesh;
         for generation in 0..mesh.workload(ids.1).generations.len() {
-            for (before, now, content) in self.questions(ids, generation) {
+            // At ports that nothing declares it is not asked for: a DENY that excepts it does so at every port.
+            let questions = self.questions(ids, generation);
+            for question in questions.filter(|one| one.known == PortKnown::Declared) {
+                let Question { now, content, .. } = question;
                 let (led, astray): (Vec<WaypointId>, Vec<WaypointId>) =
                     named.iter().partition(|id| self.leads(**id, now));
                 let principals = |list: Vec<WaypointId>| -> BTreeSet<String> {
@@ -224,9 +229,10 @@ impl Comparer<'_> {
                     words: ASTRAY,
                 };
                 row.compared += 1;
+                let mut ways = self.ways(question);
+                let addresses = self.addresses(&class, &ways);
                 let member = (&class.members[0], &class.identities);
-                let mut ways = self.ways(before, now);
-                let asked = self.comparison(&class, member, (before, now), content, &mut ways);
+                let asked = self.comparison(&class, member, &mut ways, &addresses);
                 let Some(comparison) = asked else {
                     continue;
                 };

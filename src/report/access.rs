@@ -71,7 +71,7 @@ pub enum Verdict {
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Difference {
-    /// The pods' port.
+    /// The pods' port; 0 stands for any other port than those that something names.
     pub port: u16,
     /// Which pods: `sidecar`, `ambient`.
     pub pods: &'static str,
@@ -163,7 +163,7 @@ impl AccessReport {
             out.push('\n');
             for difference in &server.differences {
                 out.push_str(&format!(
-                    "    {}{} for {} to port {} ({} pods, {}):\n",
+                    "    {}{} for {} to {} ({} pods, {}):\n",
                     difference.direction,
                     if difference.intended {
                         ", as intended,"
@@ -171,7 +171,7 @@ impl AccessReport {
                         ""
                     },
                     difference.callers,
-                    difference.port,
+                    tell::port(difference.port),
                     difference.pods,
                     difference.content
                 ));
@@ -384,10 +384,10 @@ impl Difference {
     /// In one line.
     pub fn told(&self) -> String {
         format!(
-            "{} for {} at port {} ({} pods, {}): {}",
+            "{} for {} at {} ({} pods, {}): {}",
             self.direction,
             self.callers,
-            self.port,
+            tell::port(self.port),
             self.pods,
             self.content,
             self.lines.join("; ")

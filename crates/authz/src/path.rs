@@ -19,9 +19,13 @@ pub struct Address {
     pub kind: AddressKind,
     /// In words, unique per kind: `shop/orders` for a Service, `shop/orders-0` or an owner for pods.
     pub name: String,
-    /// Port dialled.
+    /// Port dialled; [`ANY_OTHER_PORT`] for those of pods that nothing names.
     pub port: u16,
 }
+
+/// Stands for every port of pods that no policy, no Service and no container names. Nothing listens at
+/// port 0, and no rule can mean it.
+pub const ANY_OTHER_PORT: u16 = 0;
 
 impl std::fmt::Display for Address {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -31,6 +35,9 @@ impl std::fmt::Display for Address {
             AddressKind::Pod => "pod",
             AddressKind::Gateway => "gateway",
         };
+        if (self.kind, self.port) == (AddressKind::Pod, ANY_OTHER_PORT) {
+            return write!(out, "any other port of pod {}", self.name);
+        }
         write!(out, "{kind} {}:{}", self.name, self.port)
     }
 }

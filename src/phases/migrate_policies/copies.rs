@@ -102,7 +102,7 @@ fn recommendation(one: &Generated) -> Finding {
             let reasons: Vec<&str> = because.iter().map(|one| one.reason()).collect();
             format!("Edit {kind}/{}: {}", source.name, reasons.join(". "))
         }
-        Purpose::Copy { source, scope } => {
+        Purpose::Copy { source, scope, .. } => {
             let scope = match scope {
                 Scope::Workload => "",
                 Scope::Namespace => "namespace ",
@@ -128,6 +128,16 @@ fn recommendation(one: &Generated) -> Finding {
     let is_edit = matches!(one.purpose, Purpose::Edit { .. });
     if let (Presence::Differs(path), false) = (&one.presence, is_edit) {
         finding = finding.detail(format!("The one that is applied differs in {path}."));
+    }
+    if let Purpose::Copy {
+        forwards_token: true,
+        ..
+    } = &one.purpose
+    {
+        finding = finding.detail(
+            "It passes the token on while pods behind the waypoint have sidecars, which ask for it again; once they have \
+             none, it is to be applied once more as the original has it.",
+        );
     }
     if let Purpose::Copy { source, .. } | Purpose::Edit { source, .. } = &one.purpose {
         finding.related.push(Subject {

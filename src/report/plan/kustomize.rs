@@ -24,12 +24,13 @@ pub fn files(wave: &Wave) -> Files {
         json!("kustomize.config.k8s.io/v1alpha1"),
     );
     component.insert("kind".into(), json!("Component"));
-    // An edited object is in the overlay already: a second one of its name would be refused.
-    let (edited, added): (Vec<&String>, Vec<&String>) = wave
-        .manifests
-        .keys()
-        .filter(|file| !wave.temporary.contains(*file))
-        .partition(|file| file.as_str() == EDITED_FILE);
+    // An object that is in the overlay already is patched: a second one of its name would be refused.
+    let documents = |text: &String| manifest::split(text).count();
+    let lasting = (wave.manifests.keys()).filter(|file| !wave.temporary.contains(*file));
+    let (edited, added): (Vec<&String>, Vec<&String>) = lasting.partition(|file| {
+        let replaced = wave.saved.get(&format!("before-{file}")).map(documents);
+        file.as_str() == EDITED_FILE || replaced == wave.manifests.get(*file).map(documents)
+    });
     if !added.is_empty() {
         component.insert("resources".into(), json!(added));
     }

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 
 use super::{Page, Symbol, count};
 use crate::exit::Exit;
+use crate::prove::tell;
 use crate::report::access::{self, NOT_IN_BASELINE, ServerAccess, Verdict};
 use crate::report::proof::AccessBlock;
 
@@ -120,8 +121,10 @@ impl Page {
         let most = if self.style.verbose { usize::MAX } else { 1 };
         for difference in server.differences.iter().take(most) {
             self.star(&format!(
-                "{} for {} at port {}:",
-                difference.direction, difference.callers, difference.port
+                "{} for {} at {}:",
+                difference.direction,
+                difference.callers,
+                tell::port(difference.port)
             ));
             for line in &difference.lines {
                 self.push(&format!("    {line}"));

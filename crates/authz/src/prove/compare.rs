@@ -229,12 +229,19 @@ impl<'a, 'w> Comparing<'a, 'w> {
         let certain = self.builder.diagram.and(certain, self.law)?;
         if certain != FALSE {
             // Where it shows, too, is asked under the assumption that the authorizers accept.
-            let mut if_accepted = Vec::new();
+            let (mut if_accepted, mut alone) = (Vec::new(), Vec::new());
+            let mut alone_somewhere = false;
             for (address, here) in addresses {
                 let fixed = |variable: u32| authorizer(variable).then_some(true);
-                if_accepted.push((address.clone(), self.builder.diagram.fix(*here, &fixed)?));
+                let here = self.builder.diagram.fix(*here, &fixed)?;
+                if_accepted.push((address.clone(), here));
+                // An address at which it hangs on what is not modelled shows it no better than another.
+                let here = self.builder.diagram.for_all(here, &open)?;
+                alone_somewhere |= self.builder.diagram.and(certain, here)? != FALSE;
+                alone.push((address.clone(), here));
             }
-            let (address, certain) = self.place(certain, &if_accepted)?;
+            let places = if alone_somewhere { alone } else { if_accepted };
+            let (address, certain) = self.place(certain, &places)?;
             return Ok(witness(
                 &self.builder,
                 self.comparison,

@@ -1,0 +1,241 @@
+//! What is asked of a server: which ports, by which addresses, with which paths of the baseline.
+//!
+//! In: the two states of a [`Comparer`]. Out: [`Question`]s and what their comparisons are made of.
+//! Invariant: every port of the pods is asked for, itself or by one that is treated alike.
+
+use castoff_authz::path::{EnforcementPath, Point, PointKind, PrincipalSeen, Protocol, Proxy};
+use castoff_authz::verdict::{self, Comparison};
+
+use super::addresses::{self, DialledAddress};
+use super::callers::{self, CallerClass, Member};
+use super::identities::Mentions;
+use super::rows::Comparer;
+use super::undeclared::PortKnown;
+use super::{CallerMode, Content, Dial, Server};
+use crate::mesh::WorkloadId;
+
+/// One thing to compare: pods before and now, at a port, for a kind of content.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Question {
+    pub(super) before: Server,
+    pub(super) now: Server,
+    pub(super) known: PortKnown,
+    pub(super) content: Content,
+}
+
+/// Which of the two states.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum When {
+    Before,
+    Now,
+}
+
+/// The points by address that callers of a mode pass.
+type Points = ((When, CallerMode), Vec<Option<Vec<Point>>>);
+
+/// The ways to the pods of a question, before and now, as far as they were looked for.
+pub(super) struct Ways {
+    pub(super) question: Question,
+    addresses: [Vec<DialledAddress>; 2],
+    points: Vec<Points>,
+}
+
+impl Comparer<'_> {
+    /// What is compared of one generation of a server.
+    pub(super) fn questions(
+        &self,
+        (baseline_id, present_id): (WorkloadId, WorkloadId),
+        generation: usize,
+    ) -> impl Iterator<Item = Question> + use<> {
+        let counterparts = callers::counterparts(
+            self.baseline.mesh.workload(baseline_id),
+            self.present.mesh.workload(present_id),
+            generation,
+        );
+        let mut declared = addresses::ports(self.present.mesh, present_id);
+        declared.extend(addresses::ports(self.baseline.mesh, baseline_id));
+        let mut named = self.present.named_ports(present_id);
+        named.extend(self.baseline.named_ports(baseline_id));
+        let beyond = named.beyond(&declared);
+        let ports = declared.into_iter().map(|port| (port, PortKnown::Declared));
+        let ports: Vec<(u16, PortKnown)> = ports.chain(beyond).collect();
+        counterparts.into_iter().flat_map(move |before| {
+            ports.clone().into_iter().flat_map(move |(port, known)| {
+                let server = |workload, generation| Server {
+                    workload,
+                    generation,
+                    port,
+                };
+                let (before, now) = (server(baseline_id, before), server(present_id, generation));
+                [Content::Http, Content::Bytes].map(|content| Question {
+                    before,
+                    now,
+                    known,
+                    content,
+                })
+            })
+        })
+    }
+
+    /// The ways that a question is about.
+    pub(super) fn ways(&self, question: Question) -> Ways {
+        let Question { before, now, .. } = question;
+        Ways {
+            question,
+            addresses: [self.baseline.addresses(before), self.present.addresses(now)],
+            points: Vec::new(),
+        }
+    }
+
+    /// The addresses of a server before and now, with who of this class uses them.
+    pub(super) fn addresses(&self, class: &CallerClass, ways: &Ways) -> [Vec<DialledAddress>; 2] {
+        let outsiders = class.members == [Member::Outsiders];
+        let gateways = class.before == CallerMode::Gateway;
+        ways.addresses.clone().map(|mut list| {
+            for dialled in &mut list {
+                dialled.in_use &= ways.question.known != PortKnown::Unknown;
+                dialled.in_use |= self.counted.direct && dialled.dial == Dial::Pod;
+                dialled.in_use &= !outsiders || dialled.from_outside || self.counted.outsiders;
+                dialled.in_use &= !gateways || dialled.from_gateways;
+            }
+            list
+        })
+    }
+
+    /// The paths of one member of a class to these addresses of the question, before or now. Their points do
+    /// not hang on who of a mode calls but for NetworkPolicies.
+    pub(super) fn paths(
+        &self,
+        when: When,
+        class: &CallerClass,
+        member: &Member,
+        addresses: &[DialledAddress],
+        ways: &mut Ways,
+    ) -> Vec<EnforcementPath> {
+        let question = ways.question;
+        let (then, since) = member.places();
+        let (side, mode, place, server) = match when {
+            When::Before => (self.baseline, class.before, then, question.before),
+            When::Now => (&self.present, class.now, since, question.now),
+        };
+        let sender = side.party(member, place);
+        let content = question.content;
+        let mut paths = if side.network.is_empty() {
+            let key = (when, mode);
+            let known = ways.points.iter().position(|(known, _)| *known == key);
+            let at = known.unwrap_or_else(|| {
+                let points = side.points(mode, sender, server, addresses, content);
+                ways.points.push((key, points));
+                ways.points.len() - 1
+            });
+            side.along(addresses, ways.points[at].1.iter().cloned())
+        } else {
+            side.paths(mode, sender, server, addresses, content)
+        };
+        match when {
+            When::Before => self.as_before(class, &mut paths),
+            When::Now => self.present.mark_normalization(self.baseline, &mut paths),
+        }
+        paths
+    }
+
+    /// Shows on paths of the baseline who a class was then.
+    fn as_before(&self, class: &CallerClass, paths: &mut [EnforcementPath]) {
+        if let Some(was) = &class.was {
+            for point in paths.iter_mut().flat_map(|path| &mut path.points) {
+                if point.seen.principal == PrincipalSeen::Callers {
+                    point.seen.principal = PrincipalSeen::Fixed(was.clone());
+                }
+            }
+        }
+        self.baseline.mark_normalization(&self.present, paths);
+    }
+
+    /// The paths of the baseline for one member of a class, to whatever addresses.
+    pub(super) fn baseline_paths(
+        &self,
+        class: &CallerClass,
+        member: &Member,
+        question: Question,
+        addresses: &[DialledAddress],
+    ) -> Vec<EnforcementPath> {
+        let (then, _) = member.places();
+        let mut paths = self.baseline.paths(
+            class.before,
+            self.baseline.party(member, then),
+            question.before,
+            addresses,
+            question.content,
+        );
+        self.as_before(class, &mut paths);
+        paths
+    }
+
+    /// The way to a port that nothing leads to, had the caller's sidecar shown his identity there. That it
+    /// did not was nobody's rule: whether he gains is asked of the policies.
+    pub(super) fn by_identity(
+        &self,
+        class: &CallerClass,
+        member: &Member,
+        question: Question,
+    ) -> Vec<EnforcementPath> {
+        let mut addresses = self.baseline.addresses(question.before);
+        addresses.retain(|dialled| dialled.dial == Dial::Pod);
+        for dialled in &mut addresses {
+            dialled.dial = Dial::PodByIdentity;
+            dialled.in_use = true;
+        }
+        self.baseline_paths(class, member, question, &addresses)
+    }
+}
+
+/// One identity for all that no policy on the way tells apart.
+pub(super) fn representatives(
+    identities: &verdict::Identities,
+    baseline: &[EnforcementPath],
+    present: &[EnforcementPath],
+) -> verdict::Identities {
+    match identities {
+        verdict::Identities::Only(all) if all.len() > 1 => {
+            let firsts = Mentions::of(baseline.iter().chain(present)).firsts(all);
+            let chosen = firsts.into_iter().map(|index| all[index].clone());
+            verdict::Identities::Only(chosen.collect())
+        }
+        // Of the identities left out only those that a policy names one by one make a difference:
+        // besides any other, endlessly many are treated alike.
+        verdict::Identities::OfTrustDomain { trust_domain, but } => {
+            let mentions = Mentions::of(baseline.iter().chain(present));
+            verdict::Identities::OfTrustDomain {
+                trust_domain: trust_domain.clone(),
+                but: mentions.named(but),
+            }
+        }
+        other => other.clone(),
+    }
+}
+
+/// Whether only HTTP ever got through: bytes that are no HTTP died in a parser, which is no decision
+/// about access. A ztunnel lets them pass where it lets requests pass, and requests are compared.
+pub(super) fn never_took_bytes(baseline: &[EnforcementPath]) -> bool {
+    baseline.iter().all(|path| {
+        path.points.iter().any(|point| {
+            let http = PointKind::Envoy {
+                proxy: Proxy::Sidecar,
+                protocol: Protocol::Http,
+            };
+            point.kind == http
+        })
+    })
+}
+
+/// The same question with every address of the baseline in use. A caller without identity is
+/// seen alike by whatever address it comes, and a gateway shows its identity wherever it sends, so
+/// what one address let them do they could do; a sidecar, which shows its identity to Services and
+/// not to bare pods, is asked the narrower question.
+pub(super) fn every_address_in_use(comparison: &Comparison) -> Comparison {
+    let mut wider = comparison.clone();
+    for path in &mut wider.baseline {
+        path.in_use = true;
+    }
+    wider
+}

@@ -1,0 +1,90 @@
+//! A route that leads a whole host to pods of another Service: what those refuse is lost for who dials the host.
+#![allow(missing_docs, clippy::unwrap_used)]
+
+use assert_cmd::Command;
+
+const READERS: &str = "---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: orders, namespace: shop}
+spec:
+  selector: {matchLabels: {app: orders}}
+  rules:
+  - from: [{source: {principals: [cluster.local/ns/desk/sa/web]}}]
+";
+
+fn virtual_service(routes: &str) -> String {
+    format!(
+        "---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {{name: stock, namespace: shop}}
+spec: {{hosts: [stock], http: [{routes}]}}
+"
+    )
+}
+
+const TO_ORDERS: &str = "{route: [{destination: {host: orders}}]}";
+
+/// The exit code of `verify`, and what it prints.
+fn verified(before: &str, after: &str) -> (Option<i32>, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let mesh = std::fs::read_to_string("tests/fixtures/traps/mesh.yaml").unwrap();
+    for (state, more) in [("before", before), ("after", after)] {
+        let state = folder.path().join(state);
+        std::fs::create_dir_all(&state).unwrap();
+        for (name, text) in &castoff::demo::FILES[..2] {
+            std::fs::write(state.join(name.replace('/', "-")), text).unwrap();
+        }
+        std::fs::write(state.join("mesh.yaml"), &mesh).unwrap();
+        std::fs::write(state.join("more.yaml"), format!("{READERS}{more}")).unwrap();
+    }
+    let output = Command::new(env!("CARGO_BIN_EXE_castoff"))
+        .args(["verify", "before", "after", "--ascii"])
+        .current_dir(folder.path())
+        .output()
+        .unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    (output.status.code(), text)
+}
+
+#[test]
+fn a_host_that_leads_to_pods_that_refuse_is_lost() {
+    let (code, text) = verified("", &virtual_service(TO_ORDERS));
+    assert_eq!(code, Some(3), "{text}");
+    assert!(text.contains("shop/stock breaks"), "{text}");
+    assert!(text.contains("to Service shop/stock:80"), "{text}");
+    assert!(
+        text.contains("now: denied at the sidecar of shop/orders"),
+        "{text}"
+    );
+    assert!(text.contains("4 servers: 3 same"), "{text}");
+}
+
+#[test]
+fn what_was_diverted_before_is_no_loss_now() {
+    let route = virtual_service(TO_ORDERS);
+    let (code, text) = verified(&route, &route);
+    assert_eq!(code, Some(0), "{text}");
+}
+
+/// Web may read orders, whichever address it dials.
+#[test]
+fn a_host_that_leads_to_its_own_pods_too_or_to_some_that_accept_is_not_lost() {
+    let own = virtual_service(
+        "{match: [{uri: {prefix: /v2}}], route: [{destination: {host: orders}}]}, {route: [{destination: {host: stock}}]}",
+    );
+    let (code, text) = verified("", &own);
+    assert_eq!(code, Some(0), "{text}");
+    let split = virtual_service(
+        "{route: [{destination: {host: orders}, weight: 50}, {destination: {host: web.desk.svc.cluster.local}, weight: 50}]}",
+    );
+    let service = "---
+apiVersion: v1
+kind: Service
+metadata: {name: web, namespace: desk}
+spec: {clusterIP: 10.96.0.11, selector: {app: web}, ports: [{name: http, port: 80, targetPort: 8080}]}
+";
+    let (code, text) = verified(service, &format!("{service}{split}"));
+    assert_eq!(code, Some(0), "{text}");
+}
