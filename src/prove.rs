@@ -19,6 +19,7 @@ mod identities;
 pub mod legs;
 mod memory;
 pub mod network;
+mod others;
 pub mod pins;
 pub mod prover;
 mod question;

@@ -112,3 +112,30 @@ fn a_bare_connection_carries_nothing() {
     let (exit, _) = ask(BY_HEADER, &["GET /", "shop/orders", "--header", "Host=b"]);
     assert_eq!(exit, Some(64));
 }
+
+#[test]
+fn ways_in_that_were_not_looked_for_are_said_to_be() {
+    let mut mesh = String::new();
+    for index in 0..60 {
+        mesh.push_str(&format!(
+            "  - from: [{{source: {{principals: [cluster.local/ns/shop/sa/c{index}]}}}}]\n    when: [{{key: 'request.headers[h{index}]', values: [v]}}]\n"
+        ));
+    }
+    for index in 0..60 {
+        mesh.push_str(&format!(
+            "---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {{name: c{index}, namespace: shop}}
+spec:
+  selector: {{matchLabels: {{app: c{index}}}}}
+  template:
+    metadata: {{labels: {{app: c{index}}}}}
+    spec: {{serviceAccountName: c{index}, containers: [{{name: app, image: app}}]}}
+"
+        ));
+    }
+    let (_, said) = ask(&mesh, &["GET /", "shop/orders"]);
+    assert_eq!(said.matches("; may with header").count(), 50, "{said}");
+    assert_eq!(said.matches("was not asked").count(), 1, "{said}");
+}

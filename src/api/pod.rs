@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use smol_str::SmolStr;
 
+use super::cluster::LabelSelector;
 use crate::snapshot::shared::Recent;
 use crate::snapshot::{Labels, Metadata};
 
@@ -219,6 +220,15 @@ pub struct PodOwnerSpec {
     /// How a Deployment replaces pods, as written.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub strategy: Option<Value>,
+    /// How a StatefulSet or DaemonSet replaces pods, as written.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub update_strategy: Option<Value>,
+    /// Whether a Deployment or an Argo Rollout leaves its pods as they are for now.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub paused: bool,
+    /// The pods that it owns.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub selector: Option<LabelSelector>,
 }
 
 /// `CronJob.spec.jobTemplate`.

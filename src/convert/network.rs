@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 use super::Presence;
 use crate::api::cluster::LabelSelector;
 use crate::api::network_policy::{NetworkPolicySpec, Peer, PolicyPort};
-use crate::mesh::network_policy::{HBONE_PORT, PROBES, governs, is_peer, port_range};
+use crate::mesh::network_policy::{HBONE_PORT, PROBES, PROBES_V6, governs, is_peer, port_range};
 use crate::mesh::traffic::NetworkPolicy;
 use crate::mesh::{Mesh, ServiceId, WaypointId, WorkloadId};
 use crate::needs::GENERATED_LABEL;
@@ -139,7 +139,9 @@ fn beside(
             rules.push(tunnel_rule("from", unknown));
         }
         if !rules.is_empty() {
-            rules.push(json!({"from": [{"ipBlock": {"cidr": PROBES}}]}));
+            // An address of the family that a cluster does not have admits nobody.
+            let probes = [PROBES, PROBES_V6].map(|cidr| json!({"ipBlock": {"cidr": cidr}}));
+            rules.push(json!({"from": probes}));
             new.insert("ingress".to_owned(), Value::Array(rules));
         }
     }

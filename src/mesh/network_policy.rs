@@ -17,6 +17,8 @@ pub const HBONE_PORT: u16 = 15008;
 /// nobody else can send from (istio cni/pkg/iptables/iptables.go; istio.io, "Ambient and Kubernetes
 /// NetworkPolicy").
 pub const PROBES: &str = "169.254.7.127/32";
+/// The same where pods have IPv6 addresses.
+pub const PROBES_V6: &str = "fd16:9254:7127:1337:ffff:ffff:ffff:ffff/128";
 
 /// Whether pods of a namespace with these labels are meant by a peer. An address block means none.
 pub fn is_peer(

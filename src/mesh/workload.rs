@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use smol_str::SmolStr;
 
 use super::Version;
-use crate::api::pod::ContainerPort;
+use crate::api::pod::{ContainerPort, PodOwnerSpec};
 use crate::snapshot::{Labels, ObjectName, Origin};
 
 /// Kind of a pod's topmost owner.
@@ -31,6 +31,21 @@ pub enum OwnerKind {
     Pod,
     /// Any other, by kind name.
     Other(SmolStr),
+}
+
+/// The kind of an owner by its name.
+pub(crate) fn owner_kind(kind: &str) -> OwnerKind {
+    match kind {
+        "Deployment" => OwnerKind::Deployment,
+        "ReplicaSet" => OwnerKind::ReplicaSet,
+        "StatefulSet" => OwnerKind::StatefulSet,
+        "DaemonSet" => OwnerKind::DaemonSet,
+        "Job" => OwnerKind::Job,
+        "CronJob" => OwnerKind::CronJob,
+        "Rollout" => OwnerKind::Rollout,
+        "Pod" => OwnerKind::Pod,
+        other => OwnerKind::Other(other.into()),
+    }
 }
 
 /// What a workload is for. Only applications are migrated.
@@ -63,6 +78,86 @@ pub enum DataPlaneMode {
     None,
 }
 
+/// How an owner comes to replace its pods when its template has changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Replacement {
+    /// By itself.
+    ByItself,
+    /// Only where somebody deletes the old ones: ReplicaSets (kubernetes
+    /// pkg/controller/replicaset/replica_set.go), and StatefulSets and DaemonSets with the update
+    /// strategy `OnDelete`.
+    WhenDeleted {
+        /// Its pods, as `kubectl -l` takes them.
+        selector: SmolStr,
+    },
+    /// Not, or not all of them: why, and what changes that, in words.
+    Stopped(SmolStr),
+}
+
+impl Replacement {
+    /// What the specification of an owner says.
+    pub fn of(owner: &OwnerKind, name: &ObjectName, spec: &PodOwnerSpec) -> Self {
+        let ObjectName {
+            namespace,
+            name: short,
+        } = name;
+        let strategy = spec.update_strategy.as_ref();
+        let on_delete = strategy.is_some_and(|strategy| strategy["type"] == "OnDelete");
+        let partition = strategy
+            .and_then(|strategy| strategy.pointer("/rollingUpdate/partition"))
+            .and_then(serde_json::Value::as_i64)
+            .unwrap_or_default();
+        match owner {
+            OwnerKind::Deployment if spec.paused => Self::Stopped(
+                format!(
+                    "Deployment {name} is paused and replaces no pods: see what else would be rolled out, then \
+                     `kubectl rollout resume deployment -n {namespace} {short}`"
+                )
+                .into(),
+            ),
+            OwnerKind::Rollout if spec.paused => Self::Stopped(
+                format!(
+                    "Rollout {name} is paused and replaces no pods: see what else would be rolled out, then \
+                     `kubectl argo rollouts promote -n {namespace} {short}`"
+                )
+                .into(),
+            ),
+            OwnerKind::StatefulSet if !on_delete && partition > 0 => Self::Stopped(
+                format!(
+                    "StatefulSet {name} replaces only pods from number {partition} on \
+                     (spec.updateStrategy.rollingUpdate.partition): set it to 0 first"
+                )
+                .into(),
+            ),
+            OwnerKind::StatefulSet | OwnerKind::DaemonSet if on_delete => {
+                Self::when_deleted(spec).unwrap_or_else(|| {
+                    Self::Stopped(
+                        format!(
+                            "{name} replaces pods only where somebody deletes them (update strategy OnDelete), and its \
+                             selector names them by more than labels: change its pod template and delete them by hand"
+                        )
+                        .into(),
+                    )
+                })
+            }
+            OwnerKind::ReplicaSet => Self::when_deleted(spec).unwrap_or(Self::ByItself),
+            _ => Self::ByItself,
+        }
+    }
+
+    fn when_deleted(spec: &PodOwnerSpec) -> Option<Self> {
+        let selector = spec.selector.as_ref()?;
+        let pairs: Vec<String> = selector
+            .match_labels
+            .iter()
+            .map(|(key, value)| format!("{key}={value}"))
+            .collect();
+        (selector.match_expressions.is_empty() && !pairs.is_empty()).then(|| Self::WhenDeleted {
+            selector: pairs.join(",").into(),
+        })
+    }
+}
+
 /// The topmost owner and its pods.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Workload {
@@ -84,6 +179,8 @@ pub struct Workload {
     pub owner_annotations: Labels,
     /// Whether the owner's manifest was given: without it a template cannot be changed.
     pub has_template: bool,
+    /// How its pods come to be replaced.
+    pub replacement: Replacement,
     /// Service account, `default` when unset.
     pub service_account: SmolStr,
     /// Whether its pods share the node's network.

@@ -9,7 +9,9 @@ use smol_str::SmolStr;
 
 use super::control_plane::image_version;
 use super::injection::Rules;
-use super::workload::{DataPlaneMode, Generation, OwnerKind, PodState, Role, Workload};
+use super::workload::{
+    DataPlaneMode, Generation, OwnerKind, PodState, Replacement, Role, Workload, owner_kind,
+};
 use crate::api::pod::{Container, ContainerPort, Pod, PodOwner, PodSpec};
 use crate::snapshot::{Labels, Metadata, Object, ObjectName, OwnerReference, Snapshot};
 
@@ -109,20 +111,6 @@ pub(super) fn sort(workloads: &mut [Workload]) {
 fn runs(pod: &Object<Pod>) -> bool {
     !matches!(pod.body.status.phase.as_str(), "Succeeded" | "Failed")
         && pod.metadata.deletion_timestamp.is_none()
-}
-
-fn owner_kind(kind: &str) -> OwnerKind {
-    match kind {
-        "Deployment" => OwnerKind::Deployment,
-        "ReplicaSet" => OwnerKind::ReplicaSet,
-        "StatefulSet" => OwnerKind::StatefulSet,
-        "DaemonSet" => OwnerKind::DaemonSet,
-        "Job" => OwnerKind::Job,
-        "CronJob" => OwnerKind::CronJob,
-        "Rollout" => OwnerKind::Rollout,
-        "Pod" => OwnerKind::Pod,
-        other => OwnerKind::Other(other.into()),
-    }
 }
 
 fn controller(metadata: &Metadata) -> Option<&OwnerReference> {
@@ -230,6 +218,7 @@ fn predict(key: &OwnerKey, owner: &Object<PodOwner>, rules: &Rules<'_>) -> Optio
         owner_labels: owner.metadata.labels.clone(),
         owner_annotations: owner.metadata.annotations.clone(),
         has_template: true,
+        replacement: Replacement::of(&key.0, &key.1, &owner.body.spec),
         service_account: account(&template.spec),
         host_network: template.spec.host_network,
         ports: ports(&template.spec),
@@ -276,6 +265,9 @@ fn observe(
             .sort_by(|left, right| left.name.cmp(&right.name));
     }
     generations.sort_by(|left, right| (left.mode, &left.labels).cmp(&(right.mode, &right.labels)));
+    let replacement = owner.map_or(Replacement::ByItself, |owner| {
+        Replacement::of(&key.0, &key.1, &owner.body.spec)
+    });
     Workload {
         owner: key.0,
         owner_api_version: api_version,
@@ -290,6 +282,7 @@ fn observe(
             .map(|owner| owner.metadata.annotations.clone())
             .unwrap_or_default(),
         has_template: template.is_some(),
+        replacement,
         service_account: account(&first.body.spec),
         host_network: first.body.spec.host_network,
         ports: ports(&first.body.spec),

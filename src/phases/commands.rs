@@ -6,7 +6,7 @@
 use serde_json::{Value, json};
 
 use crate::finding::Remedy;
-use crate::mesh::workload::{OwnerKind, Workload};
+use crate::mesh::workload::{OwnerKind, Replacement, Workload};
 
 /// One label to set, change or remove.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,6 +83,13 @@ pub fn label_command(target: &str, changes: &[LabelChange]) -> String {
 pub fn restart(workload: &Workload) -> Remedy {
     let namespace = &workload.name.namespace;
     let name = &workload.name.name;
+    match &workload.replacement {
+        Replacement::ByItself => {}
+        Replacement::WhenDeleted { selector } => {
+            return Remedy::command_without_undo(delete_pods(namespace, selector));
+        }
+        Replacement::Stopped(why) => return Remedy::Advice(why.to_string()),
+    }
     match &workload.owner {
         OwnerKind::Deployment | OwnerKind::StatefulSet | OwnerKind::DaemonSet => {
             Remedy::command_without_undo(format!(
@@ -123,8 +130,14 @@ pub fn restart(workload: &Workload) -> Remedy {
     }
 }
 
+/// Deletes pods by their labels, so that their owner makes new ones.
+pub fn delete_pods(namespace: &str, selector: &str) -> String {
+    format!("kubectl delete pods -n {namespace} -l {selector}")
+}
+
 /// Changes labels of a workload's pod template by a patch of its owner, which lasts over restarts
-/// and (but for a CronJob, whose next run takes it up) replaces the pods at once. `None` where the
+/// and (but for a CronJob, whose next run takes it up, and for owners whose pods have to be deleted)
+/// replaces the pods at once. `None` where the
 /// template cannot be changed: Jobs, bare pods, unknown owners.
 pub fn patch_template_labels(workload: &Workload, changes: &[LabelChange]) -> Option<Remedy> {
     let resource = resource(&workload.owner)?;

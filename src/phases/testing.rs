@@ -139,6 +139,7 @@ pub(crate) fn workload(owner: OwnerKind, namespace: &str, name: &str) -> Workloa
         owner_labels: Labels::default(),
         owner_annotations: Labels::default(),
         has_template: true,
+        replacement: crate::mesh::Replacement::ByItself,
         service_account: "default".into(),
         host_network: false,
         ports: Vec::new(),

@@ -65,7 +65,7 @@ impl<'a> Trial<'_, 'a> {
         openings: &lock::Openings,
     ) -> Result<Option<(Wave, Field<'a>)>, String> {
         let mesh = self.field.mesh();
-        let Some(locks) = lock::locks(&mesh, openings, moving) else {
+        let Some(locks) = lock::locks(&mesh, openings, moving, false) else {
             return Ok(None);
         };
         let mut wave = move_wave(moving, "");
@@ -108,6 +108,13 @@ impl<'a> Trial<'_, 'a> {
             return Ok(Some((wave, opened)));
         }
         wave.states.pop();
+        // The same policies, which say of themselves that they stay.
+        let Some(locks) = lock::locks(&mesh, openings, moving, true) else {
+            return Ok(None);
+        };
+        wave.manifests = locks.files;
+        let mut locked = self.field.clone();
+        locked.advance(&wave.steps, &wave.manifests)?;
         Ok(Some((wave, locked)))
     }
 }

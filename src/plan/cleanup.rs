@@ -16,7 +16,7 @@ use crate::manifest;
 use crate::mesh::{Attachment, DataPlaneMode, Distribution, Mesh, Workload, WorkloadId};
 use crate::needs::{Placement, placement};
 use crate::phases::policy_simplification::{duplicates, leftovers};
-use crate::phases::{self, Context};
+use crate::phases::{self, Context, wording};
 use crate::snapshot::{Kind, Labels, ObjectName};
 
 /// A policy by kind and name.
@@ -100,8 +100,16 @@ pub(super) fn wave(field: &Field<'_>) -> (Option<Wave>, Vec<(Policy, String)>) {
     let (title, why) = if some_migrated || !sidecar_objects.is_empty() {
         (
             "Delete what was migrated",
-            "The waypoints enforce the copies; originals at ambient pods are read by ztunnel, which knows no request \
-             fields.",
+            match mesh.distribution {
+                Distribution::Upstream => {
+                    "The waypoints enforce the copies; originals at ambient pods are read by ztunnel, which knows no \
+                     request fields."
+                }
+                Distribution::Solo => {
+                    "The waypoints enforce the copies for every caller, with a sidecar or without; at pods that leave \
+                     their sidecars ztunnel would read the originals, and it knows no request fields."
+                }
+            },
         )
     } else {
         (
@@ -145,6 +153,9 @@ fn step(
             .map(|(kind, name)| saved::delete_command(*kind, name))
             .collect(),
         undo: vec![format!("kubectl apply -f {file}")],
+        undo_look: vec![format!(
+            "`{file}` holds these policies as you want them back"
+        )],
         ..Step::default()
     }
 }
@@ -238,7 +249,7 @@ fn proved(
         let servers: Vec<String> = tried.differing.iter().map(ToString::to_string).collect();
         let why = format!(
             "without it access to {} would differ from the baseline",
-            crate::phases::wording::first_few(&servers, 3)
+            wording::first_few(&servers, 3)
         );
         stays.extend(out.into_iter().map(|one| (one, why.clone())));
         candidates = rest.into_iter().collect();
@@ -337,20 +348,22 @@ fn states(field: &Field<'_>, colours: &[Vec<Policy>]) -> Vec<State> {
         .into_iter()
         .map(|subset| {
             let mut snapshot = field.snapshot().clone();
-            let gone: BTreeSet<&Policy> =
-                subset.iter().flat_map(|colour| &colours[*colour]).collect();
-            snapshot.remove_all(&gone);
-            let only_policies = gone
-                .iter()
-                .all(|(kind, _)| *kind == Kind::AuthorizationPolicy);
-            let gone = gone.len();
-            let mesh = if only_policies {
+            let policies = || subset.iter().flat_map(|colour| &colours[*colour]);
+            snapshot.remove_all(&policies().collect());
+            let mesh = if policies().all(|(kind, _)| *kind == Kind::AuthorizationPolicy) {
                 let before = field.mesh();
                 before.after(&snapshot, field.overrides, &BTreeSet::new())
             } else {
                 Mesh::build(&snapshot, field.overrides)
             };
-            let when = format!("while {gone} of {total} originals are deleted");
+            let gone: Vec<String> = policies()
+                .map(|(kind, name)| format!("{} {name}", kind.row().name))
+                .collect();
+            let when = format!(
+                "while {} of {total} originals are deleted: {}",
+                gone.len(),
+                wording::first_few(&gone, 5)
+            );
             super::proof::state(field.prover, Arc::new(mesh), when)
         })
         .collect()

@@ -7,16 +7,41 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::wave::{Edit, EditChange, Step};
+use super::saved;
+use super::wave::{Edit, EditChange, Wave};
 use crate::simulate::{Command, command};
 use crate::snapshot::{Kind, Object, ObjectName, Origin, Snapshot, find};
 
-/// Changes of the user's own objects that the steps make, in order.
-pub(super) fn edits(before: &Snapshot, steps: &[Step]) -> Vec<Edit> {
-    let commands = steps.iter().flat_map(|step| &step.run);
+/// Changes of the user's own objects that the wave makes, in order.
+pub(super) fn edits(before: &Snapshot, wave: &Wave) -> Vec<Edit> {
+    let commands = wave.steps.iter().flat_map(|step| &step.run);
     commands
         .filter_map(|line| command::parse_line(line).ok())
-        .filter_map(|command| edit(before, command))
+        .flat_map(|command| match command {
+            Command::Apply { file } => replaced(before, wave, &file),
+            other => edit(before, other).into_iter().collect(),
+        })
+        .collect()
+}
+
+/// Objects of the user's own that a file replaces for good.
+fn replaced(before: &Snapshot, wave: &Wave, file: &str) -> Vec<Edit> {
+    if wave.temporary.contains(file) {
+        return Vec::new();
+    }
+    let content = wave.manifests.get(file).map_or("", String::as_str);
+    let objects = saved::objects(content).into_iter();
+    objects
+        .filter_map(|(kind, name)| {
+            let (api_version, origin) = place(before, kind, &name)?;
+            Some(Edit {
+                api_version,
+                kind: kind.row().name.to_owned(),
+                name,
+                origin,
+                change: EditChange::Replace(file.to_owned()),
+            })
+        })
         .collect()
 }
 

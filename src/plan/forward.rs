@@ -12,6 +12,7 @@ use castoff_authz::verdict::Limits;
 use super::attempt::{KnownGaps, Trial, move_wave, new_gaps, opening};
 use super::edges::edges;
 use super::field::{Field, way_back};
+use super::held::held;
 use super::sift::sift;
 use super::traffic::CallGraph;
 use super::wave::{Files, Gap, Held, Plan, PlanEnding, Step, Wave};
@@ -226,10 +227,12 @@ impl<'a> Player<'a> {
             };
             let (before, now) = (self.field.mesh(), after.mesh());
             let waits = prepare::waits_for_binding(&before, &now);
+            let waits_back = prepare::waits_for_binding(&now, &before);
             if let Some(last) = wave.steps.last_mut() {
                 last.settled.extend(waits);
+                last.undo_settled.extend(waits_back);
             }
-            wave.affected = newly_bound(&before, &now);
+            wave.affected = prepare::newly_bound(&before, &now);
             self.push(wave, after);
         }
         Err(PlanEnding::Failed(
@@ -440,7 +443,7 @@ impl<'a> Player<'a> {
 
 /// Adds to a wave that was carried out what changes the user's sources, and its way back.
 fn complete(field: &Field<'_>, wave: &mut Wave, before: &Snapshot) {
-    wave.edits = edits::edits(before, &wave.steps);
+    wave.edits = edits::edits(before, wave);
     let files: Files = wave
         .manifests
         .iter()
@@ -448,46 +451,4 @@ fn complete(field: &Field<'_>, wave: &mut Wave, before: &Snapshot) {
         .map(|(name, content)| (name.clone(), content.clone()))
         .collect();
     wave.way_back = way_back(before, field.snapshot(), &wave.steps, &files);
-}
-
-fn held(workload: &ObjectName, gaps: &[Gap], moving: &BTreeSet<ObjectName>, circle: bool) -> Held {
-    let gap = gaps
-        .iter()
-        .find(|gap| gap.server == *workload)
-        .or_else(|| gaps.first());
-    let why = match gap {
-        Some(gap) if circle && moving.len() > 1 => format!(
-            "it is in a circle of callers and servers ({}), and moving them {} {}",
-            wording::first_few(
-                &moving.iter().map(ToString::to_string).collect::<Vec<_>>(),
-                4
-            ),
-            gap.direction,
-            gap.server
-        ),
-        Some(gap) => format!("moving it {} {} {}", gap.direction, gap.server, gap.from.1),
-        None => "moving it could not be proved".to_owned(),
-    };
-    Held {
-        workload: workload.clone(),
-        why,
-        lines: gap.map(|gap| gap.lines.clone()).unwrap_or_default(),
-        server: gap.map(|gap| gap.server.clone()),
-        ways_out: Vec::new(),
-    }
-}
-
-/// Workloads behind Services that a wave bound.
-fn newly_bound(before: &Mesh, after: &Mesh) -> Vec<ObjectName> {
-    let mut names: BTreeSet<ObjectName> = BTreeSet::new();
-    for service in &after.services {
-        let was = before
-            .service_named(&service.name)
-            .and_then(|(_, service)| service.binding.waypoint());
-        if was.is_none() && service.binding.waypoint().is_some() {
-            let backends = service.backends.iter();
-            names.extend(backends.map(|backend| after.workload(backend.workload).name.clone()));
-        }
-    }
-    names.into_iter().collect()
 }

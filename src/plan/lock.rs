@@ -14,13 +14,30 @@ use serde_json::{Map, Value, json};
 use super::saved;
 use super::wave::{Files, Step, Wave};
 use crate::manifest;
-use crate::mesh::{Mesh, Workload, WorkloadId};
+use crate::mesh::{Distribution, Mesh, Workload, WorkloadId};
 use crate::needs::GENERATED_LABEL;
+use crate::phases::wording;
 use crate::prove::addresses;
 use crate::snapshot::{Kind, ObjectName};
 
 /// Name of the file with the locks.
 pub(super) const FILE: &str = "locks.yaml";
+
+/// Annotation with the workload whose pods a lock closes.
+const LOCKS_ANNOTATION: &str = "castoff.dev/locks";
+/// Annotation that says why a lock is there.
+const REASON_ANNOTATION: &str = "castoff.dev/reason";
+/// Annotation that says when a lock can be deleted.
+const DELETE_ANNOTATION: &str = "castoff.dev/delete-when";
+
+/// When what closes the way around a waypoint can be deleted.
+fn delete_when(for_good: bool) -> &'static str {
+    if for_good {
+        "nothing opens without it any more: `castoff verify` of the mesh with it and without it says so"
+    } else {
+        "the last step of this wave is reached, which deletes it"
+    }
+}
 
 /// Ports at which somebody gains, by server.
 pub(super) type Openings = BTreeMap<ObjectName, BTreeSet<u16>>;
@@ -60,6 +77,7 @@ pub(super) fn locks(
     mesh: &Mesh,
     openings: &Openings,
     moving: &BTreeSet<ObjectName>,
+    for_good: bool,
 ) -> Option<Locks> {
     let mut around: Vec<(ObjectName, Value)> = Vec::new();
     let mut ports: Vec<(ObjectName, Value)> = Vec::new();
@@ -73,7 +91,7 @@ pub(super) fn locks(
             if !moving.contains(&workload.name) {
                 return None;
             }
-            around.push(around_waypoint(mesh, id)?);
+            around.push(around_waypoint(mesh, id, for_good)?);
         }
         let opening: BTreeSet<u16> = opening.difference(&of_services).copied().collect();
         if !opening.is_empty() {
@@ -92,20 +110,27 @@ pub(super) fn locks(
                 .to_owned(),
         run: delete(&around),
         undo: vec![format!("kubectl apply -f {FILE}")],
+        look: vec!["no pod of these workloads has a sidecar".to_owned()],
         ..Step::default()
     };
     let mut close = Step {
         run: vec![format!("kubectl apply -f {FILE}")],
         undo: delete(&around).into_iter().chain(delete(&ports)).collect(),
+        undo_look: vec!["every pod of these workloads has its sidecar again".to_owned()],
         ..Step::default()
     };
     let (mut what, mut why) = (Vec::new(), Vec::new());
     if !around.is_empty() {
         what.push("close new pods to everyone but their waypoint, since ztunnel cannot check what the waypoint checks");
-        close.look.push(
-            "the callers of these workloads are ambient: one with a sidecar is refused by new pods until it has moved"
-                .to_owned(),
-        );
+        let look = match mesh.distribution {
+            Distribution::Solo => {
+                "nobody dials these pods past their waypoint: whoever does is refused by new pods"
+            }
+            Distribution::Upstream => {
+                "the callers of these workloads are ambient: one with a sidecar is refused by new pods until it has moved"
+            }
+        };
+        close.look.push(look.to_owned());
         why.push(
             "Policies refuse at the new pods what ztunnel would let in past the waypoint."
                 .to_owned(),
@@ -174,7 +199,10 @@ fn closed_ports(
     let workload = mesh.workload(id);
     let labels = own_labels(workload);
     // Without labels it would be for the whole namespace.
-    (!labels.is_empty()).then(|| policy(workload, "closed-ports", labels, rule))
+    let reason = "no Service leads to these ports, and nobody could reach them: an ambient caller shows an identity there, \
+         and port 15008 leads to every port";
+    let told = (reason, "somebody is to reach these ports");
+    (!labels.is_empty()).then(|| policy(workload, "closed-ports", labels, rule, told))
 }
 
 /// A rule for every port but these.
@@ -192,7 +220,7 @@ fn texts(ports: &BTreeSet<u16>) -> Vec<String> {
 
 /// Closes pods to everybody but the waypoints of their Services, at all ports but those that are known and that
 /// none of these Services leads to.
-fn around_waypoint(mesh: &Mesh, id: WorkloadId) -> Option<(ObjectName, Value)> {
+fn around_waypoint(mesh: &Mesh, id: WorkloadId, for_good: bool) -> Option<(ObjectName, Value)> {
     let waypoints: BTreeSet<String> = mesh
         .services_of(id)
         .filter_map(|(_, service)| service.binding.waypoint())
@@ -217,7 +245,16 @@ fn around_waypoint(mesh: &Mesh, id: WorkloadId) -> Option<(ObjectName, Value)> {
     let workload = mesh.workload(id);
     let mut labels = own_labels(workload);
     labels.insert("istio.io/dataplane-mode".to_owned(), "ambient".into());
-    Some(policy(workload, "only-through-waypoint", labels, rule))
+    let reason = "ztunnel cannot check what the waypoint checks: whoever came to these pods past it would be let in where \
+         the baseline refused";
+    let told = (reason, delete_when(for_good));
+    Some(policy(
+        workload,
+        "only-through-waypoint",
+        labels,
+        rule,
+        told,
+    ))
 }
 
 /// The labels of a workload's pods that moving does not change.
@@ -229,19 +266,29 @@ fn own_labels(workload: &Workload) -> Map<String, Value> {
         .collect()
 }
 
-/// A DENY policy for pods of a workload.
+/// A DENY policy for pods of a workload, with why it is there and when it can be deleted.
 fn policy(
     workload: &Workload,
     suffix: &str,
     labels: Map<String, Value>,
     rule: Value,
+    (reason, delete_when): (&str, &str),
 ) -> (ObjectName, Value) {
     let name = format!("{}-{suffix}", workload.name.name);
     let namespace = workload.name.namespace.as_str();
     let manifest = json!({
         "apiVersion": "security.istio.io/v1",
         "kind": "AuthorizationPolicy",
-        "metadata": {"name": name, "namespace": namespace, "labels": {GENERATED_LABEL: "lock"}},
+        "metadata": {
+            "name": name,
+            "namespace": namespace,
+            "labels": {GENERATED_LABEL: "lock"},
+            "annotations": {
+                LOCKS_ANNOTATION: wording::workload(workload).replacen(' ', "/", 1),
+                REASON_ANNOTATION: reason,
+                DELETE_ANNOTATION: delete_when,
+            },
+        },
         "spec": {"selector": {"matchLabels": labels}, "action": "DENY", "rules": [rule]},
     });
     (ObjectName::new(namespace, &name), manifest)

@@ -12,8 +12,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::wave::{Held, Step};
 use crate::finding::Remedy;
-use crate::mesh::{DataPlaneMode, Mesh, OwnerKind, Role, Workload};
-use crate::phases::commands::{LabelChange, label, patch_template_labels, restart};
+use crate::mesh::{DataPlaneMode, Mesh, OwnerKind, Replacement, Role, Workload};
+use crate::phases::commands::{LabelChange, delete_pods, label, patch_template_labels, restart};
 use crate::phases::remove_sidecars::switch::{namespace_changes, template_changes};
 use crate::phases::wording;
 use crate::snapshot::ObjectName;
@@ -28,6 +28,9 @@ pub(super) const TEMPLATE_LABELS: [(&str, &str); 2] =
 /// Why a workload cannot be moved by a command, if so.
 pub(super) fn obstacle(workload: &Workload) -> Option<String> {
     let name = &workload.name;
+    if let Replacement::Stopped(why) = &workload.replacement {
+        return Some(why.to_string());
+    }
     match &workload.owner {
         _ if workload.host_network => {
             Some("its pods share the node's network, which ztunnel does not capture".to_owned())
@@ -80,12 +83,21 @@ pub(super) fn steps(
     by_namespace
         .into_iter()
         .flat_map(|(namespace, workloads)| {
-            let keeps_sidecars = stay.iter().any(|name| name.namespace == namespace);
-            if each_by_itself || keeps_sidecars || captured(mesh, namespace).next().is_some() {
-                vec![by_template(namespace, &workloads)]
+            let others = || captured(mesh, namespace).map(wording::workload);
+            let because = if each_by_itself {
+                "since the policies that close new pods know them by that label".to_owned()
+            } else if stay.iter().any(|name| name.namespace == namespace) {
+                "since the namespace's label would move others too".to_owned()
+            } else if others().next().is_some() {
+                let others: Vec<String> = others().collect();
+                format!(
+                    "since the namespace's label would bring into the mesh what is outside ({})",
+                    wording::first_few(&others, 3)
+                )
             } else {
-                by_namespace_label(mesh, namespace, &workloads)
-            }
+                return by_namespace_label(mesh, namespace, &workloads);
+            };
+            vec![by_template(namespace, &workloads, &because)]
         })
         .collect()
 }
@@ -102,20 +114,31 @@ fn captured<'a>(mesh: &'a Mesh, namespace: &'a str) -> impl Iterator<Item = &'a 
         })
 }
 
-fn by_template(namespace: &str, workloads: &[&Workload]) -> Step {
+fn by_template(namespace: &str, workloads: &[&Workload], because: &str) -> Step {
     let mut step = started(namespace, workloads);
-    step.what.push_str(
-        ", each by one change of its pod template, since the namespace's label would move others too",
-    );
+    step.what.push_str(&format!(
+        ", each by one change of its pod template, {because}"
+    ));
     for workload in workloads {
         match patch_template_labels(workload, &template_label_changes(workload)) {
-            Some(remedy) => take(&mut step, remedy),
+            Some(remedy) => {
+                take(&mut step, remedy);
+                delete_old(&mut step, workload);
+            }
             None => step.by_hand.extend(obstacle(workload)),
         }
-        step.settled.extend(rolled_out(workload));
-        step.undo_settled.extend(rolled_out(workload));
+        wait_for(&mut step, workload);
     }
     step
+}
+
+/// Deletes the pods of an owner that does not replace them by itself, here and on the way back.
+fn delete_old(step: &mut Step, workload: &Workload) {
+    if let Replacement::WhenDeleted { selector } = &workload.replacement {
+        let delete = delete_pods(&workload.name.namespace, selector);
+        step.run.push(delete.clone());
+        step.undo.push(delete);
+    }
 }
 
 /// The labels of namespaces in which everybody has moved by pod template: whatever is deployed there from then
@@ -146,6 +169,9 @@ pub(super) fn late_labels(mesh: &Mesh, includes: impl Fn(&str) -> bool) -> Vec<S
         let mut step = Step {
             what: format!("label namespace {namespace}: new workloads start in ambient mode"),
             look: vec![ready(namespace)],
+            undo_look: vec![format!(
+                "nothing that relies on the label was deployed to namespace {namespace} since"
+            )],
             ..Step::default()
         };
         take(&mut step, label(&format!("ns {namespace}"), &changes));
@@ -179,6 +205,10 @@ fn by_namespace_label(mesh: &Mesh, namespace: &str, workloads: &[&Workload]) -> 
                 "enrol namespace {namespace}: pods keep their sidecars until they are replaced"
             ),
             look: vec![ready(namespace)],
+            undo_look: vec![format!(
+                "every pod of namespace {namespace} that is to have a sidecar has it and is Ready: without the label \
+                 the others leave the mesh at once"
+            )],
             ..Step::default()
         };
         take(&mut step, label(&target, &enrol));
@@ -192,7 +222,12 @@ fn by_namespace_label(mesh: &Mesh, namespace: &str, workloads: &[&Workload]) -> 
         let patch = template_changes(workload);
         match patch_template_labels(workload, &patch) {
             // The patch replaces the pods.
-            Some(remedy) if !patch.is_empty() => take(&mut step, remedy),
+            Some(remedy) if !patch.is_empty() => {
+                take(&mut step, remedy);
+                delete_old(&mut step, workload);
+            }
+            // Its next run does.
+            _ if workload.owner == OwnerKind::CronJob => {}
             _ => {
                 let remedy = restart(workload);
                 if let Remedy::Command { run, .. } = &remedy {
@@ -202,8 +237,7 @@ fn by_namespace_label(mesh: &Mesh, namespace: &str, workloads: &[&Workload]) -> 
                 take(&mut step, remedy);
             }
         }
-        step.settled.extend(rolled_out(workload));
-        step.undo_settled.extend(rolled_out(workload));
+        wait_for(&mut step, workload);
     }
     steps.push(step);
     steps
@@ -224,6 +258,11 @@ fn started(namespace: &str, workloads: &[&Workload]) -> Step {
     Step {
         what: format!("move {} to ambient mode", wording::first_few(&names, 5)),
         look: vec![ready(namespace)],
+        undo_look: vec![
+            "every policy that later waves deleted is there again: `kubectl get authorizationpolicies,\
+             requestauthentications -A`"
+                .to_owned(),
+        ],
         moves: workloads
             .iter()
             .map(|workload| workload.name.to_string())
@@ -243,18 +282,74 @@ fn take(step: &mut Step, remedy: Remedy) {
     }
 }
 
-/// Waits until an owner has replaced its pods.
-fn rolled_out(workload: &Workload) -> Option<String> {
-    let resource = match workload.owner {
-        OwnerKind::Deployment => "deployment",
-        OwnerKind::StatefulSet => "statefulset",
-        OwnerKind::DaemonSet => "daemonset",
+/// Says how to see that an owner has replaced its pods, here and on the way back.
+fn wait_for(step: &mut Step, workload: &Workload) {
+    match replaced(workload) {
+        Some(wait) => {
+            step.settled.push(wait.clone());
+            step.undo_settled.push(wait);
+        }
+        None => {
+            step.by_hand.extend(seen_by_people(workload, "without"));
+            step.undo_by_hand.extend(seen_by_people(workload, "with"));
+        }
+    }
+    if matches!(workload.replacement, Replacement::WhenDeleted { .. }) {
+        step.look.push(format!(
+            "{} can do without any pod for a moment, or its pods are deleted one after the other instead: they are \
+             replaced only where somebody deletes them",
+            wording::workload(workload)
+        ));
+    }
+}
+
+/// Waits until an owner has replaced its pods; `None` where no command can.
+fn replaced(workload: &Workload) -> Option<String> {
+    let ObjectName { namespace, name } = &workload.name;
+    let rolls = workload.replacement == Replacement::ByItself;
+    let (resource, ready) = match workload.owner {
+        // <https://argoproj.github.io/argo-rollouts/generated/kubectl-argo-rollouts/kubectl-argo-rollouts_status/>
+        OwnerKind::Rollout => {
+            return Some(format!(
+                "kubectl argo rollouts status -n {namespace} {name} --timeout=10m"
+            ));
+        }
+        OwnerKind::Deployment => ("deployment", "readyReplicas"),
+        OwnerKind::StatefulSet => ("statefulset", "readyReplicas"),
+        OwnerKind::ReplicaSet => ("replicaset", "readyReplicas"),
+        OwnerKind::DaemonSet => ("daemonset", "numberReady"),
         _ => return None,
     };
-    Some(format!(
-        "kubectl rollout status {resource} -n {} {} --timeout=10m",
-        workload.name.namespace, workload.name.name
-    ))
+    // `kubectl rollout status` knows neither ReplicaSets nor the update strategy OnDelete
+    // (kubectl pkg/polymorphichelpers/rollout_status.go).
+    if rolls && workload.owner != OwnerKind::ReplicaSet {
+        return Some(format!(
+            "kubectl rollout status {resource} -n {namespace} {name} --timeout=10m"
+        ));
+    }
+    let is_counted = workload.owner != OwnerKind::DaemonSet || !workload.predicted;
+    (is_counted && workload.replicas > 0).then(|| {
+        format!(
+            "kubectl wait {resource} -n {namespace} {name} --for=jsonpath='{{.status.{ready}}}'={} --timeout=10m",
+            workload.replicas
+        )
+    })
+}
+
+/// What people must see where no command waits for it.
+fn seen_by_people(workload: &Workload, with: &str) -> Option<String> {
+    let ObjectName { namespace, name } = &workload.name;
+    match workload.owner {
+        OwnerKind::CronJob => Some(format!(
+            "CronJob {namespace}/{name} starts pods {with} sidecars with its next run: go on when you have seen one \
+             succeed (`kubectl create job -n {namespace} --from=cronjob/{name} {name}-by-hand` starts one now) and no \
+             pod of an earlier run is left"
+        )),
+        OwnerKind::DaemonSet => Some(format!(
+            "go on when every pod of DaemonSet {namespace}/{name} is Ready {with} a sidecar"
+        )),
+        _ => None,
+    }
 }
 
 /// Workloads that have sidecars and can be moved by a command, and those that cannot.

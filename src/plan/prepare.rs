@@ -12,8 +12,8 @@ use super::saved;
 use super::wave::{Files, Step, Wave, WayBack};
 use crate::finding::{Level, Phase, PhaseResult, Remedy};
 use crate::manifest;
-use crate::mesh::{Attachment, Mesh};
-use crate::phases::migrate_policies::EDITED_FILE;
+use crate::mesh::{Attachment, Distribution, Mesh};
+use crate::phases::migrate_policies::{EDITED_FILE, NETWORK_FILE};
 use crate::phases::{self, Context, MigrateOptions};
 use crate::snapshot::{Kind, ObjectName};
 
@@ -127,11 +127,19 @@ pub(super) fn wave(
     let mut saved_files = Files::new();
     let mut steps = Vec::new();
     for (file, content) in &manifests {
-        let undo = saved::undo_apply(field.snapshot(), file, content, &mut saved_files);
+        let mut replaced = Files::new();
+        let undo = saved::undo_apply(field.snapshot(), file, content, &mut replaced);
+        let undo_settled = replaced.values().flat_map(|one| waits_for_gateways(one));
+        let undo_settled = undo_settled.collect();
+        saved_files.extend(replaced);
         steps.push(Step {
             what: match result.phase {
                 _ if file == EDITED_FILE => {
                     "edit policies of your own that ztunnel or a waypoint would make something else of"
+                        .to_owned()
+                }
+                _ if file == NETWORK_FILE => {
+                    "let tunnels (port 15008) and the kubelet's probes through where NetworkPolicies would block them"
                         .to_owned()
                 }
                 Phase::DeployWaypoints => "deploy the waypoints; nothing uses them yet".to_owned(),
@@ -144,6 +152,8 @@ pub(super) fn wave(
             run: vec![format!("kubectl apply -f {file}")],
             undo,
             settled: waits_for_gateways(content),
+            undo_look: look_back(result.phase),
+            undo_settled,
             ..Step::default()
         });
     }
@@ -152,8 +162,16 @@ pub(super) fn wave(
         .collect();
     if !commands.is_empty() {
         steps.push(Step {
-            what: "label what uses a waypoint from now on".to_owned(),
+            what: match result.phase {
+                Phase::DeployWaypoints => {
+                    "take labels away that keep Services from every waypoint: policies about requests hold for them, \
+                     which only a waypoint can enforce in ambient mode"
+                }
+                _ => "label what uses a waypoint from now on",
+            }
+            .to_owned(),
             look: look(result.phase),
+            undo_look: look_back(result.phase),
             run: commands.iter().map(|(run, _)| (*run).clone()).collect(),
             undo: commands
                 .iter()
@@ -192,8 +210,14 @@ pub(super) fn wave(
             "Let gateways use waypoints",
             "A gateway sends past a waypoint until it is told otherwise.",
         )
+    } else if result.phase == Phase::DeployWaypoints && manifests.is_empty() {
+        (
+            "opted-out",
+            "Let Services use a waypoint that were kept from it",
+            "Policies about requests hold for them, which only a waypoint can enforce in ambient mode.",
+        )
     } else {
-        words(result.phase)
+        words(result.phase, field.mesh().distribution)
     };
     Some(Wave {
         slug: slug.to_owned(),
@@ -230,7 +254,7 @@ fn reasons_of_edits<'r>(
     })
 }
 
-fn words(phase: Phase) -> (&'static str, &'static str, &'static str) {
+fn words(phase: Phase, distribution: Distribution) -> (&'static str, &'static str, &'static str) {
     match phase {
         Phase::DeployWaypoints => (
             "waypoints",
@@ -245,7 +269,15 @@ fn words(phase: Phase) -> (&'static str, &'static str, &'static str) {
         _ => (
             "use-waypoints",
             "Use waypoints",
-            "Upstream sidecars never go through a waypoint, so callers with sidecars see no change yet.",
+            match distribution {
+                Distribution::Upstream => {
+                    "Upstream sidecars never go through a waypoint, so callers with sidecars see no change yet."
+                }
+                Distribution::Solo => {
+                    "Sidecars of Solo's builds go through waypoints as ztunnel does: from here on the waypoints decide \
+                     for every caller, with a sidecar or without."
+                }
+            },
         ),
     }
 }
@@ -263,6 +295,21 @@ fn look(phase: Phase) -> Vec<String> {
     vec![text.to_owned()]
 }
 
+/// What to look at before a phase is taken back.
+fn look_back(phase: Phase) -> Vec<String> {
+    let text = match phase {
+        Phase::DeployWaypoints => {
+            "no Service uses these waypoints any more: `istioctl waypoint status -A` and \
+             `kubectl get services,namespaces -A -L istio.io/use-waypoint` show it"
+        }
+        Phase::MigratePolicies => {
+            "no Service uses a waypoint any more, and the originals are there: they decide alone from here on"
+        }
+        _ => "every pod behind these Services has its sidecar again, and the originals are there",
+    };
+    vec![text.to_owned()]
+}
+
 fn waits_for_gateways(content: &str) -> Vec<String> {
     saved::objects(content)
         .iter()
@@ -274,6 +321,21 @@ fn waits_for_gateways(content: &str) -> Vec<String> {
             )
         })
         .collect()
+}
+
+/// Workloads behind Services that a wave bound.
+pub(super) fn newly_bound(before: &Mesh, after: &Mesh) -> Vec<ObjectName> {
+    let mut names: BTreeSet<ObjectName> = BTreeSet::new();
+    for service in &after.services {
+        let was = before
+            .service_named(&service.name)
+            .and_then(|(_, service)| service.binding.waypoint());
+        if was.is_none() && service.binding.waypoint().is_some() {
+            let backends = service.backends.iter();
+            names.extend(backends.map(|backend| after.workload(backend.workload).name.clone()));
+        }
+    }
+    names.into_iter().collect()
 }
 
 /// Waits for what a label promises: the Service is bound, the copies are accepted

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use castoff_authz::verdict::Finding;
 
+use super::moment::begins_after;
 use super::wave::{Gap, State, Wave};
 use crate::mesh::Mesh;
 use crate::prove::prover::Prover;
@@ -72,7 +73,7 @@ pub fn gaps(waves: &[Wave]) -> Vec<Gap> {
     let mut open: BTreeMap<(ObjectName, &'static str), usize> = BTreeMap::new();
     let mut gaps: Vec<Gap> = Vec::new();
     for (index, wave) in waves.iter().enumerate() {
-        for state in &wave.states {
+        for (position, state) in wave.states.iter().enumerate() {
             let moment = (index + 1, state.when.clone());
             let mut seen = BTreeSet::new();
             for row in state.witnessed() {
@@ -86,6 +87,8 @@ pub fn gaps(waves: &[Wave]) -> Vec<Gap> {
                             lines,
                             from: moment.clone(),
                             until: None,
+                            begins_after: begins_after(wave, position),
+                            ends_after: None,
                         });
                         gaps.len() - 1
                     });
@@ -95,6 +98,7 @@ pub fn gaps(waves: &[Wave]) -> Vec<Gap> {
                 let lasts = seen.contains(key);
                 if !lasts {
                     gaps[*gap].until = Some(moment.clone());
+                    gaps[*gap].ends_after = begins_after(wave, position);
                 }
                 lasts
             });

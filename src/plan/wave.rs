@@ -117,6 +117,10 @@ pub struct Step {
     pub undo_settled: Vec<String>,
     /// What only people can do.
     pub by_hand: Vec<String>,
+    /// What to look at before it is taken back, in words.
+    pub undo_look: Vec<String>,
+    /// What only people can do on the way back.
+    pub undo_by_hand: Vec<String>,
     /// Workloads that it moves, by name.
     pub moves: Vec<String>,
 }
@@ -143,6 +147,8 @@ pub enum EditChange {
     Labels(BTreeMap<String, Option<String>>),
     /// Labels of its pod template; a CronJob's is one level deeper.
     TemplateLabels(BTreeMap<String, Option<String>>),
+    /// The object becomes what this file of the wave says.
+    Replace(String),
     /// The object goes.
     Delete,
 }
@@ -203,6 +209,10 @@ pub struct Gap {
     pub from: (usize, String),
     /// Until when; `None` when it lasts to the end of the plan.
     pub until: Option<(usize, String)>,
+    /// The command after which it begins.
+    pub begins_after: Option<String>,
+    /// The command after which it is over.
+    pub ends_after: Option<String>,
 }
 
 impl Plan {

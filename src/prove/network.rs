@@ -13,7 +13,7 @@ use smol_str::SmolStr;
 use crate::api::cluster::LabelSelector;
 use crate::api::network_policy::{NetworkPolicySpec, Peer, PolicyPort};
 use crate::api::pod::ContainerPort;
-use crate::mesh::network_policy::{PROBES, governs, is_peer, port_range};
+use crate::mesh::network_policy::{PROBES, PROBES_V6, governs, is_peer, port_range};
 use crate::mesh::{Mesh, traffic::NetworkPolicy};
 use crate::snapshot::Labels;
 
@@ -162,7 +162,7 @@ impl<'a> NetworkPolicies<'a> {
         for peer in peers {
             match (&peer.ip_block, other) {
                 // Only the kubelet's probes come from there.
-                (Some(block), _) if block.cidr == PROBES => {}
+                (Some(block), _) if [PROBES, PROBES_V6].contains(&block.cidr.as_str()) => {}
                 (Some(block), _) => {
                     let except = block
                         .except

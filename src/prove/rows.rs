@@ -21,6 +21,7 @@ use super::gateways;
 use super::identities::Mentions;
 use super::memory::Memory;
 use super::network::Party;
+use super::others::told_by_others;
 use super::question::{
     Question, Ways, When, every_address_in_use, never_took_bytes, representatives,
 };
@@ -276,6 +277,14 @@ impl<'a> Comparer<'a> {
                 ));
             }
             let verdict = self.ask(&comparison, class, member, question, row);
+            let verdict = told_by_others(
+                verdict,
+                &comparison,
+                class,
+                now.workload,
+                self.present.mesh,
+                self.limits,
+            );
             if self.notes_closed && verdict.breaks == Finding::Never {
                 row.notes.extend(self.closed(&comparison, class));
             }

@@ -8,10 +8,13 @@ use std::collections::BTreeSet;
 use castoff_authz::decision::{
     Because, CustomRefusal, Decision, Outcome, PointDecision, RuleTrace, TokenRefusal,
 };
-use castoff_authz::path::{ANY_OTHER_PORT, AddressKind, EnforcementPath, Point, PointKind, Proxy};
+use castoff_authz::eval::evaluate;
+use castoff_authz::path::{
+    ANY_OTHER_PORT, Address, AddressKind, EnforcementPath, Point, PointKind, Protocol, Proxy,
+};
 use castoff_authz::request::{Http, Request};
 use castoff_authz::unknown::Unknown;
-use castoff_authz::verdict::{Finding, Proved, UndecidedReason, Witness};
+use castoff_authz::verdict::{Finding, Proved, UndecidedReason, Witness, placeholder_address};
 
 /// `GET /admin from cluster.local/ns/web/sa/front`, or `a connection from …`.
 pub fn request(request: &Request) -> String {
@@ -184,11 +187,8 @@ pub fn witness(
     baseline: &[EnforcementPath],
     present: &[EnforcementPath],
 ) -> Vec<String> {
-    let mut lines = vec![format!(
-        "{} to {}",
-        request(&witness.request),
-        witness.address
-    )];
+    let told = plain_request(witness, baseline, present);
+    let mut lines = vec![format!("{} to {}", request(&told), witness.address)];
     lines.extend(side("before", &witness.before, baseline, witness));
     lines.extend(side("now", &witness.after, present, witness));
     if !witness.if_accepted_by.is_empty() {
@@ -199,6 +199,73 @@ pub fn witness(
     }
     lines.extend(ways_out(witness, baseline, present));
     lines
+}
+
+/// The request as it is told: without what makes no difference. Bytes where nothing on the way speaks
+/// HTTP, and no host where any name of the address dialled does as well. Every decision is asked for
+/// again and must say the same, point by point.
+fn plain_request(
+    witness: &Witness,
+    baseline: &[EnforcementPath],
+    present: &[EnforcementPath],
+) -> Request {
+    let decided: Vec<(&Decision, &EnforcementPath)> =
+        [(&witness.before, baseline), (&witness.after, present)]
+            .into_iter()
+            .flat_map(|(decisions, paths)| {
+                let found = decisions.iter();
+                found.filter_map(|(index, one)| Some((one, paths.get(*index)?)))
+            })
+            .collect();
+    let holds = |request: &Request| {
+        decided.iter().all(|(one, path)| {
+            let again = evaluate(request, path);
+            again.outcome == one.outcome && decision(&again, path) == decision(one, path)
+        })
+    };
+    let with = |host: &str| {
+        let mut request = witness.request.clone();
+        if let Some(http) = &mut request.http {
+            http.host = host.to_owned();
+        }
+        request
+    };
+    let speaks = |wanted: Protocol| {
+        let mut points = decided.iter().flat_map(|(_, path)| &path.points);
+        points.any(
+            |point| matches!(point.kind, PointKind::Envoy { protocol, .. } if protocol == wanted),
+        )
+    };
+    if speaks(Protocol::Tcp) && !speaks(Protocol::Http) {
+        let bytes = Request {
+            http: None,
+            ..witness.request.clone()
+        };
+        if holds(&bytes) {
+            return bytes;
+        }
+    }
+    let hosts = own_hosts(&witness.address);
+    let matters = |host: &String| !holds(&with(host));
+    match hosts.first() {
+        Some(_) if !hosts.iter().any(matters) => with(""),
+        Some(whole) if !matters(whole) => with(whole),
+        _ => witness.request.clone(),
+    }
+}
+
+/// The hosts that a caller sends who dials an address, the longest first.
+fn own_hosts(address: &Address) -> Vec<String> {
+    match (address.kind, address.name.split_once('/')) {
+        (AddressKind::Service, Some((namespace, name))) => vec![
+            format!("{name}.{namespace}.svc.cluster.local"),
+            format!("{name}.{namespace}.svc"),
+            format!("{name}.{namespace}"),
+            name.to_owned(),
+        ],
+        (AddressKind::Pod, _) => vec![placeholder_address().to_string()],
+        _ => Vec::new(),
+    }
 }
 
 /// What can be done for a caller who dials pods and is refused by ztunnel, because what lets him in is
@@ -329,4 +396,62 @@ pub fn undecided(finding: &Finding) -> Vec<String> {
 fn named_once(questions: &[Unknown]) -> Vec<String> {
     let names: BTreeSet<String> = questions.iter().map(ToString::to_string).collect();
     names.into_iter().collect()
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+mod tests {
+    use std::sync::Arc;
+
+    use castoff_authz::path::Point;
+    use castoff_authz::settings::{Release, Settings};
+    use castoff_authz::verdict::{Caller, Comparison, Limits, compare};
+
+    use super::*;
+
+    fn path(point: Point) -> EnforcementPath {
+        EnforcementPath {
+            address: Address {
+                kind: AddressKind::Service,
+                name: "shop/queue".to_owned(),
+                port: 9092,
+            },
+            in_use: true,
+            settings: Arc::new(Settings::of(Release {
+                minor: 30,
+                patch: 0,
+            })),
+            points: vec![point],
+        }
+    }
+
+    fn told(protocol: Protocol) -> String {
+        let sidecar = PointKind::Envoy {
+            proxy: Proxy::Sidecar,
+            protocol,
+        };
+        let stop = PointKind::Stop {
+            reason: "a test".to_owned(),
+        };
+        let question = Comparison {
+            caller: Caller::workload("cluster.local/ns/shop/sa/web"),
+            http: true,
+            baseline: vec![path(Point::new(sidecar, "shop/queue"))],
+            present: vec![path(Point::new(stop, "shop/queue"))],
+        };
+        let Finding::Witness(found) = compare(&question, Limits::default()).breaks else {
+            panic!("it breaks");
+        };
+        witness(&found, &question.baseline, &question.present)
+            .first()
+            .unwrap()
+            .clone()
+    }
+
+    #[test]
+    fn bytes_are_told_as_a_connection_and_any_host_is_not_told() {
+        let from = "from cluster.local/ns/shop/sa/web to Service shop/queue:9092";
+        assert_eq!(told(Protocol::Tcp), format!("a connection {from}"));
+        assert_eq!(told(Protocol::Http), format!("GET / {from}"));
+    }
 }

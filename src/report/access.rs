@@ -276,6 +276,10 @@ pub fn server(row: &ServerRow, only_new_access: bool) -> ServerAccess {
             differences.extend(direction(answer, "breaks", &answer.verdict.breaks));
         }
     }
+    // Pods of two kinds, or two kinds of content, may show the same.
+    let mut told = std::collections::BTreeSet::new();
+    differences
+        .retain(|one| told.insert((one.direction, one.port, one.callers, one.lines.clone())));
     let verdict = if only_new_access && !row.unmatched {
         verdict_of(&differences)
     } else {

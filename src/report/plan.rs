@@ -97,6 +97,10 @@ pub struct StepReport {
     pub undo_settled: Vec<String>,
     /// What only people can do.
     pub by_hand: Vec<String>,
+    /// What to look at before it is taken back.
+    pub undo_look: Vec<String>,
+    /// What only people can do on the way back.
+    pub undo_by_hand: Vec<String>,
 }
 
 /// A workload that keeps its sidecar.
@@ -126,6 +130,7 @@ pub struct LeftOutReport {
 
 /// Access gained or lost between two moments.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
 pub struct GapReport {
     /// Whose.
     pub server: String,
@@ -137,7 +142,41 @@ pub struct GapReport {
     pub from: String,
     /// Until when; `null` when it lasts to the end of the plan.
     pub until: Option<String>,
+    /// The command after which it begins.
+    pub begins_after: Option<String>,
+    /// The command after which it is over; `null` when it lasts to the end of the plan.
+    pub ends_after: Option<String>,
 }
+
+impl GapReport {
+    /// `after this command (wave, state) until that command (wave, state)`; commands between ticks.
+    fn span(&self) -> String {
+        let moment = |command: &Option<String>, place: &str| match command {
+            Some(command) => format!("`{command}` ({place})"),
+            None => place.to_owned(),
+        };
+        let until = match &self.until {
+            Some(until) => moment(&self.ends_after, until),
+            None => "the end of the plan".to_owned(),
+        };
+        format!(
+            "from {} until {until}",
+            moment(&self.begins_after, &self.from)
+        )
+    }
+}
+
+/// Workloads that keep their sidecars for one reason.
+struct HeldTogether<'r> {
+    workloads: Vec<&'r str>,
+    why: &'r str,
+    witness: &'r [String],
+    ways_out: Vec<&'r String>,
+}
+
+/// What a user can do where a proof stands against going on.
+const ON_GAP: &str = "To go on all the same: `--on-gap deny` closes what would open, as far as that is possible, and \
+                      `--on-gap accept` does it and lists each gap with the two commands between which it lasts.";
 
 impl PlanReport {
     /// Makes the report of a plan. `baseline` says what it was compared with.
@@ -190,6 +229,8 @@ impl PlanReport {
                     witness: gap.lines.clone(),
                     from: moment(&gap.from),
                     until: gap.until.as_ref().map(moment),
+                    begins_after: gap.begins_after.clone(),
+                    ends_after: gap.ends_after.clone(),
                 })
                 .collect(),
             assumptions: plan.assumptions.clone(),
@@ -252,10 +293,11 @@ impl PlanReport {
             out.push_str(&format!("{stop} {reason}\n"));
         }
         for gap in &self.gaps {
-            let until = gap.until.as_deref().unwrap_or("the end of the plan");
             out.push_str(&format!(
-                "{stop} {} {} from {} until {until}:\n",
-                gap.server, gap.direction, gap.from
+                "{stop} {} {} {}:\n",
+                gap.server,
+                gap.direction,
+                gap.span()
             ));
             for line in &gap.witness {
                 out.push_str(&format!("    {line}\n"));
@@ -279,18 +321,54 @@ impl PlanReport {
                 out.push_str(&format!("    {line}\n"));
             }
         }
-        for held in &self.held {
+        for held in self.held_together() {
+            let keep = match held.workloads.len() {
+                1 => "keeps its sidecar",
+                _ => "keep their sidecars",
+            };
             out.push_str(&format!(
-                "{stop} {} keeps its sidecar: {}\n",
-                held.workload, held.why
+                "{stop} {} {keep}: {}\n",
+                held.workloads.join(", "),
+                held.why
             ));
-            for line in &held.witness {
+            for line in held.witness {
                 out.push_str(&format!("    {line}\n"));
             }
             for way in &held.ways_out {
                 out.push_str(&format!("    way out: {way}\n"));
             }
         }
+        if self.holds_by_proof() {
+            out.push_str(&format!("{ON_GAP}\n"));
+        }
+    }
+
+    /// Workloads that keep their sidecars, together where reason and witness are the same.
+    fn held_together(&self) -> Vec<HeldTogether<'_>> {
+        let mut groups: Vec<HeldTogether<'_>> = Vec::new();
+        let mut places = std::collections::BTreeMap::new();
+        for held in &self.held {
+            let place = *places
+                .entry((&held.why, &held.witness))
+                .or_insert(groups.len());
+            if place == groups.len() {
+                groups.push(HeldTogether {
+                    workloads: Vec::new(),
+                    why: &held.why,
+                    witness: &held.witness,
+                    ways_out: Vec::new(),
+                });
+            }
+            let group = &mut groups[place];
+            group.workloads.push(&held.workload);
+            group.ways_out.extend(&held.ways_out);
+        }
+        groups
+    }
+
+    /// Whether something is not done because a proof stands against it.
+    fn holds_by_proof(&self) -> bool {
+        !self.left_out.is_empty() || self.held.iter().any(|held| !held.witness.is_empty())
     }
 
     /// What to do next, given where the folder is.
@@ -428,6 +506,8 @@ fn wave(wave: &Wave, folder: &str) -> WaveReport {
                 settled: step.settled.clone(),
                 undo_settled: step.undo_settled.clone(),
                 by_hand: step.by_hand.clone(),
+                undo_look: step.undo_look.clone(),
+                undo_by_hand: step.undo_by_hand.clone(),
             })
             .collect(),
         manifests: wave.manifests.keys().cloned().collect(),

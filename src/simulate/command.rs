@@ -40,12 +40,15 @@ pub enum Command {
         /// The object.
         name: ObjectName,
     },
-    /// `kubectl delete pods NAME NAME…`: their controllers make new ones.
+    /// `kubectl delete pods NAME NAME…` or `kubectl delete pods -l key=value,…`: their controllers make
+    /// new ones.
     DeletePods {
         /// Namespace.
         namespace: String,
         /// Their names.
         names: Vec<String>,
+        /// Labels that all of them have, where no names are given.
+        selector: Vec<(String, String)>,
     },
     /// `kubectl patch KIND NAME --type=merge -p JSON`
     Patch {
@@ -81,12 +84,13 @@ pub struct CommandError {
 }
 
 /// Beginnings of lines that change nothing.
-const PASSED_OVER: [&str; 5] = [
+const PASSED_OVER: [&str; 6] = [
     "#",
     "set ",
     "cd ",
     "kubectl wait ",
     "kubectl rollout status ",
+    "kubectl argo rollouts status ",
 ];
 
 /// Reads a script: comments, blank lines, shell settings (`set …`, `cd …`) and commands that only
@@ -123,8 +127,12 @@ pub fn parse_line(line: &str) -> Result<Command, String> {
             file: arguments.file.take().ok_or("`apply` needs `-f FILE`")?,
         }),
         "label" => label(arguments),
-        "delete" if arguments.words.len() > 1 && kind_of(&arguments.words[0]) == Ok(Kind::Pod) => {
+        "delete"
+            if (arguments.words.len() > 1) != arguments.selector.is_some()
+                && kind_of(&arguments.words[0]) == Ok(Kind::Pod) =>
+        {
             Ok(Command::DeletePods {
+                selector: pairs(arguments.selector.take())?,
                 names: arguments.words.split_off(1),
                 namespace: arguments.namespace(),
             })
@@ -146,6 +154,18 @@ pub fn parse_line(line: &str) -> Result<Command, String> {
             "`kubectl {verb}` is no command that castoff writes"
         )),
     }
+}
+
+/// `key=value,key=value`.
+fn pairs(selector: Option<String>) -> Result<Vec<(String, String)>, String> {
+    let Some(selector) = selector else {
+        return Ok(Vec::new());
+    };
+    let pair = |part: &str| match part.split_once('=') {
+        Some((key, value)) => Ok((key.to_owned(), value.to_owned())),
+        None => Err(format!("`{part}` is no `key=value`")),
+    };
+    selector.split(',').map(pair).collect()
 }
 
 fn label(mut arguments: Arguments) -> Result<Command, String> {
@@ -220,6 +240,7 @@ struct Arguments {
     namespace: Option<String>,
     file: Option<String>,
     patch: Option<String>,
+    selector: Option<String>,
 }
 
 impl Arguments {
@@ -229,6 +250,7 @@ impl Arguments {
             namespace: None,
             file: None,
             patch: None,
+            selector: None,
         };
         let mut rest = line.iter();
         if rest.next().map(String::as_str) != Some("kubectl") {
@@ -244,6 +266,7 @@ impl Arguments {
                 "-n" | "--namespace" => read.namespace = Some(value()?),
                 "-f" | "--filename" => read.file = Some(value()?),
                 "-p" | "--patch" => read.patch = Some(value()?),
+                "-l" | "--selector" => read.selector = Some(value()?),
                 "--type=merge" | "--overwrite" | "--ignore-not-found" | "--server-side" => {}
                 option if option.starts_with('-') => {
                     return Err(format!("option `{option}` is not understood"));
@@ -377,7 +400,8 @@ mod tests {
                 },
                 Command::DeletePods {
                     namespace: "app1".into(),
-                    names: vec!["db-x".into(), "db-y".into()]
+                    names: vec!["db-x".into(), "db-y".into()],
+                    selector: Vec::new(),
                 },
                 Command::Restart {
                     kind: Kind::StatefulSet,

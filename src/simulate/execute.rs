@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 use super::command::{Command, LabelChange};
 use super::controllers::Rollouts;
 use crate::api::pod::PodOwnerSpec;
+use crate::mesh::workload::{Replacement, owner_kind};
 use crate::snapshot::{Kind, Labels, Metadata, ObjectName, Snapshot};
 use crate::source;
 
@@ -118,8 +119,17 @@ fn one(
                 Err(not_found(*kind, name))
             }
         }
-        Command::DeletePods { namespace, names } => {
-            delete_pods(snapshot, namespace, names, rollouts)
+        Command::DeletePods {
+            namespace,
+            names,
+            selector,
+        } => {
+            let names: Vec<String> = if selector.is_empty() {
+                names.clone()
+            } else {
+                selected(snapshot, namespace, selector)
+            };
+            delete_pods(snapshot, namespace, &names, rollouts)
         }
         Command::Patch { kind, name, patch } => patch_owner(snapshot, *kind, name, patch, rollouts),
         Command::Restart {
@@ -231,10 +241,32 @@ fn patch_owner(
             "the pod template of Job `{name}` cannot be changed"
         ))),
         _ => {
-            rollouts.of_owner(kind, name.clone());
+            if replacement(kind, name, spec) == Replacement::ByItself {
+                rollouts.of_owner(kind, name.clone());
+            }
             Ok(())
         }
     }
+}
+
+/// How an owner of this kind comes to replace its pods.
+fn replacement(kind: Kind, name: &ObjectName, spec: &PodOwnerSpec) -> Replacement {
+    Replacement::of(&owner_kind(kind.row().name), name, spec)
+}
+
+/// Pods with all these labels.
+fn selected(snapshot: &Snapshot, namespace: &str, selector: &[(String, String)]) -> Vec<String> {
+    snapshot
+        .pods
+        .iter()
+        .map(|pod| &pod.metadata)
+        .filter(|metadata| metadata.namespace == namespace)
+        .filter(|metadata| {
+            let mut pairs = selector.iter();
+            pairs.all(|(key, value)| metadata.labels.has(key, value))
+        })
+        .map(|metadata| metadata.name.to_string())
+        .collect()
 }
 
 /// Merges how a Deployment replaces pods; when it is done with replacing them is not played.
@@ -310,15 +342,21 @@ fn restart(
 ) -> Result<(), ExecuteError> {
     if let Some(name) = name {
         let name = ObjectName::new(namespace, name);
-        if snapshot.owner(kind, &name).is_none() {
-            return Err(not_found(kind, &name));
+        let owner = snapshot
+            .owner(kind, &name)
+            .ok_or_else(|| not_found(kind, &name))?;
+        match replacement(kind, &name, &owner.body.spec) {
+            Replacement::ByItself => rollouts.of_owner(kind, name),
+            Replacement::WhenDeleted { .. } => {}
+            Replacement::Stopped(why) => return Err(ExecuteError::NotPlayed(why.to_string())),
         }
-        rollouts.of_owner(kind, name);
         return Ok(());
     }
     for owner in &snapshot.owners {
         let is_of_kind = Kind::of(&owner.api_version, &owner.kind) == Some(kind);
-        if is_of_kind && owner.metadata.namespace == namespace {
+        let name = owner.object_name();
+        let by_itself = replacement(kind, &name, &owner.body.spec) == Replacement::ByItself;
+        if is_of_kind && by_itself && owner.metadata.namespace == namespace {
             rollouts.of_owner(kind, owner.object_name());
         }
     }

@@ -15,8 +15,12 @@ use castoff_authz::verdict::{self, Comparison, Finding, Identities, Limits};
 
 use super::{Asked, May, tell};
 
-/// Callers who are asked for one by one, at most: most meshes have one way in for many callers.
+/// Ways in that are looked for, at most: most meshes have one for many callers.
 const MOST: usize = 50;
+
+/// What is said of those beyond.
+const NOT_ASKED: &str =
+    " (whether another header, host or token lets them in was not asked: too many ways in)";
 
 /// Finds ways in for those who are refused, those of one path together.
 pub(super) fn find(asked: &mut [Asked]) {
@@ -37,7 +41,13 @@ pub(super) fn find(asked: &mut [Asked]) {
             .collect();
         left.retain(|index| !alike.contains(index));
         let mut without = alike;
-        while !without.is_empty() && questions < MOST {
+        while !without.is_empty() {
+            if questions == MOST {
+                for index in without {
+                    asked[index].answer.how.push_str(NOT_ASKED);
+                }
+                break;
+            }
             questions += 1;
             let Some(way) = way_in(asked, &without) else {
                 break;

@@ -3,11 +3,13 @@
 //! In: the plan and its report. Out: Markdown. Invariant: everything that the scripts do stands here
 //! too, with its reason and its proof.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
-use super::{PlanReport, StateReport, WaveReport};
-use crate::plan::Plan;
-use crate::plan::wave::{Edit, EditChange, Wave};
+use super::kustomize::not_in_git;
+use super::{ON_GAP, PlanReport, StateReport, WaveReport};
+use crate::plan::wave::EditChange;
+use crate::plan::{Plan, Wave};
 use crate::report::access::{self, ServerAccess};
 
 /// The document.
@@ -69,11 +71,12 @@ fn problems(page: &mut String, report: &PlanReport) {
     if !report.gaps.is_empty() {
         let _ = writeln!(page, "## Gaps\n");
         for gap in &report.gaps {
-            let until = gap.until.as_deref().unwrap_or("the end of the plan");
             let _ = writeln!(
                 page,
-                "- ⛔ `{}` {} from {} until {until}",
-                gap.server, gap.direction, gap.from
+                "- ⛔ `{}` {} {}",
+                gap.server,
+                gap.direction,
+                gap.span()
             );
             for line in &gap.witness {
                 let _ = writeln!(page, "  - {line}");
@@ -82,7 +85,10 @@ fn problems(page: &mut String, report: &PlanReport) {
         page.push('\n');
     }
     if !report.unread.is_empty() {
-        let _ = writeln!(page, "## Not read\n");
+        let _ = writeln!(
+            page,
+            "## Not read\n\nAccess may differ there unseen; nothing below is proved of it.\n"
+        );
         for unread in &report.unread {
             let _ = writeln!(page, "- ❔ {unread}");
         }
@@ -108,9 +114,9 @@ fn problems(page: &mut String, report: &PlanReport) {
     }
     if !report.held.is_empty() {
         let _ = writeln!(page, "## Workloads that keep their sidecars\n");
-        for held in &report.held {
-            let _ = writeln!(page, "- `{}`: {}", held.workload, held.why);
-            for line in &held.witness {
+        for held in report.held_together() {
+            let _ = writeln!(page, "- `{}`: {}", held.workloads.join("`, `"), held.why);
+            for line in held.witness {
                 let _ = writeln!(page, "  - {line}");
             }
             for way in &held.ways_out {
@@ -118,6 +124,9 @@ fn problems(page: &mut String, report: &PlanReport) {
             }
         }
         page.push('\n');
+    }
+    if report.holds_by_proof() {
+        let _ = writeln!(page, "{ON_GAP}\n");
     }
     if !report.assumptions.is_empty() {
         let _ = writeln!(page, "## What this rests on\n");
@@ -128,7 +137,7 @@ fn problems(page: &mut String, report: &PlanReport) {
     }
 }
 
-fn section(page: &mut String, wave: &WaveReport, played: &Wave) {
+fn section(page: &mut String, wave: &WaveReport, data: &Wave) {
     let _ = writeln!(page, "## {}: {}\n", wave.folder, wave.title);
     for why in &wave.why {
         let _ = writeln!(page, "{why}\n");
@@ -163,7 +172,7 @@ fn section(page: &mut String, wave: &WaveReport, played: &Wave) {
         proof(page, state);
     }
     let _ = writeln!(page, "\nWay back (`rollback.sh`): {}.\n", wave.way_back);
-    in_git(page, &played.edits, !played.temporary.is_empty());
+    in_git(page, data);
 }
 
 fn proof(page: &mut String, state: &StateReport) {
@@ -210,27 +219,50 @@ fn differing(page: &mut String, server: &ServerAccess) {
         server.server,
         access::words(server.verdict)
     );
+    let mut told: BTreeSet<(&str, &[String])> = BTreeSet::new();
+    let mut hangs_on: BTreeSet<&str> = BTreeSet::new();
     for difference in &server.differences {
+        let is_new = match difference
+            .lines
+            .first()
+            .and_then(|line| line.split_once(": "))
+        {
+            // What it hangs on, whoever asks; `plan.json` has them all.
+            Some((reason, _)) if difference.direction == "undecided" => hangs_on.insert(reason),
+            _ => told.insert((difference.direction, &difference.lines)),
+        };
+        if !is_new {
+            continue;
+        }
         let _ = writeln!(page, "    - {}", difference.told());
     }
 }
 
 /// Where the same changes belong in the user's own sources.
-fn in_git(page: &mut String, edits: &[Edit], temporary: bool) {
-    if edits.is_empty() {
+fn in_git(page: &mut String, wave: &Wave) {
+    if wave.edits.is_empty() {
         return;
     }
-    if temporary {
+    if !wave.temporary.is_empty() {
         page.push_str(
             "What this wave needs only on the way is not among the following: carry `apply.sh` out with the \
              synchronization of these objects suspended, then commit this and resume it.\n\n",
         );
     }
+    let in_patches = wave
+        .edits
+        .iter()
+        .any(|edit| !matches!(edit.change, EditChange::Replace(_)));
+    let patches = if in_patches {
+        "; `patches.yaml` holds the same"
+    } else {
+        ""
+    };
     let _ = writeln!(
         page,
-        "In Git (a label set by hand is reverted by Argo CD or Flux; `patches.yaml` holds the same):\n"
+        "In Git (what is set by hand is reverted by Argo CD or Flux{patches}):\n"
     );
-    for edit in edits {
+    for edit in &wave.edits {
         let place = edit
             .origin
             .as_ref()
@@ -240,9 +272,18 @@ fn in_git(page: &mut String, edits: &[Edit], temporary: bool) {
             EditChange::TemplateLabels(labels) => {
                 format!("pod template labels {}", label_words(labels))
             }
+            EditChange::Replace(file) => format!("as in `{file}`"),
             EditChange::Delete => "remove it".to_owned(),
         };
         let _ = writeln!(page, "- {} `{}`{place}: {change}", edit.kind, edit.name);
+    }
+    let restarts: Vec<String> = not_in_git(wave).map(|run| format!("`{run}`")).collect();
+    if !restarts.is_empty() {
+        let _ = writeln!(
+            page,
+            "\nLabels change new pods only, so when Git is synchronized run: {}",
+            restarts.join(", ")
+        );
     }
     page.push('\n');
 }

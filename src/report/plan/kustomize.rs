@@ -36,32 +36,47 @@ pub fn files(wave: &Wave) -> Files {
     }
     let mut patches: Vec<Value> = edited.iter().map(|file| json!({"path": file})).collect();
     let mut files = Files::new();
-    if !wave.edits.is_empty() {
+    let edits: Vec<Value> = wave.edits.iter().filter_map(patch).collect();
+    if !edits.is_empty() {
         patches.push(json!({"path": PATCHES}));
-        let edits: Vec<Value> = wave.edits.iter().map(patch).collect();
         files.insert(PATCHES.to_owned(), manifest::documents(&edits));
     }
     if !patches.is_empty() {
         component.insert("patches".into(), Value::Array(patches));
     }
     let text = manifest::document(&Value::Object(component));
-    let alone = if wave.temporary.is_empty() {
-        ""
-    } else {
-        "# This is the state after the wave alone. On the way there it needs what is gone again at its end: carry \
-         apply.sh\n# out with the synchronization of these objects suspended, then commit this and resume it.\n"
-    };
-    files.insert(
-        "kustomization.yaml".to_owned(),
-        format!(
-            "# For those who deploy from Git: name this folder under `components:` of the overlay that holds these \
-             objects.\n{alone}{text}"
-        ),
-    );
+    let mut head = "# For those who deploy from Git: name this folder under `components:` of the overlay that holds these \
+                    objects.\n"
+        .to_owned();
+    if !wave.temporary.is_empty() {
+        head.push_str(
+            "# This is the state after the wave alone. On the way there it needs what is gone again at its end: carry \
+             apply.sh\n# out with the synchronization of these objects suspended, then commit this and resume it.\n",
+        );
+    }
+    for run in not_in_git(wave) {
+        head.push_str(&format!("# When it is applied, run: {run}\n"));
+    }
+    files.insert("kustomization.yaml".to_owned(), format!("{head}{text}"));
     files
 }
 
-fn patch(edit: &Edit) -> Value {
+/// Commands of a wave that no file can hold: labels change new pods only, and these make new pods.
+pub fn not_in_git(wave: &Wave) -> impl Iterator<Item = &str> {
+    let replaces = |run: &&str| {
+        let starts = [
+            "kubectl rollout restart ",
+            "kubectl argo rollouts restart ",
+            "kubectl delete pods ",
+        ];
+        starts.iter().any(|start| run.starts_with(start))
+    };
+    let runs = wave.steps.iter().flat_map(|step| &step.run);
+    runs.map(String::as_str).filter(replaces)
+}
+
+/// The patch of an edit; `None` where a file of the wave is the patch.
+fn patch(edit: &Edit) -> Option<Value> {
     let mut metadata = Map::new();
     metadata.insert("name".into(), json!(edit.name.name));
     if !edit.name.namespace.is_empty() {
@@ -85,12 +100,13 @@ fn patch(edit: &Edit) -> Value {
             };
             object.insert("spec".into(), spec);
         }
+        EditChange::Replace(_) => return None,
         EditChange::Delete => {
             object.insert("$patch".into(), json!("delete"));
             object.insert("metadata".into(), Value::Object(metadata));
         }
     }
-    Value::Object(object)
+    Some(Value::Object(object))
 }
 
 fn values(labels: &BTreeMap<String, Option<String>>) -> Value {

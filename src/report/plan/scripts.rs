@@ -4,7 +4,7 @@
 //! preceded by what to look at and by the waits for what it relies on; the lines that change
 //! something are exactly those that were played in memory.
 
-use super::{StepReport, WaveReport};
+use super::WaveReport;
 
 /// Name of the script that carries a wave out.
 pub const APPLY: &str = "apply.sh";
@@ -21,7 +21,7 @@ pub fn apply(wave: &WaveReport) -> String {
         }
         lines(&mut script, &step.waits);
         lines(&mut script, &step.run);
-        by_hand(&mut script, step);
+        by_hand(&mut script, &step.by_hand);
         lines(&mut script, &step.settled);
     }
     script
@@ -39,11 +39,17 @@ pub fn rollback(wave: &WaveReport) -> String {
             &mut script,
             &format!("\nback from step {}: {}", index + 1, step.what),
         );
-        comment(
-            &mut script,
-            "before it, see that every Gateway, Service and pod it names is there and Ready",
-        );
+        for look in &step.undo_look {
+            comment(&mut script, &format!("before it, see that {look}"));
+        }
+        if step.undo_look.is_empty() {
+            comment(
+                &mut script,
+                "before it, see that everything it names is as the step left it",
+            );
+        }
         lines(&mut script, &step.undo);
+        by_hand(&mut script, &step.undo_by_hand);
         lines(&mut script, &step.undo_settled);
     }
     script
@@ -57,8 +63,8 @@ fn head(wave: &WaveReport, what: &str) -> String {
     )
 }
 
-fn by_hand(script: &mut String, step: &StepReport) {
-    for advice in &step.by_hand {
+fn by_hand(script: &mut String, advice: &[String]) {
+    for advice in advice {
         comment(script, &format!("by hand: {advice}"));
     }
 }
