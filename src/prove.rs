@@ -32,6 +32,7 @@ pub mod rows;
 mod seen;
 mod side;
 mod standing;
+mod telemetry;
 pub mod tell;
 mod undeclared;
 mod waypoints;

@@ -115,12 +115,12 @@ kind: HTTPRoute
 metadata: {name: pub, namespace: shop}
 spec: {parentRefs: [{name: pub}], rules: [{backendRefs: [{name: stock, port: 80}]}]}
 ";
-    let (code, text) = verified("", route, str::to_owned);
-    assert_eq!(code, Some(4), "{text}");
-    assert!(
-        text.contains("the pods of gateway shop/pub, which are not among the input"),
-        "{text}"
-    );
+    for before in ["", STRICT] {
+        let (code, text) = verified(before, &format!("{before}{route}"), str::to_owned);
+        assert_eq!(code, Some(4), "{text}");
+        let reason = "the pods of gateway shop/pub, which are not among the input";
+        assert!(text.contains(reason), "{text}");
+    }
 }
 
 #[test]

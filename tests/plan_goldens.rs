@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use castoff::mesh::{Distribution, Mesh, MeshOverrides};
 use castoff::plan::both::with_ambient_generations;
+use castoff::plan::traffic::CallGraph;
 use castoff::plan::{OnGap, Plan, PlanEnding, PlanOptions, plan, proof};
 use castoff::prove::prover::Prover;
 use castoff::prove::row::RowVerdict;
@@ -293,6 +294,36 @@ fn a_circle_of_deployments_moves_with_its_callers_pinned() {
     assert!(end.resources(Kind::VirtualService).is_empty());
     assert!(end.resources(Kind::DestinationRule).is_empty());
     assert!(planned(&end, None).waves.is_empty());
+}
+
+/// A caller that was not seen need not move before a server that it would only lose.
+#[test]
+fn a_circle_that_telemetry_does_not_see_is_none() {
+    let snapshot = fixture("circle");
+    let name = |name: &str| ObjectName::new("ring", name);
+    let calls = CallGraph {
+        pairs: [(name("left"), name("right"))].into(),
+        ..CallGraph::default()
+    };
+    let options = PlanOptions {
+        calls: Some(calls),
+        ..PlanOptions::default()
+    };
+    let plan = plan(
+        &snapshot,
+        snapshot.clone(),
+        &MeshOverrides::default(),
+        &options,
+    );
+    assert_eq!(plan.ending, PlanEnding::Done);
+    assert_eq!(moved_in(&plan), [vec!["ring/left"], vec!["ring/right"]]);
+    let notes = plan.waves.iter().flat_map(|wave| &wave.states);
+    assert!(
+        notes
+            .flat_map(|state| state.notes.keys())
+            .any(|note| note.contains("did not see")),
+        "whom it leaves out is said"
+    );
 }
 
 fn planned_with(snapshot: &Snapshot, on_gap: OnGap) -> Plan {

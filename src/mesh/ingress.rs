@@ -118,7 +118,7 @@ pub fn entrances(mesh: &Mesh) -> Entrances {
                     None => ObjectName::new(&one.name.namespace, gateway),
                 };
                 let object = of_istio.get(&name).copied();
-                let open = object.is_some_and(|object| serves_every_host(object));
+                let open = object.is_some_and(serves_every_host);
                 let pods = object
                     .map(|object| selected(mesh, object))
                     .unwrap_or_default();

@@ -21,6 +21,7 @@ use crate::finding::PhaseOutcome;
 use crate::mesh::{Distribution, Mesh, MeshOverrides};
 use crate::phases::{MigrateOptions, wording};
 use crate::prove::prover::Prover;
+use crate::prove::rows::Seen;
 use crate::snapshot::{ObjectName, Snapshot};
 
 /// What to do where no order is without a gap.
@@ -68,7 +69,10 @@ pub fn plan(
     options: &PlanOptions,
 ) -> Plan {
     let baseline = Mesh::build(baseline, overrides);
-    let prover = Prover::new(&baseline, Limits::default());
+    let seen = (options.calls.as_ref())
+        .map(|calls| |caller: &ObjectName, server: &ObjectName| calls.saw(caller, server));
+    let seen = seen.as_ref().map(|seen| seen as Seen<'_>);
+    let prover = Prover::new(&baseline, Limits::default()).for_callers_seen(seen);
     let mut player = Player::new(&prover, found, overrides, options);
     if let Err(ending) = player.play() {
         player.plan.ending = ending;

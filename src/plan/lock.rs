@@ -131,10 +131,11 @@ pub(super) fn locks(
             }
         };
         close.look.push(look.to_owned());
-        why.push(
-            "Policies refuse at the new pods what ztunnel would let in past the waypoint."
-                .to_owned(),
-        );
+        why.push(format!(
+            "Policies refuse at the new pods what ztunnel would let in past the waypoint; these policies can be deleted \
+             when {}.",
+            delete_when(for_good)
+        ));
     }
     if !ports.is_empty() {
         what.push("close ports that no Service leads to and nobody could reach");

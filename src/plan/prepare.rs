@@ -219,6 +219,12 @@ pub(super) fn wave(
     } else {
         words(result.phase, field.mesh().distribution)
     };
+    if slug == "policies-again" {
+        for step in &mut steps {
+            step.undo_look =
+                vec!["the next thing to be taken back is the move of these workloads".to_owned()];
+        }
+    }
     Some(Wave {
         slug: slug.to_owned(),
         title: title.to_owned(),

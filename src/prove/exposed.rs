@@ -161,7 +161,11 @@ impl Comparer<'_> {
                     settings: Arc::clone(settings),
                     points,
                 });
-                self.newly_exposed(row, server, content, THROUGH_A_GATEWAY, before, now);
+                let who = match gateway {
+                    Some(_) => (THROUGH_A_GATEWAY, verdict::Caller::outsider()),
+                    None => (THROUGH_A_GATEWAY, verdict::Caller::anybody()),
+                };
+                self.newly_exposed(row, server, content, who, before, now);
             }
         }
     }
@@ -203,7 +207,8 @@ impl Comparer<'_> {
                     settings: Arc::clone(settings),
                     points,
                 });
-                self.newly_exposed(row, server, content, FROM_OUTSIDE, before, now);
+                let who = (FROM_OUTSIDE, verdict::Caller::outsider());
+                self.newly_exposed(row, server, content, who, before, now);
             }
         }
     }
@@ -232,13 +237,13 @@ impl Comparer<'_> {
         row: &mut ServerRow,
         server: Server,
         content: Content,
-        callers: &'static str,
+        (callers, caller): (&'static str, verdict::Caller),
         before: EnforcementPath,
         now: EnforcementPath,
     ) {
         row.compared += 1;
         let comparison = Comparison {
-            caller: verdict::Caller::outsider(),
+            caller,
             http: content == Content::Http,
             baseline: vec![before],
             present: vec![now],

@@ -11,7 +11,7 @@ use castoff_authz::verdict::Limits;
 use super::answered::Answered;
 use super::memory::Memory;
 use super::row::ServerRow;
-use super::rows::Comparer;
+use super::rows::{Comparer, Seen};
 use super::side::Side;
 use crate::mesh::Mesh;
 use crate::snapshot::ObjectName;
@@ -20,6 +20,7 @@ use crate::snapshot::ObjectName;
 pub struct Prover<'a> {
     baseline: Side<'a>,
     limits: Limits,
+    seen: Option<Seen<'a>>,
     memory: Mutex<Memory>,
     answered: Arc<Answered>,
 }
@@ -30,9 +31,17 @@ impl<'a> Prover<'a> {
         Self {
             baseline: Side::of(baseline),
             limits,
+            seen: None,
             memory: Mutex::default(),
             answered: Arc::default(),
         }
+    }
+
+    /// The same, for which losses count of those workloads alone that were seen at the server.
+    #[must_use]
+    pub fn for_callers_seen(mut self, seen: Option<Seen<'a>>) -> Self {
+        self.seen = seen;
+        self
     }
 
     /// The mesh that everything is compared with.
@@ -50,6 +59,7 @@ impl<'a> Prover<'a> {
     pub fn closed(&self, present: &Mesh) -> BTreeMap<String, Vec<ObjectName>> {
         let mut comparer = Comparer::new(&self.baseline, present, self.limits);
         comparer.answered = Arc::clone(&self.answered);
+        comparer.seen = self.seen;
         comparer.notes_closed = true;
         let mut notes: BTreeMap<String, Vec<ObjectName>> = BTreeMap::new();
         for row in comparer.rows(None) {
@@ -67,6 +77,7 @@ impl<'a> Prover<'a> {
         let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
         let mut comparer = Comparer::new(&self.baseline, &present, self.limits);
         comparer.answered = Arc::clone(&self.answered);
+        comparer.seen = self.seen;
         let rows = comparer.rows(Some(&mut memory));
         // Wherever tests plan, what is remembered is held against what is asked anew.
         debug_assert_eq!(

@@ -100,6 +100,8 @@ impl Comparer<'_> {
         let mut row = ServerRow::of(name);
         self.exposed(&mut row, present_id);
         self.trust(&mut row, ids);
+        // Whose loss counts by telemetry hangs on who is in a class, not only on whom policies tell apart.
+        let known = known.filter(|_| self.seen.is_none());
         row.add(match known.and_then(|known| known.row(&asking)) {
             Some(row) => row.clone(),
             None => {
@@ -112,7 +114,9 @@ impl Comparer<'_> {
                     let mentions = Some(&mut mentions);
                     self.compare_generation(&mut row, mentions, ids, generation, classes.clone());
                 }
-                learnt.row = asking.remembered(mentions, row.clone());
+                if self.seen.is_none() {
+                    learnt.row = asking.remembered(mentions, row.clone());
+                }
                 row
             }
         });

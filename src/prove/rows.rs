@@ -65,6 +65,9 @@ pub fn rows_counting(states: &States<'_>, limits: Limits, counted: Counted) -> V
     comparer.rows(None)
 }
 
+/// Whether a caller was seen at a server.
+pub type Seen<'a> = &'a (dyn Fn(&ObjectName, &ObjectName) -> bool + Sync);
+
 /// Two states with what is looked up again and again.
 pub(super) struct Comparer<'a> {
     pub(super) baseline: &'a Side<'a>,
@@ -81,6 +84,8 @@ pub(super) struct Comparer<'a> {
     /// Whether to note who loses an address that nobody is known to use.
     pub(super) notes_closed: bool,
     pub(super) limits: Limits,
+    /// Whether a caller was seen at a server, where telemetry was given.
+    pub(super) seen: Option<Seen<'a>>,
     /// Waypoints that policies name one by one.
     pub(super) named: NamedWaypoints<'a>,
 }
@@ -103,6 +108,7 @@ impl<'a> Comparer<'a> {
             answered: Arc::default(),
             notes_closed: false,
             limits,
+            seen: None,
         }
     }
 
@@ -277,6 +283,7 @@ impl<'a> Comparer<'a> {
                 ));
             }
             let verdict = self.ask(&comparison, class, member, question, row);
+            let verdict = self.lost_by_seen(verdict, &comparison, (class, &identities), now, row);
             let verdict = told_by_others(
                 verdict,
                 &comparison,

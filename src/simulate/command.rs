@@ -355,6 +355,8 @@ mod tests {
             kubectl rollout restart -n app1 deployment/echo\n\
             kubectl argo rollouts restart -n app1 web\n\
             kubectl delete pods -n app1 db-x db-y\n\
+            kubectl delete pods -n app1 -l app=db,tier=back\n\
+            kubectl argo rollouts status -n app1 web --timeout=10m\n\
             kubectl rollout restart statefulset db -n app1\n\
             kubectl patch deployment -n app1 echo --type=merge -p '{\"spec\":{\"template\":{\"metadata\":{\"labels\":{\"sidecar.istio.io/inject\":null}}}}}'\n\
             kubectl apply -f recommended-policies.yaml\n";
@@ -402,6 +404,11 @@ mod tests {
                     namespace: "app1".into(),
                     names: vec!["db-x".into(), "db-y".into()],
                     selector: Vec::new(),
+                },
+                Command::DeletePods {
+                    namespace: "app1".into(),
+                    names: Vec::new(),
+                    selector: vec![("app".into(), "db".into()), ("tier".into(), "back".into())],
                 },
                 Command::Restart {
                     kind: Kind::StatefulSet,

@@ -34,7 +34,7 @@ pub enum AnyObject {
     /// See [`Snapshot::endpoint_slices`].
     EndpointSlice(Object<api::EndpointSlice>),
     /// See [`Snapshot::owners`].
-    Owner(Object<api::PodOwner>),
+    Owner(Box<Object<api::PodOwner>>),
     /// See [`Snapshot::mutating_webhooks`].
     MutatingWebhook(Object<api::MutatingWebhookConfiguration>),
     /// See [`Snapshot::custom_resource_definitions`].
@@ -152,7 +152,7 @@ impl Snapshot {
             AnyObject::ConfigMap(object) => self.config_maps.push(object),
             AnyObject::Secret(object) => self.secrets.push(object),
             AnyObject::EndpointSlice(object) => self.endpoint_slices.push(object),
-            AnyObject::Owner(object) => self.owners.push(object),
+            AnyObject::Owner(object) => self.owners.push(*object),
             AnyObject::MutatingWebhook(object) => self.mutating_webhooks.push(object),
             AnyObject::CustomResourceDefinition(object) => {
                 self.custom_resource_definitions.push(object);
@@ -270,7 +270,8 @@ impl Snapshot {
                 .into_iter()
                 .map(AnyObject::EndpointSlice),
         );
-        all.extend(self.owners.into_iter().map(AnyObject::Owner));
+        let owners = self.owners.into_iter().map(Box::new);
+        all.extend(owners.map(AnyObject::Owner));
         all.extend(
             self.mutating_webhooks
                 .into_iter()
@@ -317,7 +318,7 @@ impl Snapshot {
             AnyObject::ConfigMap(object) => put(&mut self.config_maps, object),
             AnyObject::Secret(object) => put(&mut self.secrets, object),
             AnyObject::EndpointSlice(object) => put(&mut self.endpoint_slices, object),
-            AnyObject::Owner(object) => put(&mut self.owners, object),
+            AnyObject::Owner(object) => put(&mut self.owners, *object),
             AnyObject::MutatingWebhook(object) => put(&mut self.mutating_webhooks, object),
             AnyObject::CustomResourceDefinition(object) => {
                 put(&mut self.custom_resource_definitions, object)

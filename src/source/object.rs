@@ -149,7 +149,7 @@ pub(crate) fn build(
         | Kind::DaemonSet
         | Kind::Job
         | Kind::CronJob
-        | Kind::Rollout => AnyObject::Owner(shell.around(body.read()?)),
+        | Kind::Rollout => AnyObject::Owner(Box::new(shell.around(body.read()?))),
         Kind::MutatingWebhookConfiguration => {
             AnyObject::MutatingWebhook(shell.around(body.read()?))
         }

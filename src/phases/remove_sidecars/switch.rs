@@ -321,7 +321,8 @@ mod tests {
             [
                 crate::finding::Remedy::command(
                     "kubectl label ns shop istio-injection- istio.io/dataplane-mode=ambient",
-                    "kubectl label ns shop istio-injection=enabled istio.io/dataplane-mode-"
+                    "kubectl label ns shop istio-injection=enabled  # then restart, and when every pod has its \
+                     sidecar: kubectl label ns shop istio.io/dataplane-mode-"
                 ),
                 crate::finding::Remedy::command_without_undo(
                     "kubectl rollout restart statefulset -n shop db"
