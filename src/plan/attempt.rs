@@ -112,7 +112,9 @@ impl<'a> Trial<'_, 'a> {
         let Some(locks) = lock::locks(&mesh, openings, moving, true) else {
             return Ok(None);
         };
+        wave.why = locks.why;
         wave.manifests = locks.files;
+        wave.steps[0] = locks.close;
         let mut locked = self.field.clone();
         locked.advance(&wave.steps, &wave.manifests)?;
         Ok(Some((wave, locked)))
