@@ -47,14 +47,14 @@ fn who_can(more: &[&str], from: &str) -> String {
 fn pods_to_which_a_route_leads_are_asked_too() {
     assert_eq!(
         who_can(&[], "desk/batch"),
-        "GET / to Service shop/orders
+        "GET / to Service shop/orders, without token and headers
 ✅ may, port 80, pods of shop/orders (sidecar): allowed at the sidecar of shop/orders: nothing refuses it
     desk/batch
 "
     );
     assert_eq!(
         who_can(&[ROUTE], "desk/batch"),
-        "GET / to Service shop/orders
+        "GET / to Service shop/orders, without token and headers
 ✅ may, port 80, pods of shop/orders (sidecar): allowed at the sidecar of shop/orders: nothing refuses it
     desk/batch
 ⛔ may not, port 80, pods of shop/stock (sidecar), where a route leads: denied at the sidecar of shop/stock: no ALLOW matches (shop/readers)
