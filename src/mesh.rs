@@ -32,6 +32,7 @@ use smol_str::SmolStr;
 use crate::snapshot::{Gap, Kind, ObjectName, Origin};
 
 pub use build::MeshOverrides;
+pub(crate) use build::NewPods;
 pub use control_plane::{ControlPlane, DaemonSetState, Distribution, RevisionTag};
 pub use namespace::{Injection, Namespace};
 pub use policy::{
@@ -120,6 +121,8 @@ pub(crate) struct Index {
     pub(crate) peer_authentications_by_namespace: BTreeMap<SmolStr, Vec<usize>>,
     /// Gateways of the Gateway API that are no waypoints.
     pub(crate) other_gateways: BTreeSet<ObjectName>,
+    /// Labels of pods that tell no generations apart.
+    pub(crate) ignored_labels: Vec<&'static str>,
 }
 
 impl Mesh {

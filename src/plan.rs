@@ -5,6 +5,7 @@
 //! played in memory before they are written, and no state is left unproved: what could not be decided
 //! is said.
 
+mod attempt;
 pub mod both;
 mod cleanup;
 pub mod edges;

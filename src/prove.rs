@@ -6,6 +6,7 @@
 //! out.
 
 pub mod addresses;
+mod answered;
 pub mod ask;
 pub mod attach;
 pub mod caller;
@@ -24,11 +25,13 @@ pub mod prover;
 mod question;
 pub mod reading;
 pub mod relevant;
+mod remembered;
 mod rewrites;
 pub mod row;
 pub mod rows;
 mod seen;
 mod side;
+mod standing;
 mod telemetry;
 pub mod tell;
 mod undeclared;

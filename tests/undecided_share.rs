@@ -183,7 +183,7 @@ fn no_pair_of_policy_sets_of_the_corpus_is_undecided_but_those_that_ask_others()
                 by_namespace
                     .entry(&policy.name.namespace)
                     .or_default()
-                    .push(Arc::new(meaning.clone()));
+                    .push(Arc::clone(meaning));
             }
         }
         for (namespace, policies) in by_namespace {
@@ -253,7 +253,7 @@ fn no_row_of_a_real_mesh_is_undecided_but_where_extensions_stand() {
             || mesh
                 .authorization_policies
                 .iter()
-                .any(|one| one.meaning.as_ref().map_or(true, asks));
+                .any(|one| one.meaning.as_ref().map_or(true, |meaning| asks(meaning)));
         let count = if opaque { &mut extended } else { &mut plain };
         let before = *count;
         compare_rows(&mesh, &mesh, count);

@@ -99,7 +99,11 @@ pub(super) fn denied_more(policy: &AuthorizationPolicy) -> BTreeSet<Part> {
     if policy.http_fields.is_empty() || !denies(policy) {
         return BTreeSet::new();
     }
-    let groups = policy.meaning.as_ref().ok().and_then(sent);
+    let groups = policy
+        .meaning
+        .as_ref()
+        .ok()
+        .and_then(|meaning| sent(meaning));
     let dropped = |rule: usize| {
         let path = format!("rules[{rule}].");
         let mut fields = policy.http_fields.iter();

@@ -12,10 +12,11 @@ use super::injector;
 use super::namespace::{Injection, Namespace};
 use super::workload::{DataPlaneMode, Role, Workload};
 use super::{
-    ControlPlane, Distribution, Index, Mesh, ServiceId, Version, WaypointId, WorkloadId, backends,
-    control_plane, monitors, policies, routing, settings, waypoint, workloads,
+    ControlPlane, Distribution, Index, Mesh, MeshSettings, ServiceId, Version, Waypoint,
+    WaypointId, WorkloadId, backends, control_plane, monitors, policies, routing, settings,
+    waypoint, workloads,
 };
-use crate::snapshot::{Kind, Object, ObjectName, Snapshot};
+use crate::snapshot::{Gap, Kind, Object, ObjectName, Snapshot};
 
 /// What a user knows better than the input shows.
 #[derive(Debug, Clone, Default)]
@@ -29,28 +30,61 @@ pub struct MeshOverrides {
 impl Mesh {
     /// Builds the model.
     pub fn build(snapshot: &Snapshot, overrides: &MeshOverrides) -> Self {
-        let mut control_planes = control_plane::control_planes(snapshot);
-        if let Some(version) = &overrides.istio_version {
-            for one in &mut control_planes {
-                one.version = Some(version.clone());
+        Self::build_upon(snapshot, overrides, None)
+    }
+
+    /// The mesh of a snapshot that differs from this mesh's in the labels, owners and pods of some
+    /// namespaces and in AuthorizationPolicies alone.
+    pub(crate) fn after(
+        &self,
+        snapshot: &Snapshot,
+        overrides: &MeshOverrides,
+        changed: &BTreeSet<SmolStr>,
+    ) -> Self {
+        let is_system = |name: &SmolStr| self.namespaces.get(name).is_none_or(|one| one.system);
+        let ignored = workloads::ignored_labels(snapshot);
+        // Monitors mark workloads by what Services select.
+        let is_read_anew = changed.iter().any(is_system)
+            || ignored != self.index.ignored_labels
+            || monitors::are_there(snapshot);
+        let known = (!is_read_anew).then_some((self, changed));
+        let mesh = Self::build_upon(snapshot, overrides, known);
+        // Wherever tests plan, what is taken over is held against what is built anew.
+        debug_assert!(
+            known.is_none() || mesh == Self::build(snapshot, overrides),
+            "a part of the mesh before no longer holds"
+        );
+        mesh
+    }
+
+    /// Builds the model; what is known of it holds but for the namespaces that changed.
+    fn build_upon(
+        snapshot: &Snapshot,
+        overrides: &MeshOverrides,
+        known: Option<(&Mesh, &BTreeSet<SmolStr>)>,
+    ) -> Self {
+        let ground = Ground::of(snapshot, overrides);
+        let (rules, unread) = ground.rules(snapshot);
+        let ignored_labels = workloads::ignored_labels(snapshot);
+        let mut workloads = match known {
+            None => workloads::build(snapshot, &rules, &ignored_labels, |_| true),
+            Some((known, changed)) => {
+                let within = |namespace: &str| changed.contains(namespace);
+                let new = workloads::build(snapshot, &rules, &ignored_labels, within);
+                let stay = known.workloads.iter();
+                let stay = stay.filter(|workload| !changed.contains(&workload.name.namespace));
+                let mut all: Vec<Workload> = stay.cloned().chain(new).collect();
+                workloads::sort(&mut all);
+                all
             }
-        }
-        let mut gaps = snapshot.gaps.clone();
-        let settings = settings::read(snapshot, &control_planes, &mut gaps);
-        let namespaces = namespaces(snapshot, &settings, &control_planes);
-        let rules = Rules {
-            namespaces: &namespaces,
-            injectors: injectors(snapshot),
-            injects_by_default: settings.injects_by_default,
-            configurations: injector::read(snapshot, &mut gaps),
-            // Where Istio itself is not among the input, its absence shows nothing.
-            ambient_installed: control_planes.is_empty() || has_ztunnel(snapshot),
-            injects_hbone: settings
-                .proxy_metadata
-                .get("ISTIO_META_ENABLE_HBONE")
-                .is_some_and(|value| value == "true"),
         };
-        let mut workloads = workloads::build(snapshot, &rules);
+        let Ground {
+            control_planes,
+            settings,
+            namespaces,
+            mut gaps,
+        } = ground;
+        gaps.extend(unread);
         let waypoints = waypoint::build(snapshot, &workloads);
         let waypoints_by_name: BTreeMap<_, _> = waypoints
             .iter()
@@ -101,8 +135,12 @@ impl Mesh {
             &workloads,
             &mesh_nodes,
         );
-        let policies = policies::read(snapshot, &mut gaps);
-        let mut traffic = routing::read(snapshot);
+        let known = known.map(|(known, _)| known);
+        let policies = policies::read(snapshot, known, &mut gaps);
+        let mut traffic = match known {
+            Some(known) => known.traffic.clone(),
+            None => routing::read(snapshot),
+        };
         routing::select_workloads(&mut traffic, &workloads, &workloads_by_namespace);
         let mut entries_by_workload: BTreeMap<WorkloadId, Vec<usize>> = BTreeMap::new();
         for (index, entry) in traffic.service_entries.iter().enumerate() {
@@ -144,6 +182,7 @@ impl Mesh {
                 waypoints_by_name,
                 peer_authentications_by_namespace: peers_by_namespace,
                 other_gateways,
+                ignored_labels,
             },
             settings,
             control_planes,
@@ -152,6 +191,83 @@ impl Mesh {
             services,
             waypoints,
         }
+    }
+}
+
+/// What workloads rest on.
+struct Ground {
+    control_planes: Vec<ControlPlane>,
+    settings: MeshSettings,
+    namespaces: BTreeMap<SmolStr, Namespace>,
+    gaps: Vec<Gap>,
+}
+
+impl Ground {
+    fn of(snapshot: &Snapshot, overrides: &MeshOverrides) -> Self {
+        let mut control_planes = control_plane::control_planes(snapshot);
+        if let Some(version) = &overrides.istio_version {
+            for one in &mut control_planes {
+                one.version = Some(version.clone());
+            }
+        }
+        let mut gaps = snapshot.gaps.clone();
+        let settings = settings::read(snapshot, &control_planes, &mut gaps);
+        let namespaces = namespaces(snapshot, &settings, &control_planes);
+        Self {
+            control_planes,
+            settings,
+            namespaces,
+            gaps,
+        }
+    }
+
+    /// What decides about new pods, and what of it could not be read.
+    fn rules<'a>(&'a self, snapshot: &'a Snapshot) -> (Rules<'a>, Vec<Gap>) {
+        let mut gaps = Vec::new();
+        let rules = Rules {
+            namespaces: &self.namespaces,
+            injectors: injectors(snapshot),
+            injects_by_default: self.settings.injects_by_default,
+            configurations: injector::read(snapshot, &mut gaps),
+            // Where Istio itself is not among the input, its absence shows nothing.
+            ambient_installed: self.control_planes.is_empty() || has_ztunnel(snapshot),
+            injects_hbone: self
+                .settings
+                .proxy_metadata
+                .get("ISTIO_META_ENABLE_HBONE")
+                .is_some_and(|value| value == "true"),
+        };
+        (rules, gaps)
+    }
+}
+
+/// The workloads of some namespaces, and what new pods of theirs are made from.
+pub(crate) struct NewPods {
+    pub(crate) workloads: Vec<Workload>,
+    pub(crate) settings: MeshSettings,
+    pub(crate) control_planes: Vec<ControlPlane>,
+}
+
+impl NewPods {
+    /// The same as in the whole mesh, for less.
+    pub(crate) fn of(
+        snapshot: &Snapshot,
+        overrides: &MeshOverrides,
+        within: impl Fn(&str) -> bool,
+    ) -> Self {
+        let ground = Ground::of(snapshot, overrides);
+        let (rules, _) = ground.rules(snapshot);
+        let ignored = workloads::ignored_labels(snapshot);
+        Self {
+            workloads: workloads::build(snapshot, &rules, &ignored, within),
+            settings: ground.settings,
+            control_planes: ground.control_planes,
+        }
+    }
+
+    /// The waypoints, where all workloads are here.
+    pub(crate) fn waypoints(&self, snapshot: &Snapshot) -> Vec<Waypoint> {
+        waypoint::build(snapshot, &self.workloads)
     }
 }
 
@@ -193,7 +309,7 @@ fn mesh_nodes(workloads: &[Workload]) -> BTreeSet<SmolStr> {
 
 fn namespaces(
     snapshot: &Snapshot,
-    settings: &super::MeshSettings,
+    settings: &MeshSettings,
     control_planes: &[ControlPlane],
 ) -> BTreeMap<SmolStr, Namespace> {
     let system = |name: &str| {

@@ -55,6 +55,14 @@ impl Endpoint {
     }
 }
 
+/// Whether there are any.
+pub(super) fn are_there(snapshot: &Snapshot) -> bool {
+    let kinds = [Kind::PodMonitor, Kind::ServiceMonitor];
+    kinds
+        .iter()
+        .any(|kind| !snapshot.resources(*kind).is_empty())
+}
+
 /// Fills in [`Workload::scraped`].
 pub(super) fn mark(
     snapshot: &Snapshot,

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use serde_json::Value;
 use smol_str::SmolStr;
 
+use super::Mesh;
 use super::authorization;
 use super::policy::{
     Attachment, AuthorizationPolicy, ExtensionPolicy, JwtRule, MtlsMode, PeerAuthentication,
@@ -22,7 +23,8 @@ pub(super) struct Policies {
     pub(super) extensions: Vec<ExtensionPolicy>,
 }
 
-pub(super) fn read(snapshot: &Snapshot, gaps: &mut Vec<Gap>) -> Policies {
+/// What is known of AuthorizationPolicies is taken over where the object is the same.
+pub(super) fn read(snapshot: &Snapshot, known: Option<&Mesh>, gaps: &mut Vec<Gap>) -> Policies {
     let kinds = [
         Kind::EnvoyFilter,
         Kind::Telemetry,
@@ -33,7 +35,11 @@ pub(super) fn read(snapshot: &Snapshot, gaps: &mut Vec<Gap>) -> Policies {
         authorization: snapshot
             .resources(Kind::AuthorizationPolicy)
             .iter()
-            .map(authorization_policy)
+            .map(|object| {
+                known
+                    .and_then(|known| unchanged(known, object))
+                    .unwrap_or_else(|| authorization_policy(object))
+            })
             .collect(),
         request_authentication: snapshot
             .resources(Kind::RequestAuthentication)
@@ -57,6 +63,19 @@ pub(super) fn read(snapshot: &Snapshot, gaps: &mut Vec<Gap>) -> Policies {
     }
 }
 
+/// The policy that was read of an equal object.
+fn unchanged(known: &Mesh, object: &Object<Value>) -> Option<AuthorizationPolicy> {
+    let name = object.object_name();
+    let list = &known.authorization_policies;
+    let at = list.binary_search_by(|one| one.name.cmp(&name)).ok()?;
+    let policy = &list[at];
+    let is_equal = policy.origin == object.origin
+        && policy.labels == object.metadata.labels
+        && policy.annotations == object.metadata.annotations
+        && *policy.raw == object.body;
+    is_equal.then(|| policy.clone())
+}
+
 fn authorization_policy(object: &Object<Value>) -> AuthorizationPolicy {
     let spec = &object.body["spec"];
     AuthorizationPolicy {
@@ -65,7 +84,7 @@ fn authorization_policy(object: &Object<Value>) -> AuthorizationPolicy {
         annotations: object.metadata.annotations.clone(),
         origin: object.origin.clone(),
         attachment: attachment(spec, "selector", "matchLabels"),
-        meaning: authorization::translate(object),
+        meaning: authorization::translate(object).map(Arc::new),
         http_fields: authorization::http_fields(spec),
         raw: Arc::new(object.body.clone()),
     }

@@ -49,7 +49,7 @@ pub struct AuthorizationPolicy {
     /// What it applies to.
     pub attachment: Attachment,
     /// What it decides, or why that could not be understood.
-    pub meaning: Result<castoff_authz::policy::Policy, Vec<Misunderstanding>>,
+    pub meaning: Result<Arc<castoff_authz::policy::Policy>, Vec<Misunderstanding>>,
     /// Fields that only an HTTP proxy can check, with their paths (`rules[0].to[0].operation.methods`).
     pub http_fields: Vec<HttpField>,
     /// The object as read, for copying.

@@ -34,7 +34,7 @@ const CONTROLLER_LABELS: [&str; 12] = [
 
 /// The controllers' labels that nothing selects by: no Service (one for each pod of a StatefulSet,
 /// say), no policy, no subset.
-fn ignored_labels(snapshot: &Snapshot) -> Vec<&'static str> {
+pub(super) fn ignored_labels(snapshot: &Snapshot) -> Vec<&'static str> {
     let selectors = snapshot
         .services
         .iter()
@@ -66,21 +66,28 @@ fn ignored_labels(snapshot: &Snapshot) -> Vec<&'static str> {
 /// Key of an owner: kind, namespace, name.
 type OwnerKey = (OwnerKind, ObjectName);
 
-pub(super) fn build(snapshot: &Snapshot, rules: &Rules<'_>) -> Vec<Workload> {
+/// The workloads of the namespaces chosen; none reaches beyond its own.
+pub(super) fn build(
+    snapshot: &Snapshot,
+    rules: &Rules<'_>,
+    ignored: &[&str],
+    within: impl Fn(&str) -> bool,
+) -> Vec<Workload> {
     let owners: BTreeMap<OwnerKey, &Object<PodOwner>> = snapshot
         .owners
         .iter()
+        .filter(|owner| within(&owner.metadata.namespace))
         .map(|owner| ((owner_kind(&owner.kind), owner.object_name()), owner))
         .collect();
     let mut pods: BTreeMap<OwnerKey, (SmolStr, Vec<&Object<Pod>>)> = BTreeMap::new();
-    for pod in snapshot.pods.iter().filter(|pod| runs(pod)) {
+    let chosen = |pod: &&Object<Pod>| within(&pod.metadata.namespace) && runs(pod);
+    for pod in snapshot.pods.iter().filter(chosen) {
         let (key, api_version) = topmost(pod, &owners);
         pods.entry(key)
             .or_insert_with(|| (api_version, Vec::new()))
             .1
             .push(pod);
     }
-    let ignored = ignored_labels(snapshot);
     let mut workloads = Vec::new();
     for (key, owner) in &owners {
         if is_topmost(owner, &owners) && !pods.contains_key(key) {
@@ -89,10 +96,15 @@ pub(super) fn build(snapshot: &Snapshot, rules: &Rules<'_>) -> Vec<Workload> {
     }
     for (key, (api_version, pods)) in pods {
         let owner = owners.get(&key).copied();
-        workloads.push(observe(key, api_version, owner, &pods, rules, &ignored));
+        workloads.push(observe(key, api_version, owner, &pods, rules, ignored));
     }
-    workloads.sort_by(|left, right| (&left.name, &left.owner).cmp(&(&right.name, &right.owner)));
+    sort(&mut workloads);
     workloads
+}
+
+/// By name, then owner.
+pub(super) fn sort(workloads: &mut [Workload]) {
+    workloads.sort_by(|left, right| (&left.name, &left.owner).cmp(&(&right.name, &right.owner)));
 }
 
 /// A pod that has ended, or is on its way out, serves nobody.

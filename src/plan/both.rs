@@ -3,7 +3,7 @@
 //! In: a mesh, and which workloads. Out: the same with an ambient generation beside every sidecar
 //! one of these. Invariant: the new generation differs from the old only in what the injector adds.
 
-use crate::mesh::{DataPlaneMode, Generation, Mesh, Role};
+use crate::mesh::{DataPlaneMode, Generation, Mesh, Role, ServiceId, WorkloadId};
 use crate::snapshot::{Labels, ObjectName};
 
 /// Labels that the sidecar injector puts on pods
@@ -39,10 +39,15 @@ pub fn with_labelled_generations(
             .filter(|position| workload.generations[*position].mode == DataPlaneMode::Sidecar)
             .collect();
         for position in sidecars {
+            let services: Vec<ServiceId> = mesh
+                .services_of(WorkloadId(index))
+                .map(|(id, _)| id)
+                .collect();
             let moved = ambient(&workload.generations[position], added_labels);
             let added = workload.generations.len();
             workload.generations.push(moved);
-            for service in &mut both.services {
+            for service in services {
+                let service = &mut both.services[service.0];
                 let beside: Vec<_> = service
                     .backends
                     .iter()

@@ -348,12 +348,17 @@ fn states(field: &Field<'_>, colours: &[Vec<Policy>]) -> Vec<State> {
         .into_iter()
         .map(|subset| {
             let mut snapshot = field.snapshot().clone();
-            let mut gone = Vec::new();
-            for (kind, name) in subset.iter().flat_map(|colour| &colours[*colour]) {
-                snapshot.remove(*kind, name);
-                gone.push(format!("{} {name}", kind.row().name));
-            }
-            let mesh = Mesh::build(&snapshot, field.overrides);
+            let policies = || subset.iter().flat_map(|colour| &colours[*colour]);
+            snapshot.remove_all(&policies().collect());
+            let mesh = if policies().all(|(kind, _)| *kind == Kind::AuthorizationPolicy) {
+                let before = field.mesh();
+                before.after(&snapshot, field.overrides, &BTreeSet::new())
+            } else {
+                Mesh::build(&snapshot, field.overrides)
+            };
+            let gone: Vec<String> = policies()
+                .map(|(kind, name)| format!("{} {name}", kind.row().name))
+                .collect();
             let when = format!(
                 "while {} of {total} originals are deleted: {}",
                 gone.len(),
@@ -367,16 +372,16 @@ fn states(field: &Field<'_>, colours: &[Vec<Policy>]) -> Vec<State> {
 /// Workloads whose pods a policy selects.
 fn reached(mesh: &Mesh, (kind, name): &Policy) -> BTreeSet<WorkloadId> {
     let attachment = match kind {
-        Kind::AuthorizationPolicy => mesh
-            .authorization_policies
-            .iter()
-            .find(|one| one.name == *name)
-            .map(|one| &one.attachment),
-        Kind::RequestAuthentication => mesh
-            .request_authentications
-            .iter()
-            .find(|one| one.name == *name)
-            .map(|one| &one.attachment),
+        Kind::AuthorizationPolicy => {
+            let list = &mesh.authorization_policies;
+            let at = list.binary_search_by(|one| one.name.cmp(name)).ok();
+            at.map(|at| &list[at].attachment)
+        }
+        Kind::RequestAuthentication => {
+            let list = &mesh.request_authentications;
+            let at = list.binary_search_by(|one| one.name.cmp(name)).ok();
+            at.map(|at| &list[at].attachment)
+        }
         _ => return BTreeSet::new(),
     };
     let everywhere = name.namespace == mesh.settings.root_namespace;

@@ -7,16 +7,19 @@ use std::cell::OnceCell;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use smol_str::SmolStr;
+
 use super::both::{with_ambient_generations, with_labelled_generations};
 use super::moves::TEMPLATE_LABELS;
-use super::proof;
 use super::wave::{Files, State, Step, WayBack};
+use super::{proof, saved};
+use crate::api::{Pod, PodOwner};
 use crate::mesh::{Mesh, MeshOverrides};
 use crate::phases::MigrateOptions;
 use crate::prove::prover::Prover;
 use crate::simulate::controllers::{act, settle};
 use crate::simulate::{Command, command, execute};
-use crate::snapshot::{Kind, ObjectName, Snapshot};
+use crate::snapshot::{Kind, Object, ObjectName, Snapshot};
 
 /// What is played, and what it is compared with.
 #[derive(Clone)]
@@ -61,13 +64,20 @@ impl<'a> Field<'a> {
     /// # Errors
     /// The first command that cannot be carried out, with the reason.
     pub(super) fn advance(&mut self, steps: &[Step], files: &Files) -> Result<(), String> {
-        run(
+        let commands = run(
             &mut self.snapshot,
             steps.iter().flat_map(|step| &step.run),
             files,
         )?;
-        self.mesh = OnceCell::new();
-        let mesh = self.mesh();
+        let before = self.mesh.take();
+        let mesh = match (before, changed(&commands, files)) {
+            (Some(before), Some(changed)) => {
+                let after = before.after(&self.snapshot, self.overrides, &changed);
+                self.mesh = OnceCell::from(Arc::new(after));
+                self.mesh()
+            }
+            _ => self.mesh(),
+        };
         if act(&mut self.snapshot, &mesh) {
             self.mesh = OnceCell::new();
         }
@@ -101,14 +111,52 @@ fn run<'l>(
     snapshot: &mut Snapshot,
     lines: impl Iterator<Item = &'l String>,
     files: &Files,
-) -> Result<(), String> {
+) -> Result<Vec<Command>, String> {
     let lines: Vec<&String> = lines.collect();
     let commands: Vec<Command> = lines
         .iter()
         .map(|line| command::parse_line(line).map_err(|reason| format!("`{line}`: {reason}")))
         .collect::<Result<_, _>>()?;
     execute(snapshot, &commands, files)
-        .map_err(|(position, error)| format!("`{}`: {error}", lines[position]))
+        .map_err(|(position, error)| format!("`{}`: {error}", lines[position]))?;
+    Ok(commands)
+}
+
+/// The namespaces whose labels, owners and pods commands changed; `None` where they changed more than
+/// that and AuthorizationPolicies.
+fn changed(commands: &[Command], files: &Files) -> Option<BTreeSet<SmolStr>> {
+    let mut namespaces = BTreeSet::new();
+    for command in commands {
+        match command {
+            Command::Label {
+                kind: Kind::Namespace,
+                name,
+                ..
+            } => {
+                namespaces.insert(name.name.clone());
+            }
+            // Only owners of pods are patched.
+            Command::Patch { name, .. } => {
+                namespaces.insert(name.namespace.clone());
+            }
+            Command::Restart { namespace, .. } | Command::DeletePods { namespace, .. } => {
+                namespaces.insert(namespace.into());
+            }
+            Command::Apply { file } => {
+                let objects = saved::objects(files.get(file)?);
+                let only_policies = objects
+                    .iter()
+                    .all(|(kind, _)| *kind == Kind::AuthorizationPolicy);
+                only_policies.then_some(())?;
+            }
+            Command::Delete {
+                kind: Kind::AuthorizationPolicy,
+                ..
+            } => {}
+            Command::Label { .. } | Command::Delete { .. } => return None,
+        }
+    }
+    Some(namespaces)
 }
 
 /// Plays the way back of a wave from the state after it and compares with the state before it.
@@ -136,81 +184,99 @@ pub(super) fn way_back(
 /// pod templates, how pods run, and Istio and Gateway API objects.
 fn differences(before: &Snapshot, after: &Snapshot) -> Vec<String> {
     let mut found = Vec::new();
-    let mut compare = |what: &str, left: Vec<String>, right: Vec<String>| {
-        let (left, right): (BTreeSet<String>, BTreeSet<String>) =
-            (left.into_iter().collect(), right.into_iter().collect());
-        found.extend(
-            left.difference(&right)
-                .map(|one| format!("{what} {one} is not restored")),
-        );
-        found.extend(
-            right
-                .difference(&left)
-                .map(|one| format!("{what} {one} is left over")),
-        );
+    compare(
+        &mut found,
+        "namespace",
+        [&before.namespaces, &after.namespaces],
+        |one| &one.metadata.labels,
+        |one| format!("{} {:?}", one.metadata.name, one.metadata.labels),
+    );
+    compare(
+        &mut found,
+        "Service",
+        [&before.services, &after.services],
+        |one| &one.metadata.labels,
+        |one| format!("{} {:?}", one.object_name(), one.metadata.labels),
+    );
+    let rollout = |one: &Object<PodOwner>| {
+        let labels = one.body.template().map(|one| one.metadata.labels.clone());
+        let spec = &one.body.spec;
+        (
+            labels,
+            spec.min_ready_seconds,
+            spec.progress_deadline_seconds,
+            spec.strategy.clone(),
+        )
     };
-    let namespaces = |snapshot: &Snapshot| {
-        let list = snapshot.namespaces.iter();
-        list.map(|one| format!("{} {:?}", one.metadata.name, one.metadata.labels))
-            .collect::<Vec<_>>()
+    compare(
+        &mut found,
+        "pod template of",
+        [&before.owners, &after.owners],
+        rollout,
+        |one| {
+            let (template, seconds, deadline, strategy) = rollout(one);
+            let rollout = (seconds, deadline, strategy);
+            let name = one.object_name();
+            format!("{} {name} {template:?} {rollout:?}", one.kind)
+        },
+    );
+    let has_sidecar = |one: &Object<Pod>| {
+        let annotations = &one.metadata.annotations;
+        annotations.get("sidecar.istio.io/status").is_some()
     };
-    compare("namespace", namespaces(before), namespaces(after));
-    let services = |snapshot: &Snapshot| {
-        let list = snapshot.services.iter();
-        list.map(|one| format!("{} {:?}", one.object_name(), one.metadata.labels))
-            .collect::<Vec<_>>()
-    };
-    compare("Service", services(before), services(after));
-    let owners = |snapshot: &Snapshot| {
-        let list = snapshot.owners.iter();
-        list.map(|one| {
-            let template = one
-                .body
-                .template()
-                .map(|template| &template.metadata.labels);
-            let spec = &one.body.spec;
-            let rollout = (
-                spec.min_ready_seconds,
-                spec.progress_deadline_seconds,
-                &spec.strategy,
-            );
-            format!(
-                "{} {} {template:?} {rollout:?}",
-                one.kind,
-                one.object_name()
-            )
-        })
-        .collect::<Vec<_>>()
-    };
-    compare("pod template of", owners(before), owners(after));
-    let pods = |snapshot: &Snapshot| {
-        let list = snapshot.pods.iter();
-        list.map(|one| {
-            let sidecar = one
-                .metadata
-                .annotations
-                .get("sidecar.istio.io/status")
-                .is_some();
-            let mode = if sidecar { "with" } else { "without" };
+    compare(
+        &mut found,
+        "Pod",
+        [&before.pods, &after.pods],
+        has_sidecar,
+        |one| {
+            let mode = if has_sidecar(one) { "with" } else { "without" };
             format!("{} {mode} sidecar", one.object_name())
-        })
-        .collect::<Vec<_>>()
-    };
-    compare("Pod", pods(before), pods(after));
-    let resources = |snapshot: &Snapshot| {
-        let lists = snapshot.resources.iter();
-        lists
-            .flat_map(|(kind, list)| list.iter().map(move |one| (*kind, one)))
-            .map(|(kind, one): (Kind, _)| {
-                format!(
-                    "{} {} {}",
-                    kind.row().name,
-                    one.object_name(),
-                    one.body["spec"]
-                )
-            })
-            .collect::<Vec<_>>()
-    };
-    compare("object", resources(before), resources(after));
+        },
+    );
+    let kinds: BTreeSet<Kind> = before
+        .resources
+        .keys()
+        .chain(after.resources.keys())
+        .copied()
+        .collect();
+    for kind in kinds {
+        compare(
+            &mut found,
+            "object",
+            [before.resources(kind), after.resources(kind)],
+            |one| &one.body["spec"],
+            |one| {
+                let spec = &one.body["spec"];
+                format!("{} {} {spec}", kind.row().name, one.object_name())
+            },
+        );
+    }
     found
+}
+
+/// Names what is in one of two sorted lists only, or differs; `part` is what is looked at besides the
+/// name, `words` tell both.
+fn compare<'o, T, P: PartialEq>(
+    found: &mut Vec<String>,
+    what: &str,
+    [before, after]: [&'o [Object<T>]; 2],
+    part: impl Fn(&'o Object<T>) -> P,
+    words: impl Fn(&'o Object<T>) -> String,
+) {
+    let alike = |(one, other): (&'o Object<T>, &'o Object<T>)| {
+        one.kind == other.kind
+            && one.metadata.name == other.metadata.name
+            && one.metadata.namespace == other.metadata.namespace
+            && part(one) == part(other)
+    };
+    if before.len() == after.len() && before.iter().zip(after).all(alike) {
+        return;
+    }
+    let told = |list: &'o [Object<T>]| list.iter().map(&words).collect::<BTreeSet<String>>();
+    let (left, right) = (told(before), told(after));
+    let missing = left.difference(&right);
+    found.extend(missing.map(|one| format!("{what} {one} is not restored")));
+    let added = right.difference(&left);
+    found.extend(added.map(|one| format!("{what} {one} is left over")));
 }

@@ -6,20 +6,19 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use castoff_authz::verdict::Limits;
 
-use super::both::with_ambient_generations;
+use super::attempt::{KnownGaps, Trial, move_wave, new_gaps, opening};
 use super::edges::edges;
 use super::field::{Field, way_back};
 use super::held::held;
 use super::sift::sift;
 use super::traffic::CallGraph;
-use super::wave::{Files, Gap, Held, Plan, PlanEnding, Step, Wave, WayBack};
+use super::wave::{Files, Gap, Held, Plan, PlanEnding, Step, Wave};
 use super::{cleanup, edits, lock, moves, order, pinning, prepare, proof, ways_out};
 use crate::finding::PhaseOutcome;
-use crate::mesh::{DataPlaneMode, Distribution, Mesh, MeshOverrides};
+use crate::mesh::{Distribution, Mesh, MeshOverrides};
 use crate::phases::{MigrateOptions, wording};
 use crate::prove::prover::Prover;
 use crate::prove::rows::Seen;
@@ -35,6 +34,17 @@ pub enum OnGap {
     Deny,
     /// Go on and say what is open or broken, and how long.
     Accept,
+}
+
+impl OnGap {
+    /// Whether the user lets these gaps be.
+    pub(super) fn tolerates(self, gaps: &[Gap]) -> bool {
+        match self {
+            Self::Stop => gaps.is_empty(),
+            Self::Deny => opening(gaps).is_empty(),
+            Self::Accept => true,
+        }
+    }
 }
 
 /// What a user chose for `plan`.
@@ -210,7 +220,7 @@ impl<'a> Player<'a> {
             let known = self.known_gaps();
             let gap = |wave: &Wave| {
                 let gaps = new_gaps(wave, &known);
-                let tolerated = self.tolerates(&gaps);
+                let tolerated = self.options.on_gap.tolerates(&gaps);
                 gaps.into_iter().next().filter(|_| !tolerated)
             };
             let sifted =
@@ -241,15 +251,6 @@ impl<'a> Player<'a> {
         self.plan.waves.push(wave);
     }
 
-    /// Whether the user lets these gaps be.
-    fn tolerates(&self, gaps: &[Gap]) -> bool {
-        match self.options.on_gap {
-            OnGap::Stop => gaps.is_empty(),
-            OnGap::Deny => opening(gaps).is_empty(),
-            OnGap::Accept => true,
-        }
-    }
-
     /// Labels namespaces last of all where everybody moved by pod template.
     fn label_namespaces(&mut self) -> Result<(), PlanEnding> {
         let steps = moves::late_labels(&self.field.mesh(), |namespace| self.includes(namespace));
@@ -271,7 +272,11 @@ impl<'a> Player<'a> {
             .advance(&wave.steps, &wave.manifests)
             .map_err(PlanEnding::Failed)?;
         wave.states.push(after.at_rest("after the last label"));
-        if self.tolerates(&new_gaps(&wave, &self.known_gaps())) {
+        if self
+            .options
+            .on_gap
+            .tolerates(&new_gaps(&wave, &self.known_gaps()))
+        {
             self.push(wave, after);
         }
         Ok(())
@@ -347,8 +352,14 @@ impl<'a> Player<'a> {
         let mut no_pin = None;
         let mut first = circle;
         while !moving.is_empty() {
-            let mut wave = self.attempt(&moving, circle)?;
-            let gaps = new_gaps(&wave.0, &known);
+            let trial = Trial {
+                field: &self.field,
+                known: &known,
+                on_gap: self.options.on_gap,
+            };
+            let tried = trial.side_by_side(&moving, circle);
+            let (mut wave, mut goes) = tried.map_err(PlanEnding::Failed)?;
+            let gaps = new_gaps(&wave, &known);
             if std::mem::take(&mut first) && !gaps.is_empty() {
                 match pinning::attempt(&self.field, &moving).map_err(PlanEnding::Failed)? {
                     Ok(pinned) if new_gaps(&pinned.0, &known).is_empty() => {
@@ -360,25 +371,17 @@ impl<'a> Player<'a> {
                     Err(why) => no_pin = Some(why),
                 }
             }
-            let mut goes = gaps.is_empty() || self.options.on_gap == OnGap::Accept;
             let opens = opening(&gaps);
-            if !goes && !opens.is_empty() {
-                let openings = lock::openings(&wave.0, &opens);
-                // Only as long as the wave lasts, or, where the way around stays open, for good.
-                for for_good in [false, true] {
-                    let Some(locked) = self.attempt_locked(&moving, &openings, for_good)? else {
-                        break;
-                    };
-                    goes = self.tolerates(&new_gaps(&locked.0, &known));
-                    if goes {
-                        wave = locked;
-                        break;
-                    }
+            if goes.is_none() && !opens.is_empty() {
+                let openings = lock::openings(&wave, &opens);
+                let locked = trial.locked(&moving, &openings);
+                if let Some((locked, after)) = locked.map_err(PlanEnding::Failed)? {
+                    wave = locked;
+                    goes = Some(after);
                 }
             }
-            goes |= self.tolerates(&gaps);
-            if goes {
-                self.push(wave.0, wave.1);
+            if let Some(after) = goes {
+                self.push(wave, after);
                 return Ok(moving);
             }
             let culprits: BTreeSet<ObjectName> = gaps
@@ -407,7 +410,7 @@ impl<'a> Player<'a> {
     }
 
     /// Who differs from the baseline now, and how.
-    fn known_gaps(&self) -> BTreeSet<(ObjectName, &'static str)> {
+    fn known_gaps(&self) -> KnownGaps {
         let proved = self.plan.waves.last().and_then(|wave| wave.states.last());
         let now = match proved {
             Some(state) => Cow::Borrowed(state),
@@ -419,89 +422,6 @@ impl<'a> Player<'a> {
                 found.map(|(direction, _)| (row.server.clone(), direction))
             })
             .collect()
-    }
-
-    /// A wave that moves these, with its states, and the field after it.
-    fn attempt(
-        &self,
-        moving: &BTreeSet<ObjectName>,
-        circle: bool,
-    ) -> Result<(Wave, Field<'a>), PlanEnding> {
-        let mesh = self.field.mesh();
-        let why = if circle {
-            "They call one another, so that none can move before the other."
-        } else {
-            "Every caller for whom the way around a waypoint would matter has moved before."
-        };
-        let mut wave = move_wave(moving, why);
-        wave.steps = moves::steps(&mesh, moving, &staying(&mesh, moving), false);
-        let both = with_ambient_generations(&mesh, |name| moving.contains(name));
-        let when = "while old and new pods run side by side";
-        wave.states
-            .push(proof::state(self.field.prover, Arc::new(both), when));
-        let mut field = self.field.clone();
-        field
-            .advance(&wave.steps, &wave.manifests)
-            .map_err(PlanEnding::Failed)?;
-        wave.states
-            .push(field.at_rest("after the last pod is replaced"));
-        Ok((wave, field))
-    }
-
-    /// The same with policies that close what would open, while the wave lasts or for good; `None` where
-    /// there are none, or none but those that stay anyway.
-    fn attempt_locked(
-        &self,
-        moving: &BTreeSet<ObjectName>,
-        openings: &lock::Openings,
-        for_good: bool,
-    ) -> Result<Option<(Wave, Field<'a>)>, PlanEnding> {
-        let mesh = self.field.mesh();
-        let Some(locks) = lock::locks(&mesh, openings, moving, for_good) else {
-            return Ok(None);
-        };
-        if for_good && locks.open.is_none() {
-            return Ok(None);
-        }
-        let mut wave = move_wave(moving, "");
-        wave.why = locks.why;
-        wave.manifests = locks.files;
-        wave.steps.push(locks.close);
-        // What is for new pods alone selects them by a label of their template.
-        let for_new_pods = locks.open.is_some();
-        wave.steps.extend(moves::steps(
-            &mesh,
-            moving,
-            &staying(&mesh, moving),
-            for_new_pods,
-        ));
-        let mut locked = self.field.clone();
-        locked
-            .advance(&wave.steps[..1], &wave.manifests)
-            .map_err(PlanEnding::Failed)?;
-        let [mixed, closed] = locks.closed;
-        let when = format!("while old and new pods run side by side, {mixed}");
-        wave.states.push(if for_new_pods {
-            locked.mixed_by_template(moving, when)
-        } else {
-            locked.mixed(moving, when)
-        });
-        locked
-            .advance(&wave.steps[1..], &wave.manifests)
-            .map_err(PlanEnding::Failed)?;
-        wave.states
-            .push(locked.at_rest(format!("after the last pod is replaced, {closed}")));
-        if let Some(open) = locks.open.filter(|_| !for_good) {
-            wave.temporary = wave.manifests.keys().cloned().collect();
-            wave.steps.push(open);
-            let last = wave.steps.len() - 1;
-            locked
-                .advance(&wave.steps[last..], &wave.manifests)
-                .map_err(PlanEnding::Failed)?;
-            wave.states
-                .push(locked.at_rest("after these policies are gone again"));
-        }
-        Ok(Some((wave, locked)))
     }
 
     fn clean_up(&mut self) -> Result<(), PlanEnding> {
@@ -523,59 +443,6 @@ impl<'a> Player<'a> {
         self.push(wave, after);
         Ok(())
     }
-}
-
-/// The gaps of a wave that were not there before it.
-fn new_gaps(wave: &Wave, known: &BTreeSet<(ObjectName, &'static str)>) -> Vec<Gap> {
-    let mut gaps = proof::gaps(std::slice::from_ref(wave));
-    gaps.retain(|gap| !known.contains(&(gap.server.clone(), gap.direction)));
-    gaps
-}
-
-/// Servers that somebody gains.
-fn opening(gaps: &[Gap]) -> BTreeSet<ObjectName> {
-    let opens = gaps.iter().filter(|gap| gap.direction == "opens");
-    opens.map(|gap| gap.server.clone()).collect()
-}
-
-/// A wave for these workloads, without steps.
-pub(super) fn move_wave(moving: &BTreeSet<ObjectName>, why: &str) -> Wave {
-    let namespaces: BTreeSet<&str> = moving.iter().map(|name| name.namespace.as_str()).collect();
-    let names: Vec<String> = namespaces.into_iter().map(str::to_owned).collect();
-    let (slug, noun) = match names.as_slice() {
-        [only] => (only.as_str(), "namespace"),
-        _ => ("several", "namespaces"),
-    };
-    Wave {
-        slug: format!("move-{slug}"),
-        title: format!(
-            "Move {} of {noun} {} to ambient mode",
-            wording::count(moving.len(), "workload"),
-            wording::first_few(&names, 5),
-        ),
-        affected: moving.iter().cloned().collect(),
-        why: vec![why.to_owned()],
-        steps: Vec::new(),
-        manifests: Files::new(),
-        temporary: BTreeSet::new(),
-        saved: Files::new(),
-        edits: Vec::new(),
-        states: Vec::new(),
-        way_back: WayBack::NotPlayed("not played yet".to_owned()),
-    }
-}
-
-/// Workloads that keep a sidecar, or would get one, when these have moved.
-fn staying(mesh: &Mesh, moving: &BTreeSet<ObjectName>) -> BTreeSet<ObjectName> {
-    mesh.workloads
-        .iter()
-        .filter(|workload| {
-            workload.has_mode(DataPlaneMode::Sidecar)
-                || workload.next_mode == DataPlaneMode::Sidecar
-        })
-        .map(|workload| workload.name.clone())
-        .filter(|name| !moving.contains(name))
-        .collect()
 }
 
 /// Adds to a wave that was carried out what changes the user's sources, and its way back.

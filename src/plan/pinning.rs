@@ -8,8 +8,8 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value, json};
 
+use super::attempt::move_wave;
 use super::field::Field;
-use super::forward::move_wave;
 use super::moves::template_label_changes;
 use super::saved;
 use super::wave::{Files, Step, Wave};

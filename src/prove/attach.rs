@@ -5,10 +5,12 @@
 //! attaches to a point makes that point opaque, with its name.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::hash::Hash;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use castoff_authz::path::{PointKind, TokenRule};
 use castoff_authz::policy::Policy;
+use rustc_hash::FxHashMap;
 use serde_json::Value;
 use smol_str::SmolStr;
 
@@ -77,6 +79,9 @@ impl AtPoint {
 /// An AuthorizationPolicy by index, with what it means if that was understood.
 type Read = (usize, Option<Arc<Policy>>);
 
+/// What stands at pods, by namespace, labels, and what else decides.
+type Found<T> = RwLock<FxHashMap<(SmolStr, Labels, T), AtPoint>>;
+
 /// Policies of a mesh, indexed by namespace.
 pub struct Attachments<'a> {
     mesh: &'a Mesh,
@@ -84,10 +89,13 @@ pub struct Attachments<'a> {
     policies: BTreeMap<SmolStr, Vec<Read>>,
     tokens: BTreeMap<SmolStr, Vec<usize>>,
     extensions: BTreeMap<SmolStr, Vec<usize>>,
+    /// What was found at sidecars and ztunnels, by namespace, labels, and revision or owner.
+    proxies: Found<SmolStr>,
+    ztunnels: Found<bool>,
     /// Routes and transports that change what later points see.
     pub(super) rewrites: super::rewrites::Rewrites,
     /// Who is sent to some pods of a Service alone.
-    pins: super::pins::Pins,
+    pub(super) pins: super::pins::Pins,
 }
 
 impl<'a> Attachments<'a> {
@@ -95,11 +103,7 @@ impl<'a> Attachments<'a> {
     pub fn of(mesh: &'a Mesh) -> Self {
         let mut policies: BTreeMap<SmolStr, Vec<_>> = BTreeMap::new();
         for (index, policy) in mesh.authorization_policies.iter().enumerate() {
-            let meaning = policy
-                .meaning
-                .as_ref()
-                .ok()
-                .map(|meaning| Arc::new(meaning.clone()));
+            let meaning = policy.meaning.as_ref().ok().map(Arc::clone);
             policies
                 .entry(policy.name.namespace.clone())
                 .or_default()
@@ -107,6 +111,8 @@ impl<'a> Attachments<'a> {
         }
         Self {
             mesh,
+            proxies: RwLock::default(),
+            ztunnels: RwLock::default(),
             rewrites: super::rewrites::Rewrites::of(mesh),
             pins: super::pins::Pins::of(mesh),
             policies,
@@ -132,6 +138,21 @@ impl<'a> Attachments<'a> {
     /// gateway also takes what targets its Gateway (`ENABLE_SELECTOR_BASED_K8S_GATEWAY_POLICY`, on by
     /// default).
     pub fn at_proxy(
+        &self,
+        namespace: &str,
+        labels: &Labels,
+        revision: &str,
+        gateway: Option<&ObjectName>,
+    ) -> AtPoint {
+        let collect = || self.collect_at_proxy(namespace, labels, revision, gateway);
+        if gateway.is_some() {
+            return collect();
+        }
+        let key = (namespace.into(), labels.clone(), revision.into());
+        once(&self.proxies, key, collect)
+    }
+
+    fn collect_at_proxy(
         &self,
         namespace: &str,
         labels: &Labels,
@@ -166,6 +187,13 @@ impl<'a> Attachments<'a> {
     /// pkg/kube/krt/filter.go `Matches`); `owned` pods have labels of their controller, which are not
     /// listed. RequestAuthentications and extensions have no effect there.
     pub fn at_ztunnel(&self, namespace: &str, labels: &Labels, owned: bool) -> AtPoint {
+        let key = (namespace.into(), labels.clone(), owned);
+        once(&self.ztunnels, key, || {
+            self.collect_at_ztunnel(namespace, labels, owned)
+        })
+    }
+
+    fn collect_at_ztunnel(&self, namespace: &str, labels: &Labels, owned: bool) -> AtPoint {
         let mut at = AtPoint::default();
         self.each_policy(
             &[&self.mesh.settings.root_namespace, namespace],
@@ -333,6 +361,23 @@ impl<'a> Attachments<'a> {
             }
         }
     }
+}
+
+/// What is found for a key, looked for once.
+fn once<K: Eq + Hash>(
+    found: &RwLock<FxHashMap<K, AtPoint>>,
+    key: K,
+    look: impl FnOnce() -> AtPoint,
+) -> AtPoint {
+    let known = found.read().unwrap_or_else(PoisonError::into_inner);
+    if let Some(known) = known.get(&key) {
+        return known.clone();
+    }
+    drop(known);
+    let at = look();
+    let mut known = found.write().unwrap_or_else(PoisonError::into_inner);
+    known.insert(key, at.clone());
+    at
 }
 
 fn by_namespace<'n>(names: impl Iterator<Item = &'n SmolStr>) -> BTreeMap<SmolStr, Vec<usize>> {

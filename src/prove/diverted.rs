@@ -91,7 +91,7 @@ impl Diverted {
         Self(alone.collect())
     }
 
-    fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 }

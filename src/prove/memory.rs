@@ -1,232 +1,226 @@
-//! What was proved of earlier states and still holds: which servers are open to nobody new and
-//! closed to nobody, however callers of a kind arrive.
+//! What was proved of earlier states and still holds: rows of servers, and which servers are the same
+//! for everybody who arrives in one way.
 //!
-//! In: the meshes of state after state, all compared with one baseline. Out: for each server, whether
-//! it is indifferent to callers of a kind, where that is known. Invariant: a server is forgotten when anything
-//! that its paths are made of differs from the state before; where that is not plain, everything is.
+//! In: the [`Standing`] of a server in each state, and who calls. Out: what was answered for an equal
+//! standing. Invariant: a row is given again only where its server's paths are made of the same parts and
+//! the callers that its policies tell apart are the same.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::collections::BTreeMap;
 
 use castoff_authz::verdict::Identities;
+use rustc_hash::FxHashMap;
 
 use super::CallerMode;
-use crate::mesh::ingress::Routed;
-use crate::mesh::policy::{Attachment, AuthorizationPolicy};
-use crate::mesh::{Mesh, ServiceId, WorkloadId};
+use super::callers::{self, CallerClass, Member};
+use super::identities::Mentions;
+use super::row::ServerRow;
+use super::standing::{Numbers, Standing};
+use crate::mesh::WorkloadId;
 use crate::snapshot::ObjectName;
 
 /// How callers arrived, how they arrive, and who they are, in words.
 pub(super) type Kind = (CallerMode, CallerMode, &'static str);
 
-/// What is known.
+/// Standings of one server that are kept; a plan leads each through few.
+const MOST_STANDINGS: usize = 8;
+
+/// Rows of one standing that are kept.
+const MOST_ROWS: usize = 2;
+
+/// What is known of earlier states.
 #[derive(Debug, Default)]
 pub(super) struct Memory {
-    last: Option<Last>,
-    indifferent: BTreeMap<ObjectName, BTreeMap<Kind, bool>>,
+    pub(super) numbers: Numbers,
+    servers: FxHashMap<ObjectName, Vec<Known>>,
 }
 
+/// What is known of a server in one standing.
 #[derive(Debug)]
-struct Last {
-    mesh: Arc<Mesh>,
-    routed: Routed,
-    everybody: Identities,
+pub(super) struct Known {
+    standing: Standing,
+    /// Whether nothing differs for anybody who arrives in one way.
+    pub(super) indifferent: BTreeMap<Kind, bool>,
+    rows: Vec<Remembered>,
+}
+
+/// A row, and the callers for whom it was asked.
+#[derive(Debug)]
+pub(super) struct Remembered {
+    classes: Vec<(Kind, Option<String>)>,
+    /// What the policies on the paths compared say of identities.
+    mentions: Mentions,
+    callers: Vec<u32>,
+    row: ServerRow,
+}
+
+/// What was learnt of a server while one state was proved.
+pub(super) struct Learnt {
+    pub(super) standing: Standing,
+    pub(super) indifferent: Vec<(Kind, bool)>,
+    pub(super) row: Option<Remembered>,
 }
 
 impl Memory {
-    /// Forgets what a new state may change. `everybody` has all identities of workloads.
-    pub(super) fn forget(&mut self, mesh: &Mesh, routed: &Routed, everybody: &Identities) {
-        let unaffected = self
-            .last
-            .as_ref()
-            .filter(|last| last.routed == *routed && last.everybody == *everybody)
-            .and_then(|last| Difference::between(&last.mesh, mesh));
-        match unaffected {
-            Some(difference) => self
-                .indifferent
-                .retain(|server, _| !difference.affects(server)),
-            None => self.indifferent.clear(),
-        }
+    /// What is known of a server in this standing.
+    pub(super) fn of(&self, server: &ObjectName, standing: &Standing) -> Option<&Known> {
+        let known = self.servers.get(server)?;
+        known.iter().find(|known| known.standing == *standing)
     }
 
-    /// Keeps the state, to tell what the next one changes.
-    pub(super) fn keep(&mut self, mesh: Arc<Mesh>, routed: Routed, everybody: Identities) {
-        self.last = Some(Last {
-            mesh,
-            routed,
-            everybody,
+    /// Keeps what was learnt.
+    pub(super) fn learn(&mut self, server: &ObjectName, learnt: Learnt) {
+        if learnt.indifferent.is_empty() && learnt.row.is_none() {
+            return;
+        }
+        let all = self.servers.entry(server.clone()).or_default();
+        let at = all
+            .iter()
+            .position(|known| known.standing == learnt.standing)
+            .unwrap_or_else(|| {
+                if all.len() == MOST_STANDINGS {
+                    all.remove(0);
+                }
+                all.push(Known {
+                    standing: learnt.standing,
+                    indifferent: BTreeMap::new(),
+                    rows: Vec::new(),
+                });
+                all.len() - 1
+            });
+        let known = &mut all[at];
+        known.indifferent.extend(learnt.indifferent);
+        if let Some(row) = learnt.row {
+            if known.rows.len() == MOST_ROWS {
+                known.rows.remove(0);
+            }
+            known.rows.push(row);
+        }
+    }
+}
+
+impl Known {
+    /// The row that was found for the same callers.
+    pub(super) fn row(&self, asked: &Asked<'_>) -> Option<&ServerRow> {
+        let found = self.rows.iter().find(|known| {
+            known.classes.len() == asked.callers.classes.len()
+                && known
+                    .classes
+                    .iter()
+                    .zip(asked.callers.classes)
+                    .all(|((kind, was), class)| *kind == class.kind() && *was == class.was)
+                && asked.signature(&known.mentions).as_ref() == Some(&known.callers)
         });
+        found.map(|known| &known.row)
     }
+}
 
-    /// Whether a server is indifferent to callers of a kind; `None` where that is not known.
-    pub(super) fn indifferent(&self, server: &ObjectName, kind: Kind) -> Option<bool> {
-        self.indifferent.get(server)?.get(&kind).copied()
-    }
+/// The classes of a state, with what is looked up for every server.
+pub(super) struct Callers<'c> {
+    classes: &'c [CallerClass],
+    /// For each class its identities, by their place among all, and the workload where one alone has
+    /// them.
+    places: Vec<Vec<(u32, Option<WorkloadId>)>>,
+}
 
-    /// Records it.
-    pub(super) fn learn(&mut self, server: &ObjectName, kinds: Vec<(Kind, bool)>) {
-        if !kinds.is_empty() {
-            let known = self.indifferent.entry(server.clone()).or_default();
-            known.extend(kinds);
+impl<'c> Callers<'c> {
+    pub(super) fn of(classes: &'c [CallerClass], everybody: &Identities) -> Self {
+        let all: &[String] = match everybody {
+            Identities::Only(all) => all,
+            _ => &[],
+        };
+        let places = classes.iter().map(|class| {
+            let Identities::Only(identities) = &class.identities else {
+                return Vec::new();
+            };
+            let mut owners: BTreeMap<&str, Option<WorkloadId>> = BTreeMap::new();
+            for member in &class.members {
+                if let Member::Workload { principal, now, .. } = member {
+                    owners
+                        .entry(principal)
+                        .and_modify(|owner| *owner = owner.filter(|one| *one == now.0))
+                        .or_insert(Some(now.0));
+                }
+            }
+            let places = identities.iter().map(|identity| {
+                let place = all.binary_search(identity).unwrap_or(usize::MAX);
+                let owner = owners.get(identity.as_str()).copied().flatten();
+                (u32::try_from(place).unwrap_or(u32::MAX), owner)
+            });
+            places.collect()
+        });
+        Self {
+            classes,
+            places: places.collect(),
         }
     }
 }
 
-/// What differs between two states that have the same workloads and Services by name, and otherwise
-/// differ in nothing but these and AuthorizationPolicies.
-struct Difference<'a> {
-    meshes: [&'a Mesh; 2],
-    workloads: BTreeSet<WorkloadId>,
-    services: BTreeSet<ServiceId>,
-    policies: Vec<&'a AuthorizationPolicy>,
-    ids: BTreeMap<&'a ObjectName, WorkloadId>,
+/// The callers that are asked for at one server.
+pub(super) struct Asked<'c> {
+    pub(super) callers: &'c Callers<'c>,
+    /// Indexes of the classes that are asked one by one.
+    pub(super) classes: &'c [usize],
+    /// The server and its own identity: what it does to itself is told apart.
+    pub(super) server: (WorkloadId, &'c str),
 }
 
-impl<'a> Difference<'a> {
-    /// `None` where more differs.
-    fn between(before: &'a Mesh, now: &'a Mesh) -> Option<Self> {
-        // Every list is named, so that a new one must be thought of here.
-        let Mesh {
-            settings,
-            distribution,
-            control_planes,
-            revision_tags,
-            ztunnel,
-            cni_agent,
-            namespaces,
-            workloads,
-            services,
-            waypoints,
-            authorization_policies,
-            request_authentications,
-            peer_authentications,
-            extension_policies,
-            traffic,
-            gaps,
-            seen_kinds: _,
-            index: _,
-        } = before;
-        let alike = *settings == now.settings
-            && *distribution == now.distribution
-            && *control_planes == now.control_planes
-            && *revision_tags == now.revision_tags
-            && *ztunnel == now.ztunnel
-            && *cni_agent == now.cni_agent
-            && *namespaces == now.namespaces
-            && *waypoints == now.waypoints
-            && *request_authentications == now.request_authentications
-            && *peer_authentications == now.peer_authentications
-            && *extension_policies == now.extension_policies
-            && *traffic == now.traffic
-            && *gaps == now.gaps
-            && workloads.len() == now.workloads.len()
-            && services.len() == now.services.len();
-        let names_alike = || {
-            let workloads = workloads.iter().zip(&now.workloads);
-            let services = services.iter().zip(&now.services);
-            workloads.into_iter().all(|(one, two)| one.name == two.name)
-                && services.into_iter().all(|(one, two)| one.name == two.name)
-        };
-        if !alike || !names_alike() {
-            return None;
+impl Asked<'_> {
+    /// The identities that stand for all others, by what policies mention; `None` where one of them
+    /// is unknown. Equal signatures mean equal questions.
+    fn signature(&self, mentions: &Mentions) -> Option<Vec<u32>> {
+        let mut signature = Vec::new();
+        for index in self.classes {
+            signature.push(*index as u32);
+            let class = &self.callers.classes[*index];
+            let Identities::Only(all) = &class.identities else {
+                continue;
+            };
+            let places = &self.callers.places[*index];
+            let firsts = mentions.firsts(all);
+            for first in &firsts {
+                signature.push(places[*first].0);
+            }
+            let (server, own) = self.server;
+            let Ok(at) = all.binary_search_by(|one| one.as_str().cmp(own)) else {
+                continue;
+            };
+            // Where it stands for others, the next one does when it is left out.
+            if places[at].1 != Some(server) {
+                signature.push(u32::MAX - 1);
+            } else if firsts.contains(&at) {
+                signature.push(u32::MAX - 2);
+                let others = class.identities_without(server, own)?;
+                let Identities::Only(others) = others else {
+                    return None;
+                };
+                let firsts = mentions.firsts(&others).into_iter();
+                // The place among the others is one less behind the one left out.
+                let places = firsts.map(|first| places[first + usize::from(first >= at)].0);
+                signature.extend(places);
+            } else {
+                signature.push(u32::MAX - 3);
+            }
         }
-        Some(Self {
-            meshes: [before, now],
-            workloads: (0..workloads.len())
-                .filter(|index| workloads[*index] != now.workloads[*index])
-                .map(WorkloadId)
-                .collect(),
-            services: (0..services.len())
-                .filter(|index| services[*index] != now.services[*index])
-                .map(ServiceId)
-                .collect(),
-            policies: differing(authorization_policies, &now.authorization_policies),
-            ids: workloads
-                .iter()
-                .enumerate()
-                .map(|(index, workload)| (&workload.name, WorkloadId(index)))
-                .collect(),
-        })
+        (!signature.contains(&u32::MAX)).then_some(signature)
     }
 
-    /// Whether paths to a server may differ.
-    fn affects(&self, server: &ObjectName) -> bool {
-        let Some(id) = self.ids.get(server).copied() else {
-            return true;
-        };
-        if self.workloads.contains(&id) {
-            return true;
-        }
-        self.meshes.iter().any(|mesh| {
-            mesh.services_of(id).any(|(service_id, service)| {
-                self.services.contains(&service_id)
-                    || service
-                        .backends
-                        .iter()
-                        .any(|backend| self.workloads.contains(&backend.workload))
-            }) || self
-                .policies
-                .iter()
-                .any(|policy| may_stand_before(mesh, policy, id))
+    /// What to remember of a row.
+    pub(super) fn remembered(&self, mentions: Mentions, row: ServerRow) -> Option<Remembered> {
+        let classes = self.callers.classes.iter();
+        Some(Remembered {
+            classes: classes
+                .map(|class| (class.kind(), class.was.clone()))
+                .collect(),
+            callers: self.signature(&mentions)?,
+            mentions,
+            row,
         })
     }
 }
 
-/// Policies that are in one list only, or differ; both lists are sorted by name.
-fn differing<'a>(
-    before: &'a [AuthorizationPolicy],
-    now: &'a [AuthorizationPolicy],
-) -> Vec<&'a AuthorizationPolicy> {
-    let by_name =
-        |list: &'a [AuthorizationPolicy]| -> BTreeMap<&'a ObjectName, &'a AuthorizationPolicy> {
-            list.iter().map(|one| (&one.name, one)).collect()
-        };
-    let (left, right) = (by_name(before), by_name(now));
-    let missing = |list: &'a [AuthorizationPolicy],
-                   other: BTreeMap<&'a ObjectName, &'a AuthorizationPolicy>| {
-        list.iter()
-            .filter(move |one| other.get(&one.name).is_none_or(|known| *known != *one))
-            .collect::<Vec<_>>()
-    };
-    let mut all = missing(before, right);
-    all.extend(missing(now, left));
-    all
-}
-
-/// Whether a policy may stand on a path to a server; rather too often than not.
-pub(super) fn may_stand_before(
-    mesh: &Mesh,
-    policy: &AuthorizationPolicy,
-    server: WorkloadId,
-) -> bool {
-    let workload = mesh.workload(server);
-    let namespace = &policy.name.namespace;
-    match &policy.attachment {
-        Attachment::Selector(selector) => {
-            let reaches =
-                *namespace == mesh.settings.root_namespace || *namespace == workload.name.namespace;
-            reaches
-                && workload.generations.iter().any(|generation| {
-                    generation.labels.is_empty() || generation.labels.selected_by(selector)
-                })
-        }
-        Attachment::Namespace | Attachment::EmptySelector { .. } => {
-            *namespace == mesh.settings.root_namespace || *namespace == workload.name.namespace
-        }
-        Attachment::Targets(_) => {
-            let at_pods = (0..workload.generations.len())
-                .filter_map(|generation| mesh.workload_binding(server, generation).waypoint());
-            let waypoints = mesh
-                .services_of(server)
-                .filter_map(|(_, service)| service.binding.waypoint())
-                .chain(at_pods);
-            let mut of_waypoints = waypoints.map(|id| &mesh.waypoint(id).name.namespace);
-            *namespace == mesh.settings.root_namespace
-                || *namespace == workload.name.namespace
-                || mesh
-                    .services_of(server)
-                    .any(|(_, service)| service.name.namespace == *namespace)
-                || of_waypoints.any(|one| one == namespace)
-        }
+impl callers::CallerClass {
+    /// How its members arrived, how they arrive, and who they are.
+    pub(super) fn kind(&self) -> Kind {
+        (self.before, self.now, self.words)
     }
 }

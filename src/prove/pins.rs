@@ -30,18 +30,18 @@ pub enum Leads {
 }
 
 /// Pins by Service.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone, PartialEq)]
 pub(super) struct Pins(BTreeMap<ServiceId, Pin>);
 
 /// What one VirtualService does to requests and to bytes.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq)]
 struct Pin {
     http: Option<Split>,
     tcp: Option<Split>,
 }
 
 /// Labels of the pods that callers are sent to.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 struct Split {
     sidecars: Labels,
     /// `None`: all pods.

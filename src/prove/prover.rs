@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use castoff_authz::verdict::Limits;
 
+use super::answered::Answered;
 use super::memory::Memory;
 use super::row::ServerRow;
 use super::rows::{Comparer, Seen};
@@ -21,6 +22,7 @@ pub struct Prover<'a> {
     limits: Limits,
     seen: Option<Seen<'a>>,
     memory: Mutex<Memory>,
+    answered: Arc<Answered>,
 }
 
 impl<'a> Prover<'a> {
@@ -31,6 +33,7 @@ impl<'a> Prover<'a> {
             limits,
             seen: None,
             memory: Mutex::default(),
+            answered: Arc::default(),
         }
     }
 
@@ -55,6 +58,7 @@ impl<'a> Prover<'a> {
     /// known to use.
     pub fn closed(&self, present: &Mesh) -> BTreeMap<String, Vec<ObjectName>> {
         let mut comparer = Comparer::new(&self.baseline, present, self.limits);
+        comparer.answered = Arc::clone(&self.answered);
         comparer.seen = self.seen;
         comparer.notes_closed = true;
         let mut notes: BTreeMap<String, Vec<ObjectName>> = BTreeMap::new();
@@ -72,6 +76,7 @@ impl<'a> Prover<'a> {
         // A thread that panicked in the middle of a proof leaves nothing half learnt.
         let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
         let mut comparer = Comparer::new(&self.baseline, &present, self.limits);
+        comparer.answered = Arc::clone(&self.answered);
         comparer.seen = self.seen;
         let rows = comparer.rows(Some(&mut memory));
         // Wherever tests plan, what is remembered is held against what is asked anew.
@@ -80,8 +85,6 @@ impl<'a> Prover<'a> {
             comparer.rows(None),
             "an earlier answer no longer holds"
         );
-        let (routed, everybody) = (comparer.present.routed, comparer.everybody);
-        memory.keep(present, routed, everybody);
         rows
     }
 }

@@ -3,7 +3,7 @@
 //! In: the two states of a [`Comparer`]. Out: [`Question`]s and what their comparisons are made of.
 //! Invariant: every port of the pods is asked for, itself or by one that is treated alike.
 
-use castoff_authz::path::{EnforcementPath, PointKind, PrincipalSeen, Protocol, Proxy};
+use castoff_authz::path::{EnforcementPath, Point, PointKind, PrincipalSeen, Protocol, Proxy};
 use castoff_authz::verdict::{self, Comparison};
 
 use super::addresses::{self, DialledAddress};
@@ -21,6 +21,23 @@ pub(super) struct Question {
     pub(super) now: Server,
     pub(super) known: PortKnown,
     pub(super) content: Content,
+}
+
+/// Which of the two states.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum When {
+    Before,
+    Now,
+}
+
+/// The points by address that callers of a mode pass.
+type Points = ((When, CallerMode), Vec<Option<Vec<Point>>>);
+
+/// The ways to the pods of a question, before and now, as far as they were looked for.
+pub(super) struct Ways {
+    pub(super) question: Question,
+    addresses: [Vec<DialledAddress>; 2],
+    points: Vec<Points>,
 }
 
 impl Comparer<'_> {
@@ -60,19 +77,23 @@ impl Comparer<'_> {
         })
     }
 
+    /// The ways that a question is about.
+    pub(super) fn ways(&self, question: Question) -> Ways {
+        let Question { before, now, .. } = question;
+        Ways {
+            question,
+            addresses: [self.baseline.addresses(before), self.present.addresses(now)],
+            points: Vec::new(),
+        }
+    }
+
     /// The addresses of a server before and now, with who of this class uses them.
-    pub(super) fn addresses(
-        &self,
-        class: &CallerClass,
-        question: Question,
-    ) -> [Vec<DialledAddress>; 2] {
+    pub(super) fn addresses(&self, class: &CallerClass, ways: &Ways) -> [Vec<DialledAddress>; 2] {
         let outsiders = class.members == [Member::Outsiders];
         let gateways = class.before == CallerMode::Gateway;
-        let Question { before, now, .. } = question;
-        [(self.baseline, before), (&self.present, now)].map(|(side, server)| {
-            let mut list = side.addresses(server);
+        ways.addresses.clone().map(|mut list| {
             for dialled in &mut list {
-                dialled.in_use &= question.known != PortKnown::Unknown;
+                dialled.in_use &= ways.question.known != PortKnown::Unknown;
                 dialled.in_use |= self.counted.direct && dialled.dial == Dial::Pod;
                 dialled.in_use &= !outsiders || dialled.from_outside || self.counted.outsiders;
                 dialled.in_use &= !gateways || dialled.from_gateways;
@@ -81,7 +102,56 @@ impl Comparer<'_> {
         })
     }
 
-    /// The paths of the baseline for one member of a class.
+    /// The paths of one member of a class to these addresses of the question, before or now. Their points do
+    /// not hang on who of a mode calls but for NetworkPolicies.
+    pub(super) fn paths(
+        &self,
+        when: When,
+        class: &CallerClass,
+        member: &Member,
+        addresses: &[DialledAddress],
+        ways: &mut Ways,
+    ) -> Vec<EnforcementPath> {
+        let question = ways.question;
+        let (then, since) = member.places();
+        let (side, mode, place, server) = match when {
+            When::Before => (self.baseline, class.before, then, question.before),
+            When::Now => (&self.present, class.now, since, question.now),
+        };
+        let sender = side.party(member, place);
+        let content = question.content;
+        let mut paths = if side.network.is_empty() {
+            let key = (when, mode);
+            let known = ways.points.iter().position(|(known, _)| *known == key);
+            let at = known.unwrap_or_else(|| {
+                let points = side.points(mode, sender, server, addresses, content);
+                ways.points.push((key, points));
+                ways.points.len() - 1
+            });
+            side.along(addresses, ways.points[at].1.iter().cloned())
+        } else {
+            side.paths(mode, sender, server, addresses, content)
+        };
+        match when {
+            When::Before => self.as_before(class, &mut paths),
+            When::Now => self.present.mark_normalization(self.baseline, &mut paths),
+        }
+        paths
+    }
+
+    /// Shows on paths of the baseline who a class was then.
+    fn as_before(&self, class: &CallerClass, paths: &mut [EnforcementPath]) {
+        if let Some(was) = &class.was {
+            for point in paths.iter_mut().flat_map(|path| &mut path.points) {
+                if point.seen.principal == PrincipalSeen::Callers {
+                    point.seen.principal = PrincipalSeen::Fixed(was.clone());
+                }
+            }
+        }
+        self.baseline.mark_normalization(&self.present, paths);
+    }
+
+    /// The paths of the baseline for one member of a class, to whatever addresses.
     pub(super) fn baseline_paths(
         &self,
         class: &CallerClass,
@@ -97,14 +167,7 @@ impl Comparer<'_> {
             addresses,
             question.content,
         );
-        if let Some(was) = &class.was {
-            for point in paths.iter_mut().flat_map(|path| &mut path.points) {
-                if point.seen.principal == PrincipalSeen::Callers {
-                    point.seen.principal = PrincipalSeen::Fixed(was.clone());
-                }
-            }
-        }
-        self.baseline.mark_normalization(&self.present, &mut paths);
+        self.as_before(class, &mut paths);
         paths
     }
 

@@ -88,6 +88,25 @@ impl ServerRow {
         }
     }
 
+    /// Adds what another row says of the same server.
+    pub(super) fn add(&mut self, other: Self) {
+        let Self {
+            server: _,
+            differences,
+            compared,
+            unmatched,
+            newly_trusted,
+            shares_trust,
+            notes,
+        } = other;
+        self.differences.extend(differences);
+        self.compared += compared;
+        self.unmatched |= unmatched;
+        self.newly_trusted.extend(newly_trusted);
+        self.shares_trust.extend(shares_trust);
+        self.notes.extend(notes);
+    }
+
     /// The row in one word; a bug of the prover, and a server that nothing was compared with, count as
     /// undecided, never as same.
     pub fn verdict(&self) -> RowVerdict {

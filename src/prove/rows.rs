@@ -7,6 +7,7 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use rayon::prelude::*;
 
@@ -14,13 +15,16 @@ use castoff_authz::path::{Address, AddressKind, EnforcementPath};
 use castoff_authz::verdict::{self, Comparison, Finding, Limits, Verdict};
 
 use super::addresses::{self, DialledAddress};
+use super::answered::Answered;
 use super::callers::{self, CallerClass, Member};
 use super::gateways;
 use super::identities::Mentions;
-use super::memory::{self, Memory};
+use super::memory::Memory;
 use super::network::Party;
 use super::others::told_by_others;
-use super::question::{Question, every_address_in_use, never_took_bytes, representatives};
+use super::question::{
+    Question, Ways, When, every_address_in_use, never_took_bytes, representatives,
+};
 pub use super::row::{self, PortAnswer, RowVerdict, ServerRow};
 use super::side::{Admitted, Side};
 use super::undeclared::PortKnown;
@@ -73,8 +77,10 @@ pub(super) struct Comparer<'a> {
     pub(super) everybody: verdict::Identities,
     /// Whether some caller is ambient now. An identity that no workload has is then taken to arrive
     /// as they do, as far as losing goes: nobody is there to lose by another way.
-    some_are_ambient: bool,
+    pub(super) some_are_ambient: bool,
     pub(super) counted: Counted,
+    /// What was asked before.
+    pub(super) answered: Arc<Answered>,
     /// Whether to note who loses an address that nobody is known to use.
     pub(super) notes_closed: bool,
     pub(super) limits: Limits,
@@ -99,6 +105,7 @@ impl<'a> Comparer<'a> {
             named: NamedWaypoints::of(baseline.mesh, present),
             classes,
             counted: Counted::default(),
+            answered: Arc::default(),
             notes_closed: false,
             limits,
             seen: None,
@@ -128,100 +135,49 @@ impl<'a> Comparer<'a> {
             .collect();
         // NetworkPolicies tell callers of one kind apart, so that nothing holds for the whole kind.
         // A route makes a server hang on more than its own Services, which the memory does not look at.
-        let has_fronts = !self.baseline.fronts.is_empty() || !self.present.fronts.is_empty();
-        let memory = memory.filter(|_| !self.has_network_policies() && !has_fronts);
-        let Some(memory) = memory else {
-            return names
+        let sides = [self.baseline, &self.present];
+        let routed = |side: &Side<'_>| !(side.fronts.is_empty() && side.diverted.is_empty());
+        let has_routes = sides.into_iter().any(routed);
+        let memory = memory.filter(|_| !self.has_network_policies() && !has_routes);
+        match memory {
+            Some(memory) => self.remembered(names, memory),
+            None => names
                 .into_par_iter()
-                .filter_map(|name| self.row(name, None).map(|(row, _)| row))
-                .collect();
-        };
-        memory.forget(self.present.mesh, &self.present.routed, &self.everybody);
-        let known = &*memory;
-        // Servers are independent of one another; the order of the names stays.
-        let answers: Vec<(ServerRow, Vec<(memory::Kind, bool)>)> = names
-            .into_par_iter()
-            .filter_map(|name| self.row(name, Some(known)))
-            .collect();
-        answers
-            .into_iter()
-            .map(|(row, learnt)| {
-                memory.learn(&row.server, learnt);
-                row
-            })
-            .collect()
+                .filter_map(|name| self.row(name))
+                .collect(),
+        }
     }
 
-    /// A server's row, and what was learnt of its indifference to kinds of callers.
-    fn row(
-        &self,
-        name: &ObjectName,
-        memory: Option<&Memory>,
-    ) -> Option<(ServerRow, Vec<(memory::Kind, bool)>)> {
+    /// A server's row.
+    fn row(&self, name: &ObjectName) -> Option<ServerRow> {
         let (present_id, present) = self.present.workload(name)?;
         let Some((baseline_id, _)) = self.baseline.workload(name) else {
-            return Some((ServerRow::unmatched(name), Vec::new()));
+            return Some(ServerRow::unmatched(name));
         };
         let mut row = ServerRow::of(name);
         self.exposed(&mut row, present_id);
         let ids = (baseline_id, present_id);
         self.trust(&mut row, ids);
-        let mut learnt = Vec::new();
-        let mut asked: Vec<&CallerClass> = Vec::new();
-        for class in &self.classes {
-            let kind = (class.before, class.now, class.words);
-            let indifferent = class.was.is_none()
-                && memory.is_some_and(|memory| {
-                    memory.indifferent(name, kind).unwrap_or_else(|| {
-                        let indifferent = self.is_indifferent(ids, class);
-                        learnt.push((kind, indifferent));
-                        indifferent
-                    })
-                });
-            if !indifferent {
-                asked.push(class);
-            }
-        }
-        let settled = self.classes.len() - asked.len();
         for generation in 0..present.generations.len() {
-            row.compared += settled * self.questions(ids, generation).count();
-            self.compare_generation(&mut row, ids, generation, asked.iter().copied());
+            self.compare_generation(&mut row, None, ids, generation, self.classes.iter());
         }
         self.compare_waypoints(&mut row, ids);
-        Some((row, learnt))
-    }
-
-    /// Whether nothing differs for anybody who arrives as this class does, whatever identity of the
-    /// mesh he has.
-    fn is_indifferent(&self, ids: (WorkloadId, WorkloadId), class: &CallerClass) -> bool {
-        let Some(member) = class.members.first() else {
-            return false;
-        };
-        let everybody = match &class.identities {
-            verdict::Identities::Only(_) => &self.everybody,
-            other => other,
-        };
-        let generations = 0..self.present.mesh.workload(ids.1).generations.len();
-        generations
-            .flat_map(|generation| self.questions(ids, generation))
-            .all(|question| {
-                let addresses = self.addresses(class, question);
-                self.comparison(class, (member, everybody), question, &addresses)
-                    .is_none_or(|comparison| verdict::compare(&comparison, self.limits).is_same())
-            })
+        Some(row)
     }
 
     /// Compares one generation of a server, at all its ports, for the callers given.
     pub(super) fn compare_generation<'c>(
         &self,
         row: &mut ServerRow,
+        mut mentions: Option<&mut Mentions>,
         ids: (WorkloadId, WorkloadId),
         generation: usize,
         classes: impl Iterator<Item = &'c CallerClass> + Clone,
     ) {
         for question in self.questions(ids, generation) {
+            let mut ways = self.ways(question);
             for class in classes.clone() {
-                self.compare(row, question, class);
+                self.compare(row, mentions.as_deref_mut(), &mut ways, class);
             }
         }
     }
@@ -261,23 +217,15 @@ impl<'a> Comparer<'a> {
         &self,
         class: &CallerClass,
         (member, identities): (&Member, &verdict::Identities),
-        question: Question,
+        ways: &mut Ways,
         [before_addresses, now_addresses]: &[Vec<DialledAddress>; 2],
     ) -> Option<Comparison> {
-        let (_, since) = member.places();
-        let Question { now, content, .. } = question;
-        let baseline = self.baseline_paths(class, member, question, before_addresses);
+        let Question { now, content, .. } = ways.question;
+        let baseline = self.paths(When::Before, class, member, before_addresses, ways);
         if content == Content::Bytes && never_took_bytes(&baseline) {
             return None;
         }
-        let mut present = self.present.paths(
-            class.now,
-            self.present.party(member, since),
-            now,
-            now_addresses,
-            content,
-        );
-        self.present.mark_normalization(self.baseline, &mut present);
+        let mut present = self.paths(When::Now, class, member, now_addresses, ways);
         // Where a route is followed no more, or leads to other pods, the request goes elsewhere: what these
         // pods accepted is neither refused nor new.
         let is_gone = |path: &&EnforcementPath| {
@@ -302,14 +250,21 @@ impl<'a> Comparer<'a> {
         })
     }
 
-    fn compare(&self, row: &mut ServerRow, question: Question, class: &CallerClass) {
+    fn compare(
+        &self,
+        row: &mut ServerRow,
+        mut mentions: Option<&mut Mentions>,
+        ways: &mut Ways,
+        class: &CallerClass,
+    ) {
+        let question = ways.question;
         let Question {
             before,
             now,
             content,
             ..
         } = question;
-        let addresses = self.addresses(class, question);
+        let addresses = self.addresses(class, ways);
         for (member, identities) in self.groups(class, before, now) {
             row.compared += 1;
             row.differences.extend(self.diverted(
@@ -318,11 +273,15 @@ impl<'a> Comparer<'a> {
                 question,
                 &addresses,
             ));
-            let Some(comparison) =
-                self.comparison(class, (member, &identities), question, &addresses)
+            let Some(comparison) = self.comparison(class, (member, &identities), ways, &addresses)
             else {
                 continue;
             };
+            if let Some(mentions) = &mut mentions {
+                mentions.extend(Mentions::of(
+                    comparison.baseline.iter().chain(&comparison.present),
+                ));
+            }
             let verdict = self.ask(&comparison, class, member, question, row);
             let verdict = self.lost_by_seen(verdict, &comparison, (class, &identities), now, row);
             let verdict = told_by_others(
@@ -362,7 +321,7 @@ impl<'a> Comparer<'a> {
             return None;
         }
         let every = every_address_in_use(comparison);
-        let Finding::Witness(witness) = verdict::compare(&every, self.limits).breaks else {
+        let Finding::Witness(witness) = self.answered.compare(&every, self.limits).breaks else {
             return None;
         };
         Some(match witness.address.kind {
@@ -384,7 +343,7 @@ impl<'a> Comparer<'a> {
         row: &mut ServerRow,
     ) -> Verdict {
         let server = question.now;
-        let mut verdict = verdict::compare(comparison, self.limits);
+        let mut verdict = self.answered.compare(comparison, self.limits);
         let undeclared = question.known != PortKnown::Declared;
         let narrowed =
             undeclared || matches!(class.before, CallerMode::Plain | CallerMode::Gateway);
@@ -395,7 +354,7 @@ impl<'a> Comparer<'a> {
                     .baseline
                     .extend(self.by_identity(class, member, question));
             }
-            verdict.opens = verdict::compare(&wider, self.limits).opens;
+            verdict.opens = self.answered.compare(&wider, self.limits).opens;
         }
         if verdict.breaks == Finding::Never || class.now == CallerMode::Ambient {
             return verdict;
@@ -411,7 +370,7 @@ impl<'a> Comparer<'a> {
                 let mut others = comparison.clone();
                 others.caller.identity =
                     representatives(&identity, &others.baseline, &others.present);
-                let breaks = verdict::compare(&others, self.limits).breaks;
+                let breaks = self.answered.compare(&others, self.limits).breaks;
                 if breaks == Finding::Never {
                     row.notes.insert(
                         "its own old pods cannot call its new pods while both run; nobody is known to do that"

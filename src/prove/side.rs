@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use castoff_authz::path::{EnforcementPath, HttpSeen, NetworkEntry};
+use castoff_authz::path::{EnforcementPath, HttpSeen, NetworkEntry, Point};
 use castoff_authz::settings::Settings;
 
 use super::addresses::{self, DialledAddress};
@@ -111,6 +111,42 @@ impl<'a> Side<'a> {
         addresses: &[DialledAddress],
         content: Content,
     ) -> Vec<EnforcementPath> {
+        let points = self.points(mode, sender, server, addresses, content);
+        self.along(addresses, points)
+    }
+
+    /// Paths made of the points found for each address.
+    pub(super) fn along(
+        &self,
+        addresses: &[DialledAddress],
+        points: impl IntoIterator<Item = Option<Vec<Point>>>,
+    ) -> Vec<EnforcementPath> {
+        addresses
+            .iter()
+            .zip(points)
+            .filter_map(|(dialled, points)| Some(self.through(dialled, points?)))
+            .collect()
+    }
+
+    fn through(&self, dialled: &DialledAddress, points: Vec<Point>) -> EnforcementPath {
+        EnforcementPath {
+            address: dialled.address.clone(),
+            in_use: dialled.in_use,
+            settings: Arc::clone(&self.settings),
+            points,
+        }
+    }
+
+    /// The points between callers of a mode and a server, by address; none where that is a route which
+    /// nobody follows, or where it leads to other pods.
+    pub(super) fn points(
+        &self,
+        mode: CallerMode,
+        sender: Party<'_>,
+        server: Server,
+        addresses: &[DialledAddress],
+        content: Content,
+    ) -> Vec<Option<Vec<Point>>> {
         let caller = Caller {
             workload: None,
             mode,
@@ -118,7 +154,7 @@ impl<'a> Side<'a> {
         };
         addresses
             .iter()
-            .filter_map(|dialled| self.path(&caller, sender, server, dialled, content))
+            .map(|dialled| self.points_at(&caller, sender, server, dialled, content))
             .collect()
     }
 
@@ -132,6 +168,18 @@ impl<'a> Side<'a> {
         dialled: &DialledAddress,
         content: Content,
     ) -> Option<EnforcementPath> {
+        let points = self.points_at(caller, sender, server, dialled, content)?;
+        Some(self.through(dialled, points))
+    }
+
+    fn points_at(
+        &self,
+        caller: &Caller,
+        sender: Party<'_>,
+        server: Server,
+        dialled: &DialledAddress,
+        content: Content,
+    ) -> Option<Vec<Point>> {
         if self.leads_elsewhere(caller.mode, dialled, server, content) {
             return None;
         }
@@ -150,12 +198,7 @@ impl<'a> Side<'a> {
                 }
             }
         }
-        Some(EnforcementPath {
-            address: dialled.address.clone(),
-            in_use: dialled.in_use,
-            settings: Arc::clone(&self.settings),
-            points: wire::points(self.mesh, &self.network, sender, hops, server),
-        })
+        Some(wire::points(self.mesh, &self.network, sender, hops, server))
     }
 
     /// Whether who dials this address is sent to other pods than these.

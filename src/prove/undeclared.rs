@@ -123,7 +123,8 @@ impl<'a> PortNames<'a> {
             peers: BTreeMap::new(),
         };
         for (index, policy) in mesh.authorization_policies.iter().enumerate() {
-            let ports = policy.meaning.as_ref().map(ports_of).unwrap_or_default();
+            let ports = policy.meaning.as_ref().map(|meaning| ports_of(meaning));
+            let ports = ports.unwrap_or_default();
             if !ports.is_empty() {
                 let list = names.policies.entry(&policy.name.namespace).or_default();
                 list.push((index, ports));

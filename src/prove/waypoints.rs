@@ -7,16 +7,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use castoff_authz::verdict::{self, Finding, Identities, Verdict};
+use castoff_authz::verdict::{Finding, Identities, Verdict};
 use smol_str::SmolStr;
 
 use super::callers::{CallerClass, Member};
 use super::identities::Mentions;
-use super::memory::may_stand_before;
 use super::question::Question;
 use super::row::{PortAnswer, ServerRow};
 use super::rows::Comparer;
 use super::side::Side;
+use super::standing::may_stand_before;
 use super::undeclared::PortKnown;
 use super::{CallerMode, Server};
 use crate::convert::GUARDS_ANNOTATION;
@@ -229,15 +229,16 @@ impl Comparer<'_> {
                     words: ASTRAY,
                 };
                 row.compared += 1;
-                let addresses = self.addresses(&class, question);
+                let mut ways = self.ways(question);
+                let addresses = self.addresses(&class, &ways);
                 let member = (&class.members[0], &class.identities);
-                let asked = self.comparison(&class, member, question, &addresses);
+                let asked = self.comparison(&class, member, &mut ways, &addresses);
                 let Some(comparison) = asked else {
                     continue;
                 };
                 let verdict = Verdict {
                     breaks: Finding::Never,
-                    ..verdict::compare(&comparison, self.limits)
+                    ..self.answered.compare(&comparison, self.limits)
                 };
                 if !verdict.is_same() {
                     row.differences.push(PortAnswer {

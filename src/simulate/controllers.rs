@@ -9,7 +9,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Value, json};
 
 use crate::api::pod::{Condition, Container, EnvironmentVariable, Pod, PodAddress, PodTemplate};
-use crate::mesh::{DataPlaneMode, Mesh, MeshOverrides, OwnerKind, Role, Workload};
+use crate::mesh::{
+    DataPlaneMode, Mesh, MeshOverrides, NewPods, OwnerKind, Role, Waypoint, Workload,
+};
 use crate::snapshot::{Kind, Metadata, Object, ObjectName, Origin, Snapshot};
 
 /// Pods that controllers are about to replace, each by a new one of its owner's template.
@@ -30,12 +32,29 @@ impl Rollouts {
         self.pods.insert(pod);
     }
 
+    /// Whether pods of a namespace are among them.
+    pub(super) fn are_in(&self, namespace: &str) -> bool {
+        let owners = self.owners.iter().map(|(_, owner)| owner);
+        owners
+            .chain(&self.pods)
+            .any(|name| name.namespace == namespace)
+    }
+
     /// Replaces them. A pod whose owner was not read stays as it is.
     pub(super) fn finish(self, snapshot: &mut Snapshot) {
         if self.owners.is_empty() && self.pods.is_empty() {
             return;
         }
-        let mesh = Mesh::build(snapshot, &MeshOverrides::default());
+        let namespaces: BTreeSet<&str> = self
+            .owners
+            .iter()
+            .map(|(_, owner)| owner)
+            .chain(&self.pods)
+            .map(|name| name.namespace.as_str())
+            .collect();
+        let mesh = NewPods::of(snapshot, &MeshOverrides::default(), |namespace| {
+            namespaces.contains(namespace)
+        });
         let mut new: BTreeMap<ObjectName, (&Workload, PodTemplate)> = BTreeMap::new();
         for workload in &mesh.workloads {
             let Some(kind) = kind_of(&workload.owner) else {
@@ -101,7 +120,7 @@ const CONTROLLER_LABELS: [&str; 4] = [
     "apps.kubernetes.io/pod-index",
 ];
 
-fn renew(pod: &mut Object<Pod>, template: &PodTemplate, workload: &Workload, mesh: &Mesh) {
+fn renew(pod: &mut Object<Pod>, template: &PodTemplate, workload: &Workload, mesh: &NewPods) {
     let mut labels = template.metadata.labels.clone();
     for key in CONTROLLER_LABELS {
         if let Some(value) = pod.metadata.labels.get(key) {
@@ -133,7 +152,7 @@ fn renew(pod: &mut Object<Pod>, template: &PodTemplate, workload: &Workload, mes
 }
 
 /// What the injector adds, as far as the mesh model reads it.
-fn inject(pod: &mut Object<Pod>, mesh: &Mesh) {
+fn inject(pod: &mut Object<Pod>, mesh: &NewPods) {
     pod.metadata
         .annotations
         .set("sidecar.istio.io/status", "{}");
@@ -172,19 +191,23 @@ fn inject(pod: &mut Object<Pod>, mesh: &Mesh) {
 /// Lets controllers act on what was applied: every waypoint Gateway without an address gets one
 /// and is programmed; every running pod that is enrolled and has no sidecar is captured.
 pub fn settle(snapshot: &mut Snapshot) {
-    let mesh = Mesh::build(snapshot, &MeshOverrides::default());
-    act(snapshot, &mesh);
+    let pods = NewPods::of(snapshot, &MeshOverrides::default(), |_| true);
+    let waypoints = pods.waypoints(snapshot);
+    act_on(snapshot, &pods.workloads, &waypoints);
 }
 
 /// Lets controllers act on a snapshot, of which `mesh` was made; whether they changed anything.
 pub(crate) fn act(snapshot: &mut Snapshot, mesh: &Mesh) -> bool {
-    let programmed = program_waypoints(snapshot, mesh);
-    capture_pods(snapshot, mesh) || programmed
+    act_on(snapshot, &mesh.workloads, &mesh.waypoints)
 }
 
-fn program_waypoints(snapshot: &mut Snapshot, mesh: &Mesh) -> bool {
-    let waiting: Vec<ObjectName> = mesh
-        .waypoints
+fn act_on(snapshot: &mut Snapshot, workloads: &[Workload], waypoints: &[Waypoint]) -> bool {
+    let programmed = program_waypoints(snapshot, waypoints);
+    capture_pods(snapshot, workloads) || programmed
+}
+
+fn program_waypoints(snapshot: &mut Snapshot, waypoints: &[Waypoint]) -> bool {
+    let waiting: Vec<ObjectName> = waypoints
         .iter()
         .filter(|waypoint| !waypoint.has_address)
         .map(|waypoint| waypoint.name.clone())
@@ -210,10 +233,9 @@ fn programmed_status(metadata: &Metadata) -> Value {
 
 /// The CNI agent redirects enrolled pods without a restart
 /// (istio cni/pkg/nodeagent; istio.io "Add workloads to the mesh").
-fn capture_pods(snapshot: &mut Snapshot, mesh: &Mesh) -> bool {
+fn capture_pods(snapshot: &mut Snapshot, workloads: &[Workload]) -> bool {
     let mut ambient: BTreeSet<ObjectName> = BTreeSet::new();
-    for workload in mesh
-        .workloads
+    for workload in workloads
         .iter()
         .filter(|workload| workload.role == Role::Application)
     {

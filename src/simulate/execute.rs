@@ -4,7 +4,7 @@
 //! controllers do afterwards is [`super::settle`]'s. Invariant: a command whose object is not
 //! there is an error, as `kubectl` would say, never a silent success.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
 
@@ -55,18 +55,38 @@ pub fn execute(
     files: &BTreeMap<String, String>,
 ) -> Result<(), (usize, ExecuteError)> {
     let mut rollouts = Rollouts::default();
+    // Objects deleted one after the other leave their lists together.
+    let mut gone: BTreeSet<(Kind, ObjectName)> = BTreeSet::new();
     for (position, command) in commands.iter().enumerate() {
-        let replaces_pods = matches!(
-            command,
-            Command::Patch { .. } | Command::Restart { .. } | Command::DeletePods { .. }
-        );
-        if !replaces_pods {
+        let waits = match command {
+            Command::Patch { .. } | Command::Restart { .. } | Command::DeletePods { .. } => false,
+            // What new pods look like hangs on the labels of their own namespace alone.
+            Command::Label {
+                kind: Kind::Namespace,
+                name,
+                ..
+            } => rollouts.are_in(&name.name),
+            Command::Label { .. } | Command::Apply { .. } | Command::Delete { .. } => true,
+        };
+        if waits {
             std::mem::take(&mut rollouts).finish(snapshot);
         }
-        one(snapshot, command, files, &mut rollouts).map_err(|error| (position, error))?;
+        if !matches!(command, Command::Delete { .. }) {
+            remove(snapshot, &mut gone);
+        }
+        one(snapshot, command, files, &mut rollouts, &mut gone)
+            .map_err(|error| (position, error))?;
     }
+    remove(snapshot, &mut gone);
     rollouts.finish(snapshot);
     Ok(())
+}
+
+fn remove(snapshot: &mut Snapshot, gone: &mut BTreeSet<(Kind, ObjectName)>) {
+    if !gone.is_empty() {
+        snapshot.remove_all(&gone.iter().collect());
+        gone.clear();
+    }
 }
 
 fn one(
@@ -74,6 +94,7 @@ fn one(
     command: &Command,
     files: &BTreeMap<String, String>,
     rollouts: &mut Rollouts,
+    gone: &mut BTreeSet<(Kind, ObjectName)>,
 ) -> Result<(), ExecuteError> {
     match command {
         Command::Apply { file } => {
@@ -91,7 +112,8 @@ fn one(
             relabel(&mut metadata.labels, changes)
         }),
         Command::Delete { kind, name } => {
-            if snapshot.remove(*kind, name) {
+            let is_there = snapshot.metadata_mut(*kind, name).is_some();
+            if is_there && gone.insert((*kind, name.clone())) {
                 Ok(())
             } else {
                 Err(not_found(*kind, name))

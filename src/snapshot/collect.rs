@@ -4,6 +4,8 @@
 //! object once. Invariant: of two objects with one name the later wins, and a problem names both
 //! places: an error where their texts differ.
 
+use std::collections::BTreeSet;
+
 use serde::Serialize;
 use serde_json::Value;
 
@@ -356,6 +358,21 @@ impl Snapshot {
                 None => false,
             }
         }, none => false)
+    }
+
+    /// Removes many objects, those of a kind in one pass.
+    pub fn remove_all(&mut self, objects: &BTreeSet<&(Kind, ObjectName)>) {
+        let mut kinds: Vec<Kind> = objects.iter().map(|(kind, _)| *kind).collect();
+        kinds.dedup();
+        for kind in kinds {
+            with_list!(self, kind, list => {
+                list.retain(|one| {
+                    // Kinds differ only among owners.
+                    let is_of_kind = one.kind == kind.row().name;
+                    !(is_of_kind && objects.contains(&&(kind, one.object_name())))
+                });
+            }, none => {});
+        }
     }
 
     /// Metadata of an object, to relabel it in memory. For Istio and Gateway API kinds the JSON
