@@ -75,6 +75,8 @@ fn a_server_with_request_policies_stays_where_a_service_entry_leads_past_its_way
     write(folder.path(), "before", &[POLICY, &entry("{}")]);
     let arguments = [
         "plan",
+        "--output-dir",
+        "another-mesh",
         "--per-service",
         "--from-files",
         "before",
