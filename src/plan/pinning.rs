@@ -226,7 +226,8 @@ fn pinning(
 pub(super) fn assumption(moving: &BTreeSet<ObjectName>) -> String {
     let names: Vec<String> = moving.iter().map(ToString::to_string).collect();
     format!(
-        "while the old pods of {} go, nothing in the mesh sends to them but they to one another: what one of them still \
+        "while the old pods of {} go, no Service leads callers in the mesh to them but themselves (whoever dials pods or comes from outside still \
+         reaches them): what one of them still \
          calls of its own accord (a timer, a queue) fails when the old pods of the one that it calls are gone",
         wording::first_few(&names, 5)
     )
