@@ -330,7 +330,7 @@ fn disturbed(
     let mut turned = snapshot.clone();
     let policies = turned.resources.get_mut(&Kind::AuthorizationPolicy);
     let policy = &mut policies.unwrap()[random.below(count)];
-    let body = &mut policy.body;
+    let body = std::sync::Arc::make_mut(&mut policy.body);
     let action = if body["spec"]["action"] == "DENY" {
         "ALLOW"
     } else {

@@ -365,10 +365,13 @@ fn namespaces(
 
 /// Namespaces that objects live in.
 fn mentioned(snapshot: &Snapshot) -> BTreeSet<SmolStr> {
+    // Objects of one namespace stand together, or nearly.
     fn names<T>(objects: &[Object<T>]) -> impl Iterator<Item = SmolStr> {
-        objects
-            .iter()
-            .map(|object| object.metadata.namespace.clone())
+        let one = |object: &Object<T>| object.metadata.namespace.clone();
+        let groups = objects.chunk_by(|left, right| {
+            left.metadata.namespace == right.metadata.namespace
+        });
+        groups.map(move |group| one(&group[0]))
     }
     names(&snapshot.pods)
         .chain(names(&snapshot.services))

@@ -39,28 +39,26 @@ pub(super) fn ignored_labels(snapshot: &Snapshot) -> Vec<&'static str> {
         .services
         .iter()
         .filter_map(|service| service.body.spec.selector.as_ref());
-    let mut selected: BTreeSet<&str> = selectors
-        .flat_map(|selector| selector.iter().map(|(key, _)| key))
-        .collect();
+    let mut ignored = CONTROLLER_LABELS.to_vec();
+    let mut select = |key: &str| ignored.retain(|label| *label != key);
+    for selector in selectors {
+        selector.iter().for_each(|(key, _)| select(key));
+    }
     for object in snapshot.resources.values().flatten() {
         let spec = &object.body["spec"];
         let single = [
-            "/selector/matchLabels",
-            "/workloadSelector/labels",
-            "/workloadSelector/matchLabels",
+            &spec["selector"]["matchLabels"],
+            &spec["workloadSelector"]["labels"],
+            &spec["workloadSelector"]["matchLabels"],
         ];
-        let single = single.iter().filter_map(|pointer| spec.pointer(pointer));
         let subsets = spec["subsets"].as_array().into_iter().flatten();
-        let maps = single.chain(subsets.filter_map(|subset| subset.get("labels")));
-        selected.extend(
-            maps.filter_map(serde_json::Value::as_object)
-                .flat_map(|map| map.keys().map(String::as_str)),
-        );
+        let maps = single
+            .into_iter()
+            .chain(subsets.map(|subset| &subset["labels"]));
+        let keys = maps.filter_map(|map| map.as_object()).flat_map(|map| map.keys());
+        keys.for_each(|key| select(key));
     }
-    CONTROLLER_LABELS
-        .into_iter()
-        .filter(|label| !selected.contains(label))
-        .collect()
+    ignored
 }
 
 /// Key of an owner: kind, namespace, name.

@@ -70,7 +70,7 @@ pub(super) fn object(snapshot: &Snapshot, kind: Kind, name: &ObjectName) -> Opti
         })
         .ok()?;
     let object = &list[index];
-    let mut body = object.body.clone();
+    let mut body = Value::clone(&object.body);
     let fields = body.as_object_mut()?;
     fields.remove("status");
     let mut metadata = Map::new();

@@ -5,6 +5,7 @@
 //! enrolment rules that predict pods in `crate::mesh`, so the two cannot disagree.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 
@@ -130,18 +131,19 @@ fn renew(pod: &mut Object<Pod>, template: &PodTemplate, workload: &Workload, mes
     pod.metadata.labels = labels;
     pod.metadata.annotations = template.metadata.annotations.clone();
     pod.origin = Origin::Simulated;
-    let node = pod.body.spec.node_name.clone();
-    pod.body.spec = template.spec.clone();
-    pod.body.spec.node_name = node;
-    pod.body.status.phase = "Running".into();
-    pod.body.status.conditions = vec![Condition {
+    let body = Arc::make_mut(&mut pod.body);
+    let node = std::mem::take(&mut body.spec.node_name);
+    body.spec = template.spec.clone();
+    body.spec.node_name = node;
+    body.status.phase = "Running".into();
+    body.status.conditions = vec![Condition {
         kind: "Ready".into(),
         status: "True".into(),
         ..Condition::default()
     }];
-    if pod.body.status.pod_ips.is_empty() && !pod.body.status.pod_ip.is_empty() {
-        pod.body.status.pod_ips = vec![PodAddress {
-            ip: pod.body.status.pod_ip.clone(),
+    if body.status.pod_ips.is_empty() && !body.status.pod_ip.is_empty() {
+        body.status.pod_ips = vec![PodAddress {
+            ip: body.status.pod_ip.clone(),
         }];
     }
     match workload.next_mode {
@@ -179,7 +181,7 @@ fn inject(pod: &mut Object<Pod>, mesh: &NewPods) {
         .first()
         .map(|control_plane| format!("{}/proxyv2:{}", control_plane.hub, control_plane.tag))
         .unwrap_or_default();
-    pod.body.spec.containers.push(Container {
+    Arc::make_mut(&mut pod.body).spec.containers.push(Container {
         name: "istio-proxy".into(),
         image: image.into(),
         args: vec!["proxy".into(), "sidecar".into()],
@@ -214,7 +216,7 @@ fn program_waypoints(snapshot: &mut Snapshot, waypoints: &[Waypoint]) -> bool {
         .collect();
     for gateway in snapshot.resources.entry(Kind::Gateway).or_default() {
         if waiting.contains(&gateway.object_name()) {
-            gateway.body["status"] = programmed_status(&gateway.metadata);
+            Arc::make_mut(&mut gateway.body)["status"] = programmed_status(&gateway.metadata);
         }
     }
     !waiting.is_empty()

@@ -5,6 +5,7 @@
 //! there is an error, as `kubectl` would say, never a silent success.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
@@ -189,7 +190,8 @@ fn edit_metadata(
             .find(|object| object.object_name() == *name)
     }) {
         // The JSON is what policies are read from; it must say the same as the typed metadata.
-        object.body["metadata"]["labels"] = labels_as_json(&object.metadata.labels);
+        let body = Arc::make_mut(&mut object.body);
+        body["metadata"]["labels"] = labels_as_json(&object.metadata.labels);
     }
     Ok(())
 }
@@ -215,7 +217,7 @@ fn patch_owner(
         .owner_mut(kind, name)
         .ok_or_else(|| not_found(kind, name))?;
     merge_metadata(&mut owner.metadata, patch.get("metadata"));
-    merge_rollout(&mut owner.body.spec, &patch["spec"]);
+    merge_rollout(&mut Arc::make_mut(&mut owner.body).spec, &patch["spec"]);
     let template_path = if kind == Kind::CronJob {
         "/spec/jobTemplate/spec/template/metadata"
     } else {
@@ -224,7 +226,7 @@ fn patch_owner(
     let Some(change) = patch.pointer(template_path) else {
         return Ok(());
     };
-    let spec = &mut owner.body.spec;
+    let spec = &mut Arc::make_mut(&mut owner.body).spec;
     let template = match (&mut spec.template, &mut spec.job_template) {
         (Some(template), _) => Some(template),
         (None, Some(job)) => job.spec.template.as_mut(),

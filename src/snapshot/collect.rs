@@ -463,7 +463,7 @@ fn given_twice<T: Serialize>(earlier: &Object<T>, later: &Object<T>) -> Problem 
 
 /// What an object says, less what an API server adds to its metadata and the version it is written in.
 fn text<T: Serialize>(object: &Object<T>) -> (Value, &Labels, &Labels) {
-    let mut body = serde_json::to_value(&object.body)
+    let mut body = serde_json::to_value(&*object.body)
         .expect("types of `api` and JSON have string keys only, which always serialise");
     if let Some(fields) = body.as_object_mut() {
         fields.remove("metadata");

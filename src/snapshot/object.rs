@@ -1,5 +1,7 @@
 //! One object: its metadata, its body in our types, and where it came from.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
 
@@ -80,8 +82,9 @@ pub struct Object<T> {
     pub kind: SmolStr,
     /// Metadata.
     pub metadata: Metadata,
-    /// The rest, in our types; for Istio and Gateway API kinds the whole object as JSON.
-    pub body: T,
+    /// The rest, in our types; for Istio and Gateway API kinds the whole object as JSON. Snapshots of state
+    /// after state share it.
+    pub body: Arc<T>,
     /// Where it was read.
     pub origin: Origin,
 }

@@ -4,6 +4,8 @@
 //! Invariant: of a Secret nothing but metadata is ever built, and `last-applied-configuration` is
 //! gone, which may quote a Secret.
 
+use std::sync::Arc;
+
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use smol_str::SmolStr;
@@ -177,7 +179,7 @@ impl Shell {
             api_version: self.head.api_version,
             kind: self.head.kind,
             metadata: self.metadata,
-            body,
+            body: Arc::new(body),
             origin: self.origin,
         }
     }

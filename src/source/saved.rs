@@ -68,7 +68,7 @@ fn add<T: Serialize>(recording: &mut Recording, kind: Option<Kind>, objects: &[O
             continue;
         };
         let mut value = json!({"apiVersion": object.api_version, "kind": object.kind});
-        let body = serde_json::to_value(&object.body)
+        let body = serde_json::to_value(&*object.body)
             .expect("types of `api` have string keys only, which always serialise");
         if let (Value::Object(fields), Value::Object(body)) = (&mut value, body) {
             fields.extend(body);

@@ -227,7 +227,8 @@ mod tests {
                         ..Condition::default()
                     }],
                 },
-            },
+            }
+            .into(),
             origin: Origin::Simulated,
         }
     }

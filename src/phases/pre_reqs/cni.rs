@@ -313,7 +313,7 @@ mod tests {
                 labels: labels.iter().copied().collect::<Labels>(),
                 ..Metadata::default()
             },
-            body,
+            body: body.into(),
             origin: Origin::Simulated,
         }
     }

@@ -225,7 +225,8 @@ mod tests {
                     },
                 },
                 ..api::Node::default()
-            },
+            }
+            .into(),
             origin: Origin::Simulated,
         };
         for (istio, kubelet, outcome) in [

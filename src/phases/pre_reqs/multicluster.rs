@@ -170,7 +170,7 @@ mod tests {
                     labels: [("istio/multiCluster", "true")].into_iter().collect(),
                     ..Metadata::default()
                 },
-                body: api::Empty {},
+                body: api::Empty {}.into(),
                 origin: Origin::Simulated,
             }],
             ..Snapshot::default()
