@@ -72,7 +72,7 @@ fn unchanged(known: &Mesh, object: &Object<Value>) -> Option<AuthorizationPolicy
     let is_equal = policy.origin == object.origin
         && policy.labels == object.metadata.labels
         && policy.annotations == object.metadata.annotations
-        && *policy.raw == object.body;
+        && policy.raw == object.body;
     is_equal.then(|| policy.clone())
 }
 
@@ -86,7 +86,7 @@ fn authorization_policy(object: &Object<Value>) -> AuthorizationPolicy {
         attachment: attachment(spec, "selector", "matchLabels"),
         meaning: authorization::translate(object).map(Arc::new),
         http_fields: authorization::http_fields(spec),
-        raw: Arc::new(object.body.clone()),
+        raw: Arc::clone(&object.body),
     }
 }
 
@@ -103,7 +103,7 @@ fn request_authentication(object: &Object<Value>) -> RequestAuthentication {
             .flatten()
             .map(JwtRule::read)
             .collect(),
-        raw: Arc::new(object.body.clone()),
+        raw: Arc::clone(&object.body),
     }
 }
 
@@ -151,7 +151,7 @@ fn peer_authentication(object: &Object<Value>, gaps: &mut Vec<Gap>) -> PeerAuthe
         selector,
         mode: workload_mode,
         port_modes,
-        raw: Arc::new(object.body.clone()),
+        raw: Arc::clone(&object.body),
     }
 }
 
@@ -198,7 +198,7 @@ fn extension(kind: Kind, object: &Object<Value>) -> ExtensionPolicy {
         origin: object.origin.clone(),
         attachment: attachment(spec, selector, inner),
         contexts,
-        raw: Arc::new(object.body.clone()),
+        raw: Arc::clone(&object.body),
     }
 }
 

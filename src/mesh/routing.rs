@@ -168,7 +168,7 @@ fn virtual_service(object: &Object<Value>) -> VirtualService {
         waypoint_differences: differences,
         destinations,
         rewrites,
-        raw: Arc::new(object.body.clone()),
+        raw: Arc::clone(&object.body),
     }
 }
 
@@ -228,7 +228,7 @@ fn destination_rule(object: &Object<Value>) -> DestinationRule {
         proxy_features: features,
         tls_modes,
         has_workload_selector: spec["workloadSelector"].is_object(),
-        raw: Arc::new(object.body.clone()),
+        raw: Arc::clone(&object.body),
     }
 }
 
@@ -263,7 +263,7 @@ fn route(kind: Kind, object: &Object<Value>) -> Route {
             .filter(|one| one["kind"].as_str().unwrap_or("Service") == "Service")
             .filter_map(reference)
             .collect(),
-        raw: Arc::new(object.body.clone()),
+        raw: Arc::clone(&object.body),
     }
 }
 
@@ -279,7 +279,7 @@ fn service_entry(object: &Object<Value>) -> ServiceEntry {
         ports: ports(&spec["ports"]),
         workload_selector: spec["workloadSelector"]["labels"].as_object().map(labels),
         workloads: Vec::new(),
-        raw: Arc::new(object.body.clone()),
+        raw: Arc::clone(&object.body),
     }
 }
 
@@ -327,7 +327,7 @@ fn plain(kind: Kind, object: &Object<Value>) -> PlainObject {
         name: object.object_name(),
         labels: object.metadata.labels.clone(),
         origin: object.origin.clone(),
-        raw: Arc::new(object.body.clone()),
+        raw: Arc::clone(&object.body),
     }
 }
 

@@ -3,7 +3,7 @@
 //! In: pods and owners of a snapshot, namespaces, revisions. Out: [`Workload`]s, sorted. Invariant:
 //! a pod counts once, under its topmost owner; a predicted workload says so.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use smol_str::SmolStr;
 
