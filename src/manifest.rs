@@ -249,7 +249,7 @@ mod tests {
         let snapshot = read_text(&Place::Simulated, &text).unwrap();
         assert_eq!(
             snapshot.resources(Kind::EnvoyFilter)[0].body,
-            object,
+            object.into(),
             "{text}"
         );
     }

@@ -368,9 +368,8 @@ fn mentioned(snapshot: &Snapshot) -> BTreeSet<SmolStr> {
     // Objects of one namespace stand together, or nearly.
     fn names<T>(objects: &[Object<T>]) -> impl Iterator<Item = SmolStr> {
         let one = |object: &Object<T>| object.metadata.namespace.clone();
-        let groups = objects.chunk_by(|left, right| {
-            left.metadata.namespace == right.metadata.namespace
-        });
+        let groups =
+            objects.chunk_by(|left, right| left.metadata.namespace == right.metadata.namespace);
         groups.map(move |group| one(&group[0]))
     }
     names(&snapshot.pods)

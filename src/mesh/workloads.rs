@@ -55,7 +55,9 @@ pub(super) fn ignored_labels(snapshot: &Snapshot) -> Vec<&'static str> {
         let maps = single
             .into_iter()
             .chain(subsets.map(|subset| &subset["labels"]));
-        let keys = maps.filter_map(|map| map.as_object()).flat_map(|map| map.keys());
+        let keys = maps
+            .filter_map(|map| map.as_object())
+            .flat_map(|map| map.keys());
         keys.for_each(|key| select(key));
     }
     ignored

@@ -132,6 +132,17 @@ impl Mentions {
         groups.iter().map(|ranges| ranges[0].start).collect()
     }
 
+    /// Where ranges of one group begin, ascending, each with the place at which the group begins.
+    pub(super) fn cells(&self, identities: &[String]) -> Vec<(usize, usize)> {
+        let groups = self.ranges(identities);
+        let mut cells: Vec<(usize, usize)> = groups
+            .iter()
+            .flat_map(|ranges| ranges.iter().map(|range| (range.start, ranges[0].start)))
+            .collect();
+        cells.sort_unstable();
+        cells
+    }
+
     fn ranges(&self, identities: &[String]) -> Vec<Vec<Range<usize>>> {
         let domains = trust_domains(identities);
         // Ranges of the sorted list, one a matcher and trust domain; and lists of single matches.

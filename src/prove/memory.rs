@@ -53,6 +53,25 @@ pub(super) struct Remembered {
     row: ServerRow,
 }
 
+/// How callers are told apart.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Apart {
+    /// By name, where a difference names one of them.
+    ByName,
+    /// As far as policies do.
+    ByPolicies,
+}
+
+impl Apart {
+    fn of(row: &ServerRow) -> Self {
+        if row.differences.is_empty() {
+            Self::ByPolicies
+        } else {
+            Self::ByName
+        }
+    }
+}
+
 /// What was learnt of a server while one state was proved.
 pub(super) struct Learnt {
     pub(super) standing: Standing,
@@ -108,7 +127,10 @@ impl Known {
                     .iter()
                     .zip(asked.callers.classes)
                     .all(|((kind, was), class)| *kind == class.kind() && *was == class.was)
-                && asked.signature(&known.mentions).as_ref() == Some(&known.callers)
+                && asked
+                    .signature(&known.mentions, Apart::of(&known.row))
+                    .as_ref()
+                    == Some(&known.callers)
         });
         found.map(|known| &known.row)
     }
@@ -117,13 +139,15 @@ impl Known {
 /// The classes of a state, with what is looked up for every server.
 pub(super) struct Callers<'c> {
     classes: &'c [CallerClass],
+    /// All identities of workloads, sorted.
+    all: &'c [String],
     /// For each class its identities, by their place among all, and the workload where one alone has
     /// them.
     places: Vec<Vec<(u32, Option<WorkloadId>)>>,
 }
 
 impl<'c> Callers<'c> {
-    pub(super) fn of(classes: &'c [CallerClass], everybody: &Identities) -> Self {
+    pub(super) fn of(classes: &'c [CallerClass], everybody: &'c Identities) -> Self {
         let all: &[String] = match everybody {
             Identities::Only(all) => all,
             _ => &[],
@@ -150,6 +174,7 @@ impl<'c> Callers<'c> {
         });
         Self {
             classes,
+            all,
             places: places.collect(),
         }
     }
@@ -166,8 +191,25 @@ pub(super) struct Asked<'c> {
 
 impl Asked<'_> {
     /// The identities that stand for all others, by what policies mention; `None` where one of them
-    /// is unknown. Equal signatures mean equal questions.
-    fn signature(&self, mentions: &Mentions) -> Option<Vec<u32>> {
+    /// is unknown. Equal signatures mean equal questions, but for names where only policies tell apart.
+    fn signature(&self, mentions: &Mentions, apart: Apart) -> Option<Vec<u32>> {
+        let cells = match apart {
+            Apart::ByName => Vec::new(),
+            Apart::ByPolicies => mentions.cells(self.callers.all),
+        };
+        // The place itself, or the first of those that policies treat alike.
+        let told = |place: u32| match cells.partition_point(|(start, _)| *start <= place as usize) {
+            0 => place,
+            _ if place == u32::MAX => place,
+            behind => cells[behind - 1].1 as u32,
+        };
+        let told = |places: &mut dyn Iterator<Item = u32>| {
+            let mut told: Vec<u32> = places.map(told).collect();
+            if apart == Apart::ByPolicies {
+                told.sort_unstable();
+            }
+            told
+        };
         let mut signature = Vec::new();
         for index in self.classes {
             signature.push(*index as u32);
@@ -177,9 +219,7 @@ impl Asked<'_> {
             };
             let places = &self.callers.places[*index];
             let firsts = mentions.firsts(all);
-            for first in &firsts {
-                signature.push(places[*first].0);
-            }
+            signature.extend(told(&mut firsts.iter().map(|first| places[*first].0)));
             let (server, own) = self.server;
             let Ok(at) = all.binary_search_by(|one| one.as_str().cmp(own)) else {
                 continue;
@@ -195,8 +235,8 @@ impl Asked<'_> {
                 };
                 let firsts = mentions.firsts(&others).into_iter();
                 // The place among the others is one less behind the one left out.
-                let places = firsts.map(|first| places[first + usize::from(first >= at)].0);
-                signature.extend(places);
+                let mut places = firsts.map(|first| places[first + usize::from(first >= at)].0);
+                signature.extend(told(&mut places));
             } else {
                 signature.push(u32::MAX - 3);
             }
@@ -211,7 +251,7 @@ impl Asked<'_> {
             classes: classes
                 .map(|class| (class.kind(), class.was.clone()))
                 .collect(),
-            callers: self.signature(&mentions)?,
+            callers: self.signature(&mentions, Apart::of(&row))?,
             mentions,
             row,
         })

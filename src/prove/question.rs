@@ -3,7 +3,10 @@
 //! In: the two states of a [`Comparer`]. Out: [`Question`]s and what their comparisons are made of.
 //! Invariant: every port of the pods is asked for, itself or by one that is treated alike.
 
+use std::sync::Arc;
+
 use castoff_authz::path::{EnforcementPath, Point, PointKind, PrincipalSeen, Protocol, Proxy};
+use castoff_authz::policy::Policy;
 use castoff_authz::verdict::{self, Comparison};
 
 use super::addresses::{self, DialledAddress};
@@ -30,6 +33,15 @@ pub(super) enum When {
     Now,
 }
 
+/// Who stands for all of a class at points with the same policies: for a class and whether everybody is
+/// asked for in its place, the policies, and the identities found.
+///
+/// A class is known by its place in memory: what is found here is good while the classes asked for live.
+#[derive(Default)]
+pub(super) struct Represented(Vec<(RepresentedKey, verdict::Identities)>);
+
+type RepresentedKey = (*const CallerClass, bool, Vec<*const Policy>);
+
 /// The points by address that callers of a mode pass.
 type Points = ((When, CallerMode), Vec<Option<Vec<Point>>>);
 
@@ -38,6 +50,8 @@ pub(super) struct Ways {
     pub(super) question: Question,
     addresses: [Vec<DialledAddress>; 2],
     points: Vec<Points>,
+    /// What is known from questions before this one.
+    pub(super) represented: Represented,
 }
 
 impl Comparer<'_> {
@@ -77,14 +91,42 @@ impl Comparer<'_> {
         })
     }
 
-    /// The ways that a question is about.
-    pub(super) fn ways(&self, question: Question) -> Ways {
+    /// The ways that a question is about, with what was found for the same classes in others.
+    pub(super) fn ways(&self, question: Question, represented: Represented) -> Ways {
         let Question { before, now, .. } = question;
         Ways {
             question,
             addresses: [self.baseline.addresses(before), self.present.addresses(now)],
             points: Vec::new(),
+            represented,
         }
+    }
+
+    /// One identity for all that no policy on the way tells apart.
+    pub(super) fn representatives(
+        &self,
+        class: &CallerClass,
+        identities: &verdict::Identities,
+        [baseline, present]: [&[EnforcementPath]; 2],
+        represented: &mut Represented,
+    ) -> verdict::Identities {
+        let is_everybody = std::ptr::eq(identities, &self.everybody);
+        if !is_everybody && !std::ptr::eq(identities, &class.identities) {
+            return representatives(identities, baseline, present);
+        }
+        let points = baseline.iter().chain(present).flat_map(|path| &path.points);
+        let policies = points.flat_map(|point| &point.policies).map(Arc::as_ptr);
+        let mut policies: Vec<*const Policy> = policies.collect();
+        policies.sort_unstable();
+        policies.dedup();
+        let key = (std::ptr::from_ref(class), is_everybody, policies);
+        let mut known = represented.0.iter();
+        if let Some((_, identities)) = known.find(|(known, _)| *known == key) {
+            return identities.clone();
+        }
+        let found = representatives(identities, baseline, present);
+        represented.0.push((key, found.clone()));
+        found
     }
 
     /// The addresses of a server before and now, with who of this class uses them.

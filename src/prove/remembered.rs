@@ -11,6 +11,7 @@ use rayon::prelude::*;
 use super::callers::CallerClass;
 use super::identities::Mentions;
 use super::memory::{Asked, Callers, Learnt, Memory};
+use super::question::Represented;
 use super::row::ServerRow;
 use super::rows::Comparer;
 use super::standing::Numbered;
@@ -132,8 +133,9 @@ impl Comparer<'_> {
             .map(|class| !class.members.is_empty())
             .collect();
         let generations = 0..self.present.mesh.workload(ids.1).generations.len();
+        let mut represented = Represented::default();
         for question in generations.flat_map(|generation| self.questions(ids, generation)) {
-            let mut ways = self.ways(question);
+            let mut ways = self.ways(question, represented);
             for (class, indifferent) in classes.iter().zip(&mut indifferent) {
                 let (true, Some(member)) = (*indifferent, class.members.first()) else {
                     continue;
@@ -147,6 +149,7 @@ impl Comparer<'_> {
                 *indifferent =
                     asked.is_none_or(|comparison| self.answered.is_same(&comparison, self.limits));
             }
+            represented = ways.represented;
         }
         indifferent
     }

@@ -23,7 +23,7 @@ use super::memory::Memory;
 use super::network::Party;
 use super::others::told_by_others;
 use super::question::{
-    Question, Ways, When, every_address_in_use, never_took_bytes, representatives,
+    Question, Represented, Ways, When, every_address_in_use, never_took_bytes, representatives,
 };
 pub use super::row::{self, PortAnswer, RowVerdict, ServerRow};
 use super::side::{Admitted, Side};
@@ -174,11 +174,13 @@ impl<'a> Comparer<'a> {
         generation: usize,
         classes: impl Iterator<Item = &'c CallerClass> + Clone,
     ) {
+        let mut represented = Represented::default();
         for question in self.questions(ids, generation) {
-            let mut ways = self.ways(question);
+            let mut ways = self.ways(question, represented);
             for class in classes.clone() {
                 self.compare(row, mentions.as_deref_mut(), &mut ways, class);
             }
+            represented = ways.represented;
         }
     }
 
@@ -241,7 +243,12 @@ impl<'a> Comparer<'a> {
         present.extend(gone);
         (baseline != present).then(|| Comparison {
             caller: verdict::Caller {
-                identity: representatives(identities, &baseline, &present),
+                identity: self.representatives(
+                    class,
+                    identities,
+                    [&baseline, &present],
+                    &mut ways.represented,
+                ),
                 addresses: Vec::new(),
             },
             http: content == Content::Http,

@@ -43,7 +43,7 @@ struct Rest {
     routed: Routed,
     /// Whether they count hangs on every workload.
     pins: Pins,
-    /// All identities of workloads, and those that count as any other in each class of them.
+    /// All identities of workloads, and those that count as any other, each once.
     identities: Vec<Identities>,
     some_are_ambient: bool,
     /// Of workloads and Services: what names them by their place means the same ones.
@@ -207,7 +207,12 @@ impl Numbers {
             .iter()
             .map(|class| &class.identities)
             .filter(|identities| !matches!(identities, Identities::Only(_)));
-        let identities: Vec<&Identities> = std::iter::once(everybody).chain(others).collect();
+        let mut identities: Vec<&Identities> = vec![everybody];
+        for other in others {
+            if !identities.contains(&other) {
+                identities.push(other);
+            }
+        }
         let known = self.rests.iter().find(|(_, known)| {
             known.settings == *settings
                 && known.distribution == *distribution

@@ -12,7 +12,7 @@ use smol_str::SmolStr;
 
 use super::callers::{CallerClass, Member};
 use super::identities::Mentions;
-use super::question::Question;
+use super::question::{Question, Represented};
 use super::row::{PortAnswer, ServerRow};
 use super::rows::Comparer;
 use super::side::Side;
@@ -229,7 +229,7 @@ impl Comparer<'_> {
                     words: ASTRAY,
                 };
                 row.compared += 1;
-                let mut ways = self.ways(question);
+                let mut ways = self.ways(question, Represented::default());
                 let addresses = self.addresses(&class, &ways);
                 let member = (&class.members[0], &class.identities);
                 let asked = self.comparison(&class, member, &mut ways, &addresses);

@@ -181,13 +181,16 @@ fn inject(pod: &mut Object<Pod>, mesh: &NewPods) {
         .first()
         .map(|control_plane| format!("{}/proxyv2:{}", control_plane.hub, control_plane.tag))
         .unwrap_or_default();
-    Arc::make_mut(&mut pod.body).spec.containers.push(Container {
-        name: "istio-proxy".into(),
-        image: image.into(),
-        args: vec!["proxy".into(), "sidecar".into()],
-        env: environment,
-        ..Container::default()
-    });
+    Arc::make_mut(&mut pod.body)
+        .spec
+        .containers
+        .push(Container {
+            name: "istio-proxy".into(),
+            image: image.into(),
+            args: vec!["proxy".into(), "sidecar".into()],
+            env: environment,
+            ..Container::default()
+        });
 }
 
 /// Lets controllers act on what was applied: every waypoint Gateway without an address gets one

@@ -14,6 +14,7 @@ pub(crate) mod diagram;
 pub(crate) mod dimension;
 pub(crate) mod numbers;
 mod reading;
+mod recent;
 mod rules;
 pub(crate) mod strings;
 pub(crate) mod witness;

@@ -118,6 +118,36 @@ impl Set {
 }
 
 impl<'a> Text<'a> {
+    /// The same, apart from what it was read from.
+    #[must_use]
+    pub fn detached(&self) -> Text<'static> {
+        let text = |text: &Cow<'_, str>| Cow::Owned(text.clone().into_owned());
+        let piece = |piece: &Piece<'_>| match piece {
+            Piece::Literal(literal) => Piece::Literal(text(literal)),
+            Piece::One(set) => Piece::One(*set),
+            Piece::Many(set) => Piece::Many(*set),
+        };
+        let shape = match &self.shape {
+            Shape::Exact(one) => Shape::Exact(text(one)),
+            Shape::Prefix(one) => Shape::Prefix(text(one)),
+            Shape::Suffix(one) => Shape::Suffix(text(one)),
+            Shape::NotEmpty => Shape::NotEmpty,
+            Shape::There => Shape::There,
+            Shape::Sequences(sequences) => {
+                let sequences = sequences.iter();
+                Shape::Sequences(
+                    sequences
+                        .map(|pieces| pieces.iter().map(piece).collect())
+                        .collect(),
+                )
+            }
+        };
+        Text {
+            shape,
+            ignore_case: self.ignore_case,
+        }
+    }
+
     /// With case.
     #[must_use]
     pub fn new(shape: Shape<'a>) -> Self {

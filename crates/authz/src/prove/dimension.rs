@@ -12,7 +12,8 @@ use rustc_hash::FxHashMap;
 
 use super::atoms::Atom;
 use super::numbers::addresses;
-use super::strings::{TooManyStates, classes};
+use super::recent::classes;
+use super::strings::TooManyStates;
 use super::world::World;
 use crate::ip::IpBlock;
 use crate::text::{Shape, Text};

@@ -18,7 +18,7 @@ use crate::text::{Piece, Set, Shape, Text};
 pub(crate) struct TooManyStates;
 
 /// The strings that exist.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Universe {
     /// These.
     Only(Vec<String>),
