@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::access::Verdict;
+use super::recommended::ProofReport;
 use super::{Report, wire};
 use crate::finding::{CheckOutcome, Level};
 use crate::snapshot::{Origin, ProblemLevel};
@@ -51,14 +52,11 @@ pub fn render(report: &Report) -> String {
                     .subject
                     .as_ref()
                     .and_then(|subject| subject.origin.as_ref());
-                results.push(result(
-                    finding.code.0,
-                    level,
-                    &message,
-                    origin,
-                    None,
-                    &subject,
-                ));
+                let mut found = result(finding.code.0, level, &message, origin, None, &subject);
+                if let Some(proof) = finding.proof.as_ref().map(ProofReport::from) {
+                    found["properties"] = json!({"proof": proof});
+                }
+                results.push(found);
             }
             if let CheckOutcome::CouldNotCheck(reasons) = &check.outcome {
                 rules.insert(

@@ -244,6 +244,9 @@ impl Page {
         }
         self.line(symbol, &finding.message);
         self.beneath(finding);
+        if finding.level == Level::Recommendation {
+            self.proof(finding);
+        }
     }
 
     fn beneath(&mut self, finding: &Finding) {

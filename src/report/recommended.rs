@@ -1,0 +1,201 @@
+//! What was proved of a recommendation, and every server's row in the end, as data and as lines.
+//!
+//! In: a [`Proof`], rows with how servers are reached. Out: [`ProofReport`], [`Row`]. Invariant: what is
+//! not proved is undecided, and says why; rows are one a server, short, in the order of their names.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::access::{self, Verdict};
+use super::proof;
+use crate::finding::{Differing, Proof};
+use crate::phases::wording;
+use crate::prove::reached::Reached;
+use crate::prove::row::ServerRow;
+
+/// What was proved of the states that a recommendation leads to, carried out after those above it.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ProofReport {
+    /// The verdict of the server that is worst off by it; `undecided` where something is not proved.
+    pub verdict: Verdict,
+    /// Servers whose access differs since then, the worst first; at most five.
+    pub differing: Vec<DifferingServer>,
+    /// How many servers these are, at least.
+    pub differing_servers: usize,
+    /// Servers that differed before it, and still do in the same way.
+    pub already_differing: usize,
+    /// What is not proved, and why; `null` when everything is.
+    pub not_proved: Option<String>,
+    /// With how many other recommendations of its phase it was carried out in one go, nothing proved in
+    /// between; 0 in small meshes.
+    pub together_with: usize,
+}
+
+/// A server whose access differs.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct DifferingServer {
+    /// `namespace/name` of the workload.
+    pub server: String,
+    /// Its verdict.
+    pub verdict: Verdict,
+    /// Whether it differed before the recommendation, too; whether less than now is not compared.
+    pub before: bool,
+    /// By `opens`, `breaks` or `undecided`: the first request, and where it was decided before and now; or
+    /// why it is not decided.
+    pub lines: BTreeMap<String, Vec<String>>,
+}
+
+/// One server in one state, without its witnesses: those stand at the states.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Row {
+    /// `namespace/name` of the workload.
+    pub server: String,
+    /// Its verdict.
+    pub verdict: Verdict,
+    /// The kinds of its addresses that somebody is known to use: `Service`, `ServiceEntry`, `pod address`.
+    pub by: Vec<String>,
+    /// Whether nobody without identity gets in by any address, in the baseline and now.
+    pub outsiders_denied: bool,
+    /// What is no difference and should be known: addresses that are closed and nobody is known to use.
+    pub notes: Vec<String>,
+    /// Waypoints whose identity reaches its pods and did not in the baseline.
+    pub newly_trusted: Vec<String>,
+}
+
+impl From<&Proof> for ProofReport {
+    fn from(proof: &Proof) -> Self {
+        let differing = |one: &Differing| DifferingServer {
+            server: one.server.to_string(),
+            verdict: one.verdict().into(),
+            before: one.before,
+            lines: one
+                .directions
+                .iter()
+                .map(|(direction, lines)| ((*direction).to_owned(), lines.clone()))
+                .collect(),
+        };
+        Self {
+            verdict: proof.verdict().into(),
+            differing: proof.differing.iter().map(differing).collect(),
+            differing_servers: proof.differing_servers,
+            already_differing: proof.already_differing,
+            not_proved: proof.not_proved.clone(),
+            together_with: proof.together_with,
+        }
+    }
+}
+
+impl ProofReport {
+    /// In words: a line, and the witnesses beneath it.
+    pub fn lines(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        for one in &self.differing {
+            let before = if one.before {
+                ", which differed before it, too"
+            } else {
+                ""
+            };
+            let words = access::words(one.verdict);
+            lines.push(format!("{words} {}{before}:", one.server));
+            for (direction, told) in &one.lines {
+                let several = one.lines.len() > 1;
+                let lead = if several {
+                    format!("{direction}: ")
+                } else {
+                    String::new()
+                };
+                let told = told.iter().enumerate();
+                lines.extend(told.map(|(index, line)| {
+                    format!("  {}{line}", if index == 0 { lead.as_str() } else { "" })
+                }));
+            }
+        }
+        let more = self.differing_servers.saturating_sub(self.differing.len());
+        if more > 0 {
+            lines.push(format!("and {}", wording::count(more, "server")));
+        }
+        match &self.not_proved {
+            Some(why) => lines.push(format!("undecided: {why}")),
+            None if lines.is_empty() && self.already_differing == 0 => {
+                lines.push("same: nobody gains or loses access".to_owned());
+            }
+            None if lines.is_empty() => lines.push(format!(
+                "same: nobody gains or loses access by it ({} before it, and still do)",
+                differ(self.already_differing)
+            )),
+            None => {}
+        }
+        if self.together_with > 0 {
+            lines.push(format!(
+                "proved of it together with {} of its phase",
+                wording::count(self.together_with, "recommendation")
+            ));
+        }
+        lines
+    }
+}
+
+fn differ(servers: usize) -> String {
+    if servers == 1 {
+        "1 server differed".to_owned()
+    } else {
+        format!("{servers} servers differed")
+    }
+}
+
+impl Row {
+    /// The row of a server.
+    pub fn new(row: &ServerRow, reached: Option<&Reached>) -> Self {
+        let by = reached.iter().flat_map(|one| &one.by);
+        let mut newly_trusted = row.newly_trusted.clone();
+        newly_trusted.sort();
+        newly_trusted.dedup();
+        let unmatched = row.unmatched.then(|| access::NOT_IN_BASELINE.to_owned());
+        Self {
+            server: row.server.to_string(),
+            verdict: row.verdict().into(),
+            by: by.map(|one| (*one).to_owned()).collect(),
+            outsiders_denied: reached.is_some_and(|one| one.outsiders_denied),
+            notes: row.notes.iter().cloned().chain(unmatched).collect(),
+            newly_trusted,
+        }
+    }
+
+    /// Everything but the server's name.
+    pub fn words(&self, ascii: bool) -> String {
+        let mut words = access::words(self.verdict).to_owned();
+        if !self.by.is_empty() {
+            words.push_str(" by ");
+            words.push_str(&self.by.join(" and "));
+        }
+        let denied = self
+            .outsiders_denied
+            .then(|| "outsiders denied before and after".to_owned());
+        let trusted = (!self.newly_trusted.is_empty())
+            .then(|| format!("newly trusted: {}", self.newly_trusted.join(", ")));
+        for part in self.notes.iter().cloned().chain(denied).chain(trusted) {
+            words.push_str(if ascii { "; " } else { " · " });
+            words.push_str(&part);
+        }
+        words
+    }
+}
+
+/// Rows that say the same, together; the worst first.
+pub fn groups(rows: &[Row], ascii: bool) -> Vec<(Verdict, String, Vec<&Row>)> {
+    let mut groups: BTreeMap<(Reverse<u8>, String), Vec<&Row>> = BTreeMap::new();
+    for row in rows {
+        let rank = Reverse(proof::rank(row.verdict));
+        let group = groups.entry((rank, row.words(ascii))).or_default();
+        group.push(row);
+    }
+    let groups = groups.into_iter();
+    groups
+        .filter_map(|((_, words), rows)| Some((rows.first()?.verdict, words, rows)))
+        .collect()
+}
