@@ -342,3 +342,79 @@ fn told(row: &ServerRow) -> Vec<(&'static str, Vec<String>)> {
     }
     found
 }
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+mod tests {
+    use super::super::units::Units;
+    use super::*;
+    use crate::finding::{
+        CheckOutcome, CheckResult, Code, Finding, Level, PhaseOutcome, PhaseResult, Remedy,
+    };
+    use crate::mesh::MeshOverrides;
+    use crate::phases::MigrateOptions;
+    use crate::prove::prover::Prover;
+    use castoff_authz::verdict::Limits;
+
+    /// Verdicts of commands on the demo, taken for a mesh of so many servers, and with how many others each
+    /// was carried out in one go.
+    fn verdicts(commands: &[&str], servers: usize, most: usize) -> Vec<(RowVerdict, usize)> {
+        let findings = commands.iter().map(|command| {
+            Finding::new(Code("CAST0000"), Level::Recommendation, *command)
+                .remedy(Remedy::command_without_undo(*command))
+        });
+        let result = PhaseResult {
+            phase: Phase::UseWaypoints,
+            outcome: PhaseOutcome::Recommends,
+            checks: vec![CheckResult {
+                code: Code("CAST0000"),
+                name: "",
+                outcome: CheckOutcome::Passed,
+                findings: findings.collect(),
+            }],
+            artefacts: Vec::new(),
+        };
+        let (overrides, options) = (MeshOverrides::default(), MigrateOptions::default());
+        let snapshot = crate::demo::snapshot().unwrap();
+        let baseline = Mesh::build(&snapshot, &overrides);
+        let prover = Prover::new(&baseline, Limits::default());
+        let field = Field::new(snapshot, &prover, &overrides, &options);
+        let Units { units, .. } = Units::of(&result);
+        let (states, _) = play(&field, result.phase, &units, "all").unwrap();
+        let mut attribution = Attribution::new(result.phase, servers);
+        attribution.left = most;
+        let proofs = attribution.proofs(&field, &field.at_rest("now"), &units, &states);
+        let said = proofs.iter();
+        said.map(|proof| (proof.verdict(), proof.together_with))
+            .collect()
+    }
+
+    const COMMANDS: [&str; 4] = [
+        "kubectl label namespace bookshop team=books",
+        "kubectl delete authorizationpolicies.security.istio.io -n bookshop catalog-readers",
+        "kubectl label namespace payments team=money",
+        "kubectl label namespace payments team-",
+    ];
+
+    #[test]
+    fn a_large_phase_is_halved_until_it_is_clear_who_opens() {
+        let (same, opens) = (RowVerdict::Same, RowVerdict::Opens);
+        assert_eq!(
+            verdicts(&COMMANDS, 1_000_000, MOST_STATES),
+            [(same, 0), (opens, 0), (same, 1), (same, 1)]
+        );
+        assert_eq!(
+            verdicts(&COMMANDS, 1_000_000, 2),
+            [(opens, 1), (opens, 1), (same, 1), (same, 1)]
+        );
+        assert_eq!(
+            verdicts(&COMMANDS, 7, 0),
+            [(same, 0), (opens, 0), (same, 0), (same, 0)]
+        );
+        let harmless = [COMMANDS[0], COMMANDS[2]];
+        assert_eq!(
+            verdicts(&harmless, 1_000_000, MOST_STATES),
+            [(same, 1), (same, 1)]
+        );
+    }
+}

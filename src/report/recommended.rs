@@ -96,7 +96,7 @@ impl ProofReport {
         let mut lines = Vec::new();
         for one in &self.differing {
             let before = if one.before {
-                ", which differed before it, too"
+                ", which was not the same before it, either"
             } else {
                 ""
             };
@@ -125,8 +125,8 @@ impl ProofReport {
                 lines.push("same: nobody gains or loses access".to_owned());
             }
             None if lines.is_empty() => lines.push(format!(
-                "same: nobody gains or loses access by it ({} before it, and still do)",
-                differ(self.already_differing)
+                "same: nobody gains or loses access by it ({})",
+                not_the_same(self.already_differing)
             )),
             None => {}
         }
@@ -140,11 +140,11 @@ impl ProofReport {
     }
 }
 
-fn differ(servers: usize) -> String {
+fn not_the_same(servers: usize) -> String {
     if servers == 1 {
-        "1 server differed".to_owned()
+        "1 server was not the same before it, and still is not".to_owned()
     } else {
-        format!("{servers} servers differed")
+        format!("{servers} servers were not the same before it, and still are not")
     }
 }
 
