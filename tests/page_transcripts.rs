@@ -101,8 +101,8 @@ impl Mesh {
     }
 }
 
-/// Takes out what stands beneath the phases and the page has not: the proof, which must say that
-/// every state is the same.
+/// Takes out what the page has not: the proof beneath recommendations and phases, which must say that every
+/// state and every server is the same.
 fn without_proof(mut lines: Vec<String>) -> Vec<String> {
     let start = lines
         .iter()
@@ -113,10 +113,13 @@ fn without_proof(mut lines: Vec<String>) -> Vec<String> {
         .position(|line| line.is_empty())
         .expect("the summary follows");
     for line in lines.drain(start..=start + length).skip(1) {
-        let same = line.starts_with("✅ ") && line.ends_with(" the same");
-        let trusted = line.starts_with("ℹ️ newly trusted ");
-        assert!(same || trusted || line.is_empty(), "{line}");
+        let same =
+            line.starts_with("✅ ") && (line.ends_with(" the same") || line.contains(": same by "));
+        let known = ["ℹ️ newly trusted ", "• Servers, "];
+        let known = known.iter().any(|start| line.starts_with(start));
+        assert!(same || known || line.is_empty(), "{line}");
     }
+    lines.retain(|line| line != "✅ same: nobody gains or loses access");
     lines
 }
 

@@ -42,6 +42,11 @@ pub fn render(report: &Report) -> String {
                     message.push_str("\n* ");
                     message.push_str(detail);
                 }
+                let proof = finding.proof.as_ref().map(ProofReport::from);
+                for line in proof.iter().flat_map(ProofReport::lines) {
+                    message.push_str("\n* ");
+                    message.push_str(line.trim_start());
+                }
                 let level = match finding.level {
                     Level::Error => "error",
                     Level::Recommendation | Level::Warning | Level::Undecided => "warning",
@@ -53,7 +58,7 @@ pub fn render(report: &Report) -> String {
                     .as_ref()
                     .and_then(|subject| subject.origin.as_ref());
                 let mut found = result(finding.code.0, level, &message, origin, None, &subject);
-                if let Some(proof) = finding.proof.as_ref().map(ProofReport::from) {
+                if let Some(proof) = proof {
                     found["properties"] = json!({"proof": proof});
                 }
                 results.push(found);
