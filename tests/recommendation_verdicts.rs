@@ -226,7 +226,7 @@ fn what_is_undecided_since_an_earlier_recommendation_is_said_once() {
     assert_eq!(shop["alreadyDiffering"], 1);
     let (_, text) = migrate(folder.path(), &REMOVE);
     assert!(
-        text.contains("same: nobody gains or loses access by it (1 server was not the same before it, and still is not)"),
+        text.contains("same: nobody gains or loses access (1 server was not the same before it, and still is not)"),
         "{text}"
     );
 }

@@ -17,15 +17,15 @@ use crate::mesh::{DataPlaneMode, Mesh};
 use crate::phases::wording;
 use crate::prove::row::ServerRow;
 use crate::prove::tell;
-use crate::snapshot::ObjectName;
+use crate::snapshot::{Kind, ObjectName};
 use castoff_authz::verdict::Finding;
 
-/// Units of a phase are carried out and proved one by one where units times servers are at most so
-/// many, which takes a few seconds at worst.
+/// Where nothing differs after a phase, its units are carried out one by one, too, if rows of at most so
+/// many servers are to be asked for.
 const ONE_BY_ONE: usize = 2_000;
 
-/// In larger meshes a phase is halved where something differs, for at most so many states a run.
-const MOST_STATES: usize = 64;
+/// Where something differs, rows of so many servers may be asked for to find out whose doing it is.
+const MOST_ROWS: usize = 20_000;
 
 /// Servers that one recommendation names.
 const MOST_SERVERS: usize = 5;
@@ -53,12 +53,16 @@ pub(super) fn play<'a>(
             applied.mixed(&moving, when)
         });
     }
-    if phase == Phase::PolicySimplification {
-        let policies = units.iter().filter_map(|unit| unit.about.clone());
-        states.extend(cleanup::states_of(field, &policies.collect()));
+    if phase == Phase::PolicySimplification && units.len() > 1 {
+        states.extend(cleanup::states_of(field, &deleted(units)));
     }
     states.push(after.at_rest(format!("after {what}")));
     Ok((states, after))
+}
+
+/// What units of phase policy-simplification delete.
+fn deleted(units: &[Unit]) -> BTreeSet<(Kind, ObjectName)> {
+    units.iter().filter_map(|unit| unit.about.clone()).collect()
 }
 
 /// The field after commands, nothing proved.
@@ -128,7 +132,7 @@ pub(super) fn playable(field: &Field<'_>, units: &[Unit]) -> (usize, String) {
 pub(super) struct Attribution {
     phase: Phase,
     servers: usize,
-    /// States that halving may still prove.
+    /// Rows of servers that may still be asked for.
     left: usize,
     /// States in which a server differs that does not when all units are carried out.
     pub(super) between: Vec<State>,
@@ -145,7 +149,7 @@ impl Attribution {
         Self {
             phase,
             servers,
-            left: MOST_STATES,
+            left: MOST_ROWS,
             between: Vec::new(),
         }
     }
@@ -175,22 +179,20 @@ impl Attribution {
             return vec![found(at.differing, states, 0)];
         }
         let nothing_new = news(at.differing, states).is_empty();
-        // There the states are those of every mixture.
-        let every_mixture = matches!(
-            self.phase,
-            Phase::PolicySimplification | Phase::RemoveSidecars
-        );
-        if nothing_new && every_mixture {
+        let deletes = self.phase == Phase::PolicySimplification;
+        if nothing_new && deletes && cleanup::every_part(at.field, &deleted(units)) {
             return vec![found(at.differing, states, 0); units.len()];
         }
-        if units.len() * self.servers <= ONE_BY_ONE {
+        let rows = units.len() * self.servers;
+        if rows <= if nothing_new { ONE_BY_ONE } else { self.left } {
+            self.left = self.left.saturating_sub(rows);
             return self.one_by_one(at, units);
         }
         let share = || vec![found(at.differing, states, units.len() - 1); units.len()];
-        if nothing_new || self.left < 2 {
+        if nothing_new || 2 * self.servers > self.left {
             return share();
         }
-        self.left -= 2;
+        self.left -= 2 * self.servers;
         let (first, second) = units.split_at(units.len() / 2);
         let Ok((states, middle)) = self.play(at.field, first) else {
             return share();
@@ -398,23 +400,26 @@ mod tests {
 
     #[test]
     fn a_large_phase_is_halved_until_it_is_clear_who_opens() {
+        const MANY: usize = 1_000_000;
         let (same, opens) = (RowVerdict::Same, RowVerdict::Opens);
+        let alone = [(same, 0), (opens, 0), (same, 0), (same, 0)];
+        assert_eq!(verdicts(&COMMANDS, MANY, 4 * MANY), alone);
         assert_eq!(
-            verdicts(&COMMANDS, 1_000_000, MOST_STATES),
-            [(same, 0), (opens, 0), (same, 1), (same, 1)]
-        );
-        assert_eq!(
-            verdicts(&COMMANDS, 1_000_000, 2),
+            verdicts(&COMMANDS, MANY, 3 * MANY),
             [(opens, 1), (opens, 1), (same, 1), (same, 1)]
         );
+        let more: Vec<String> = (0..4)
+            .map(|number| format!("kubectl label namespace payments team-{number}=money"))
+            .collect();
+        let more = more.iter().map(String::as_str);
+        let eight: Vec<&str> = COMMANDS.into_iter().chain(more).collect();
         assert_eq!(
-            verdicts(&COMMANDS, 7, 0),
-            [(same, 0), (opens, 0), (same, 0), (same, 0)]
+            verdicts(&eight, MANY, 7 * MANY),
+            [alone, [(same, 3); 4]].concat()
         );
+        assert_eq!(verdicts(&COMMANDS, MANY, 0), [(opens, 3); 4]);
         let harmless = [COMMANDS[0], COMMANDS[2]];
-        assert_eq!(
-            verdicts(&harmless, 1_000_000, MOST_STATES),
-            [(same, 1), (same, 1)]
-        );
+        assert_eq!(verdicts(&harmless, MANY, 9 * MANY), [(same, 1), (same, 1)]);
+        assert_eq!(verdicts(&harmless, 7, 0), [(same, 0), (same, 0)]);
     }
 }

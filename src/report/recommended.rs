@@ -4,7 +4,7 @@
 //! not proved is undecided, and says why; rows are one a server, short, in the order of their names.
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -119,22 +119,23 @@ impl ProofReport {
         if more > 0 {
             lines.push(format!("and {}", wording::count(more, "server")));
         }
-        match &self.not_proved {
-            Some(why) => lines.push(format!("undecided: {why}")),
-            None if lines.is_empty() && self.already_differing == 0 => {
-                lines.push("same: nobody gains or loses access".to_owned());
-            }
-            None if lines.is_empty() => lines.push(format!(
-                "same: nobody gains or loses access by it ({})",
-                not_the_same(self.already_differing)
-            )),
-            None => {}
+        if let Some(why) = &self.not_proved {
+            lines.push(format!("undecided: {why}"));
+        }
+        if lines.is_empty() {
+            lines.push("same: nobody gains or loses access".to_owned());
+        }
+        let mut asides = Vec::new();
+        if self.verdict == Verdict::Same && self.already_differing > 0 {
+            asides.push(not_the_same(self.already_differing));
         }
         if self.together_with > 0 {
-            lines.push(format!(
-                "proved of it together with {} of its phase",
-                wording::count(self.together_with, "recommendation")
-            ));
+            let others = wording::count(self.together_with, "other");
+            asides.push(format!("carried out in one go with {others} of its phase"));
+        }
+        if let (Some(first), false) = (lines.first_mut(), asides.is_empty()) {
+            let aside = format!(" ({})", asides.join("; "));
+            first.insert_str(first.trim_end_matches(':').len(), &aside);
         }
         lines
     }
@@ -168,34 +169,56 @@ impl Row {
 
     /// Everything but the server's name.
     pub fn words(&self, ascii: bool) -> String {
-        let mut words = access::words(self.verdict).to_owned();
+        said(&self.without_trust(), &self.newly_trusted, ascii)
+    }
+
+    /// The parts that do not name waypoints.
+    fn without_trust(&self) -> Vec<String> {
+        let mut verdict = access::words(self.verdict).to_owned();
         if !self.by.is_empty() {
-            words.push_str(" by ");
-            words.push_str(&self.by.join(" and "));
+            verdict.push_str(" by ");
+            verdict.push_str(&self.by.join(" and "));
         }
         let denied = self
             .outsiders_denied
             .then(|| "outsiders denied before and after".to_owned());
-        let trusted = (!self.newly_trusted.is_empty())
-            .then(|| format!("newly trusted: {}", self.newly_trusted.join(", ")));
-        for part in self.notes.iter().cloned().chain(denied).chain(trusted) {
-            words.push_str(if ascii { "; " } else { " · " });
-            words.push_str(&part);
-        }
-        words
+        let notes = self.notes.iter().cloned();
+        std::iter::once(verdict)
+            .chain(notes)
+            .chain(denied)
+            .collect()
     }
 }
 
-/// Rows that say the same, together; the worst first.
+fn said(parts: &[String], newly_trusted: &[String], ascii: bool) -> String {
+    let mut said = parts.to_vec();
+    if !newly_trusted.is_empty() {
+        let few = wording::first_few(newly_trusted, MOST_WAYPOINTS);
+        said.push(format!("newly trusted: {few}"));
+    }
+    said.join(if ascii { "; " } else { " · " })
+}
+
+/// Waypoints that rows told together name.
+const MOST_WAYPOINTS: usize = 3;
+
+/// Rows that say the same but for the names of waypoints, together; the worst first.
 pub fn groups(rows: &[Row], ascii: bool) -> Vec<(Verdict, String, Vec<&Row>)> {
-    let mut groups: BTreeMap<(Reverse<u8>, String), Vec<&Row>> = BTreeMap::new();
+    let mut groups: BTreeMap<(Reverse<u8>, Vec<String>, bool), Vec<&Row>> = BTreeMap::new();
     for row in rows {
         let rank = Reverse(proof::rank(row.verdict));
-        let group = groups.entry((rank, row.words(ascii))).or_default();
-        group.push(row);
+        let trusts = !row.newly_trusted.is_empty();
+        let group = groups.entry((rank, row.without_trust(), trusts));
+        group.or_default().push(row);
     }
-    let groups = groups.into_iter();
-    groups
-        .filter_map(|((_, words), rows)| Some((rows.first()?.verdict, words, rows)))
-        .collect()
+    let mut told = Vec::new();
+    for ((_, parts, _), rows) in groups {
+        let Some(first) = rows.first() else {
+            continue;
+        };
+        let trusted: BTreeSet<&String> = rows.iter().flat_map(|row| &row.newly_trusted).collect();
+        let trusted: Vec<String> = trusted.into_iter().cloned().collect();
+        told.push((first.verdict, said(&parts, &trusted, ascii), rows));
+    }
+    told
 }

@@ -122,14 +122,16 @@ impl Page {
         let ascii = self.style.ascii;
         for (verdict, words, rows) in recommended::groups(&access.servers_in_the_end, ascii) {
             let symbol = access::symbol(verdict, ascii);
-            let single = self.style.verbose || rows.len() == 1;
-            let names: Vec<String> = if single {
-                rows.iter().map(|row| row.server.clone()).collect()
+            if self.style.verbose || rows.len() == 1 {
+                for row in rows {
+                    let words = row.words(ascii);
+                    self.push(&format!("{symbol} {}: {words}", row.server));
+                }
             } else {
-                vec![count(rows.len(), "server")]
-            };
-            for name in names {
-                self.push(&format!("{symbol} {name}: {words}"));
+                self.push(&format!(
+                    "{symbol} {}: {words}",
+                    count(rows.len(), "server")
+                ));
             }
         }
     }
