@@ -4,6 +4,7 @@
 
 use std::path::PathBuf;
 
+use castoff::exit::Exit;
 use castoff::finding::{PhaseOutcome, PhaseResult};
 use castoff::mesh::{Mesh, MeshOverrides};
 use castoff::phases::{self, Context, MigrateOptions};
@@ -60,6 +61,9 @@ fn applied(snapshot: &mut Snapshot, results: Vec<PhaseResult>) -> bool {
     }
     commands.push_str(&script::render(&report).unwrap_or_default());
     let commands = parse_script(&commands).expect("every line is understood");
+    if commands.is_empty() {
+        assert_ne!(report.exit, Exit::Nothing, "something is left to do");
+    }
     execute(snapshot, &commands, &files).unwrap();
     settle(snapshot);
     !commands.is_empty()

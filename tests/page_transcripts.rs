@@ -238,6 +238,10 @@ fn a_cluster_without_ambient_fails_the_setup_with_six_sidecars() {
                     "each owner that must restart, not a whole namespace",
                 ),
                 besides("$ sh /tmp/istio-migrate/commands.sh", "the restarts as a file"),
+                besides(
+                    "❓ not proved: phase cluster-setup failed, so that what it asks for is not played",
+                    "an installation is not played in memory",
+                ),
             ],
         ],
     );

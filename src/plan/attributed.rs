@@ -46,7 +46,7 @@ pub(super) fn play<'a>(
     let mut states = Vec::new();
     let moving = moved(&field.mesh(), &after.mesh());
     if !moving.is_empty() {
-        let when = format!("while old and new pods of {what} run side by side");
+        let when = format!("while old and new pods run side by side, from {what}");
         states.push(if say_for_themselves(&after.mesh(), &moving) {
             applied.mixed_by_template(&moving, when)
         } else {

@@ -81,7 +81,10 @@ pub fn prove(
         if !access.not_played.is_empty() {
             unproved(result, "it comes after what could not be played");
         } else if result.outcome == PhaseOutcome::Failed {
-            unproved(result, &format!("phase {name} failed, and is not played"));
+            unproved(
+                result,
+                &format!("phase {name} failed, so that what it asks for is not played"),
+            );
         } else if result.outcome == PhaseOutcome::Recommends {
             unproved(result, "it cannot be played in memory");
             let before = access.states().last().unwrap_or(&access.now);

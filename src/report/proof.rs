@@ -61,7 +61,7 @@ pub struct AccessBlock {
     pub servers: usize,
     /// The state that was read.
     pub now: StateReport,
-    /// What each phase with recommendations leads through.
+    /// What each phase with something to run or to apply leads through.
     pub phases: Vec<PhaseStates>,
     /// Recommended commands that could not be played, with the reason: what they change is not
     /// proved.

@@ -168,6 +168,7 @@ impl Page {
             }
         }
         self.remedies(phase);
+        self.unproved_errors(phase);
     }
 
     /// A check with a line of its own; its errors beneath it, everything else after it.

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use super::{Page, Symbol, count};
 use crate::exit::Exit;
-use crate::finding::Finding;
+use crate::finding::{Finding, Level, PhaseResult};
 use crate::prove::tell;
 use crate::report::access::{self, NOT_IN_BASELINE, ServerAccess, Verdict};
 use crate::report::proof::AccessBlock;
@@ -110,6 +110,18 @@ impl Page {
         for (index, line) in proof.lines().iter().enumerate() {
             let lead = if index == 0 { symbol } else { " " };
             self.push(&format!("  {lead} {line}"));
+        }
+    }
+
+    /// Why nothing is proved of what errors ask for, each reason once.
+    pub(super) fn unproved_errors(&mut self, phase: &PhaseResult) {
+        let findings = phase.checks.iter().flat_map(|check| &check.findings);
+        let reasons: BTreeSet<&String> = findings
+            .filter(|finding| finding.level == Level::Error)
+            .filter_map(|finding| finding.proof.as_ref()?.not_proved.as_ref())
+            .collect();
+        for reason in reasons {
+            self.line(Symbol::Unknown, &format!("not proved: {reason}"));
         }
     }
 
