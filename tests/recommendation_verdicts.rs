@@ -259,6 +259,93 @@ fn a_server_that_the_baseline_lacks_makes_recommendations_undecided() {
     );
 }
 
+/// A DENY of requests at `shop/orders`, and its copy for the waypoint.
+const NO_POST: &str = "
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: orders, namespace: shop}
+spec:
+  selector: {matchLabels: {app: orders}}
+  action: DENY
+  rules: [{to: [{operation: {methods: [POST]}}]}]
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: orders-copy, namespace: shop}
+spec:
+  targetRefs: [{group: '', kind: Service, name: orders}]
+  action: DENY
+  rules: [{to: [{operation: {methods: [POST]}}]}]
+";
+
+/// What is said of the last workload with a sidecar, whose callers have moved.
+fn last_to_move(by_waypoint: bool) -> (Option<i32>, String) {
+    let folder = tempfile::tempdir().unwrap();
+    write_mesh(folder.path(), NO_POST);
+    let path = folder.path().join("mesh.yaml");
+    let mut mesh = fs::read_to_string(&path).unwrap();
+    if by_waypoint {
+        mesh = mesh.replace(
+            "metadata: {name: orders, namespace: shop}\nspec: {clusterIP",
+            "metadata: {name: orders, namespace: shop, labels: {istio.io/ingress-use-waypoint: 'true'}}\nspec: {clusterIP",
+        );
+    }
+    fs::write(folder.path().join("before.yaml"), &mesh).unwrap();
+    let now = mesh
+        .replace(
+            "metadata: {name: desk, labels: {istio-injection: enabled}}",
+            "metadata: {name: desk, labels: {istio.io/dataplane-mode: ambient}}",
+        )
+        .replace(
+            "metadata: {labels: {app: stock}}",
+            "metadata: {labels: {app: stock, sidecar.istio.io/inject: 'false', istio.io/dataplane-mode: ambient}}",
+        );
+    fs::write(&path, now).unwrap();
+    let arguments = [
+        "--from-files",
+        "mesh.yaml",
+        "--baseline",
+        "before.yaml",
+        "--phase",
+        "remove-sidecars",
+    ];
+    migrate(folder.path(), &arguments)
+}
+
+#[test]
+fn policies_that_close_new_pods_count_while_old_ones_are_replaced() {
+    let (exit, text) = last_to_move(true);
+    assert_eq!(exit, Some(2), "{text}");
+    assert!(!text.contains('⛔') && !text.contains('❌'), "{text}");
+    for start in ["close new pods to everyone", "move Deployment shop/orders"] {
+        let start = format!("🔮 These can leave their sidecars now: {start}");
+        let said = text.split(&start).nth(1).unwrap();
+        let said = said.split("\n🔮").next().unwrap();
+        assert!(
+            said.contains("\n  ✅ same: nobody gains or loses access"),
+            "{text}"
+        );
+    }
+    let state = "✅ while old and new pods run side by side, from the recommendations of phase remove-sidecars: 4 servers";
+    assert!(text.contains(state), "{text}");
+}
+
+#[test]
+fn what_must_keep_its_sidecar_is_left_to_do() {
+    let (exit, text) = last_to_move(false);
+    assert_eq!(exit, Some(2), "{text}");
+    assert!(
+        text.contains("🔮 shop/orders must keep its sidecar: moving it opens shop/orders"),
+        "{text}"
+    );
+    assert!(!text.contains("Nothing is left to do"), "{text}");
+    // There is nothing to carry out, so that there is no state after it.
+    assert!(
+        !text.contains("after the recommendations of phase"),
+        "{text}"
+    );
+}
+
 /// A phase that recommends these commands, each by itself.
 fn recommends(phase: Phase, commands: &[&str]) -> PhaseResult {
     let findings = commands.iter().map(|command| {

@@ -198,15 +198,25 @@ impl Attribution {
             return share();
         };
         let mut proofs = self.of(at, first, &states);
+        let differing = rest(&states).to_vec();
+        self.keep(states);
         let at = Moment {
             field: &middle,
-            differing: rest(&states),
+            differing: &differing,
         };
         match self.play(&middle, second) {
-            Ok((states, _)) => proofs.extend(self.of(&at, second, &states)),
+            Ok((states, _)) => {
+                proofs.extend(self.of(&at, second, &states));
+                self.keep(states);
+            }
             Err(reason) => proofs.extend(second.iter().map(|_| Proof::none(reason.clone()))),
         }
         proofs
+    }
+
+    fn keep(&mut self, states: Vec<State>) {
+        let differ = states.into_iter().filter(|one| !one.differing.is_empty());
+        self.between.extend(differ);
     }
 
     fn one_by_one(&mut self, at: &Moment<'_, '_>, units: &[Unit]) -> Vec<Proof> {
@@ -218,7 +228,7 @@ impl Attribution {
                 Ok((states, after)) => {
                     proofs.push(found(&differing, &states, 0));
                     differing = rest(&states).to_vec();
-                    self.between.extend(states);
+                    self.keep(states);
                     field = after;
                 }
                 Err(reason) => {

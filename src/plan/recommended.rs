@@ -11,11 +11,12 @@ use super::cleanup;
 use super::field::Field;
 use super::forward::{self, NextMoves, PlanOptions};
 use super::lock;
+use super::saved;
 use super::units::{self, Units};
 use super::wave::State;
 use crate::finding::{
     Artefact, CheckOutcome, CheckResult, Code, Finding, Level, Phase, PhaseOutcome, PhaseResult,
-    Proof, Remedy,
+    Proof, Remedy, Subject,
 };
 use crate::mesh::{DataPlaneMode, Distribution, Mesh, MeshOverrides};
 use crate::phases::{self, MigrateOptions, wording};
@@ -152,7 +153,8 @@ fn phase<'a>(
     let (mut states, after) = outcome.unwrap_or_else(|_| {
         let (good, reason) = attributed::playable(field, &units);
         let after = &units[good..];
-        let what = format!("{what} before {}", after[0].words);
+        let stopped = after.first().map_or("", |unit| &unit.words);
+        let what = format!("{what} before {stopped}");
         proofs.push(Proof::none(reason.clone()));
         let beyond = Proof::none("it comes after what could not be played");
         proofs.resize(after.len(), beyond);
@@ -261,7 +263,21 @@ fn only_what_is_proved(result: &mut PhaseResult, next: &NextMoves, mesh: &Mesh) 
                 format!("These can leave their sidecars now: {}", step.what),
             );
             // Files are applied before commands are run.
-            let commands = step.run.iter().filter(|run| !run.contains(" apply "));
+            const APPLY: &str = "kubectl apply -f ";
+            let files = step.run.iter().filter_map(|run| run.strip_prefix(APPLY));
+            for content in files.filter_map(|file| next.manifests.get(file)) {
+                for (kind, name) in saved::objects(content) {
+                    let object = Subject {
+                        kind,
+                        name,
+                        field: None,
+                        origin: None,
+                    };
+                    let file = lock::FILE;
+                    finding = finding.remedy(Remedy::Apply { file, object });
+                }
+            }
+            let commands = step.run.iter().filter(|run| !run.starts_with(APPLY));
             for (index, run) in commands.enumerate() {
                 finding.details.push(run.clone());
                 finding = finding.remedy(match step.undo.get(index) {
