@@ -110,6 +110,78 @@ pub enum Remedy {
     Advice(String),
 }
 
+/// The one word for whether access is the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum RowVerdict {
+    /// Neither gain nor loss, proved.
+    Same,
+    /// Something could not be decided.
+    Undecided,
+    /// Somebody loses.
+    Breaks,
+    /// Somebody gains.
+    Opens,
+    /// Both.
+    OpensAndBreaks,
+}
+
+/// What was proved of the states that a recommendation leads to, carried out after those above it.
+/// Made by `crate::plan::recommended`; a check has none.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Proof {
+    /// Servers whose access differs since then, the worst first; not more than a few.
+    pub differing: Vec<Differing>,
+    /// How many servers these are, at least.
+    pub differing_servers: usize,
+    /// Servers that differed before it, and still do in the same way.
+    pub already_differing: usize,
+    /// What is not proved, and why.
+    pub not_proved: Option<String>,
+    /// With how many others it was carried out in one go, nothing proved in between.
+    pub together_with: usize,
+}
+
+/// A server whose access differs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Differing {
+    /// Which.
+    pub server: ObjectName,
+    /// Whether it differed before, too; whether less than now is not compared.
+    pub before: bool,
+    /// `opens`, `breaks` or `undecided`, each with its first witness or reason.
+    pub directions: BTreeMap<&'static str, Vec<String>>,
+}
+
+impl Differing {
+    /// In one word.
+    pub fn verdict(&self) -> RowVerdict {
+        let has = |direction: &str| self.directions.contains_key(direction);
+        match (has("opens"), has("breaks")) {
+            (true, true) => RowVerdict::OpensAndBreaks,
+            (true, false) => RowVerdict::Opens,
+            (false, true) => RowVerdict::Breaks,
+            (false, false) => RowVerdict::Undecided,
+        }
+    }
+}
+
+impl Proof {
+    /// Nothing is proved.
+    pub fn none(why: impl Into<String>) -> Self {
+        Self {
+            not_proved: Some(why.into()),
+            ..Self::default()
+        }
+    }
+
+    /// The verdict of the worst server; what is not proved is undecided.
+    pub fn verdict(&self) -> RowVerdict {
+        let unproved = self.not_proved.as_ref().map(|_| RowVerdict::Undecided);
+        let differing = self.differing.iter().map(Differing::verdict);
+        differing.chain(unproved).max().unwrap_or(RowVerdict::Same)
+    }
+}
+
 /// One thing that a check found.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Finding {
@@ -132,6 +204,8 @@ pub struct Finding {
     pub facts: BTreeMap<&'static str, Value>,
     /// What to do.
     pub remedies: Vec<Remedy>,
+    /// What was proved of it, where it recommends something to run or to apply.
+    pub proof: Option<Proof>,
 }
 
 impl Finding {
@@ -147,6 +221,7 @@ impl Finding {
             related: Vec::new(),
             facts: BTreeMap::new(),
             remedies: Vec::new(),
+            proof: None,
         }
     }
 

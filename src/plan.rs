@@ -6,6 +6,7 @@
 //! is said.
 
 mod attempt;
+mod attributed;
 pub mod both;
 mod cleanup;
 pub mod edges;
@@ -24,6 +25,7 @@ pub mod recommended;
 mod saved;
 mod sift;
 pub mod traffic;
+mod units;
 pub mod wave;
 mod ways_out;
 

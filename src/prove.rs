@@ -23,6 +23,7 @@ mod others;
 pub mod pins;
 pub mod prover;
 mod question;
+pub mod reached;
 pub mod reading;
 pub mod relevant;
 mod remembered;

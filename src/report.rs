@@ -12,6 +12,7 @@ pub mod junit;
 pub mod markdown;
 pub mod plan;
 pub mod proof;
+pub mod recommended;
 pub mod sarif;
 pub mod script;
 pub mod text;

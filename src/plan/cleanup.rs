@@ -321,12 +321,21 @@ fn coloured(reach: &BTreeMap<&Policy, BTreeSet<WorkloadId>>) -> Vec<Vec<Policy>>
 
 /// The states of these policies' deletion, in any order of arrival.
 pub(super) fn states_of(field: &Field<'_>, policies: &BTreeSet<Policy>) -> Vec<State> {
+    states(field, &colours_of(field, policies))
+}
+
+/// Whether these states are those of every part of the deletion.
+pub(super) fn every_part(field: &Field<'_>, policies: &BTreeSet<Policy>) -> bool {
+    colours_of(field, policies).len() <= COLOURS
+}
+
+fn colours_of(field: &Field<'_>, policies: &BTreeSet<Policy>) -> Vec<Vec<Policy>> {
     let mesh = field.mesh();
     let reach = policies
         .iter()
         .map(|policy| (policy, reached(&mesh, policy)))
         .collect();
-    states(field, &coloured(&reach))
+    coloured(&reach)
 }
 
 fn states(field: &Field<'_>, colours: &[Vec<Policy>]) -> Vec<State> {

@@ -20,7 +20,7 @@ use super::{cleanup, edits, lock, moves, order, pinning, prepare, proof, ways_ou
 use crate::finding::PhaseOutcome;
 use crate::mesh::{Distribution, Mesh, MeshOverrides};
 use crate::phases::{MigrateOptions, wording};
-use crate::prove::prover::Prover;
+use crate::prove::prover::{self, Prover};
 use crate::prove::rows::Seen;
 use crate::snapshot::{ObjectName, Snapshot};
 
@@ -85,7 +85,7 @@ pub fn plan(
         .last_mut()
         .and_then(|wave| wave.states.last_mut())
     {
-        state.notes.extend(prover.closed(&end));
+        state.notes.extend(prover::notes(&prover.noted(&end)));
     }
     plan.gaps = proof::gaps(&plan.waves);
     plan
@@ -362,6 +362,10 @@ impl<'a> Player<'a> {
             let gaps = new_gaps(&wave, &known);
             if std::mem::take(&mut first) && !gaps.is_empty() {
                 match pinning::attempt(&self.field, &moving).map_err(PlanEnding::Failed)? {
+                    // Files and commands take turns there, and `migrate` has one of each.
+                    Ok(_) if self.stops_after_one => {
+                        no_pin = Some("`migrate` cannot, `castoff plan` can".to_owned());
+                    }
                     Ok(pinned) if new_gaps(&pinned.0, &known).is_empty() => {
                         self.plan.assumptions.push(pinning::assumption(&moving));
                         self.push(pinned.0, pinned.1);

@@ -6,18 +6,23 @@
 
 use std::collections::BTreeSet;
 
+use super::attributed::{self, Attribution, play};
 use super::cleanup;
 use super::field::Field;
 use super::forward::{self, NextMoves, PlanOptions};
 use super::lock;
-use super::wave::{Files, State, Step};
+use super::saved;
+use super::units::{self, Units};
+use super::wave::State;
 use crate::finding::{
     Artefact, CheckOutcome, CheckResult, Code, Finding, Level, Phase, PhaseOutcome, PhaseResult,
-    Remedy,
+    Proof, Remedy, Subject,
 };
 use crate::mesh::{DataPlaneMode, Distribution, Mesh, MeshOverrides};
 use crate::phases::{self, MigrateOptions, wording};
-use crate::prove::prover::Prover;
+use crate::prove::prover::{self, Prover};
+use crate::prove::reached::Reached;
+use crate::prove::row::ServerRow;
 use crate::snapshot::{Kind, ObjectName, Snapshot};
 use castoff_authz::verdict::Limits;
 
@@ -28,10 +33,12 @@ pub struct Access {
     pub servers: usize,
     /// The state that was read.
     pub now: State,
-    /// The states that each phase with recommendations leads through, in order.
+    /// The states that each phase with something to run or to apply leads through, in order.
     pub phases: Vec<(Phase, Vec<State>)>,
     /// Commands that could not be played, with the reason: nothing is proved beyond them.
     pub not_played: Vec<String>,
+    /// Every server in the last of these states, and who reaches it how.
+    pub rows: Vec<(ServerRow, Option<Reached>)>,
 }
 
 impl Access {
@@ -42,9 +49,9 @@ impl Access {
     }
 }
 
-/// Proves the state now and what the results recommend. On upstream Istio the moves of
-/// `remove-sidecars` are replaced by those that are proved, where all at once would open or break
-/// something.
+/// Proves the state now and what the results recommend, and says at each recommendation what was proved
+/// of it. On upstream Istio the moves of `remove-sidecars` are replaced by those that are proved, where all
+/// at once would open or break something.
 pub fn prove(
     baseline: &Mesh,
     found: &Snapshot,
@@ -55,6 +62,7 @@ pub fn prove(
     let prover = Prover::new(baseline, Limits::default());
     let mut field = Field::new(found.clone(), &prover, overrides, options);
     let mesh = field.mesh();
+    let mut rows = prover.noted(&mesh);
     let mut access = Access {
         servers: mesh
             .workloads
@@ -62,122 +70,141 @@ pub fn prove(
             .filter(|workload| workload.is_mesh_application())
             .count(),
         now: State {
-            notes: prover.closed(&mesh),
+            notes: prover::notes(&rows),
             ..field.at_rest("now")
         },
         phases: Vec::new(),
         not_played: Vec::new(),
+        rows: Vec::new(),
     };
     for result in results {
-        if result.outcome != PhaseOutcome::Recommends {
-            continue;
-        }
-        let mut outcome = play(&field, result);
-        let differs = outcome
-            .as_ref()
-            .is_ok_and(|(states, _)| states.iter().any(|state| !state.differing.is_empty()));
-        let is_move = result.phase == Phase::RemoveSidecars;
-        if is_move && differs && mesh.distribution == Distribution::Upstream {
-            let plan_options = PlanOptions {
-                migrate: options.clone(),
-                ..PlanOptions::default()
-            };
-            let next = forward::next_moves(&prover, field.snapshot(), overrides, &plan_options);
-            only_what_is_proved(result, &next, &mesh);
-            outcome = play(&field, result);
-        }
-        if result.phase == Phase::PolicySimplification && differs {
-            let (goes, stays) = cleanup::deletable(&field, deleted(result));
-            only_proved_deletions(result, &goes, &stays);
-            outcome = play(&field, result);
-        }
-        match outcome {
-            Ok((states, after)) => {
-                field = after;
+        let name = result.phase.name();
+        if !access.not_played.is_empty() {
+            unproved(result, "it comes after what could not be played");
+        } else if result.outcome == PhaseOutcome::Failed {
+            unproved(
+                result,
+                &format!("phase {name} failed, so that what it asks for is not played"),
+            );
+        } else if result.outcome == PhaseOutcome::Recommends {
+            unproved(result, "it cannot be played in memory");
+            let before = access.states().last().unwrap_or(&access.now);
+            let (states, after, not_played) = phase(&field, result, before, access.servers);
+            if !states.is_empty() {
                 access.phases.push((result.phase, states));
             }
-            Err(reason) => access.not_played.push(reason),
+            access.not_played.extend(not_played);
+            field = after;
         }
     }
+    let end = field.mesh();
+    if !access.phases.is_empty() {
+        rows = prover.noted(&end);
+    }
+    let mut reached = prover.reached(&end);
+    let with = |row: ServerRow| {
+        let reached = reached.remove(&row.server);
+        (row, reached)
+    };
+    access.rows = rows.into_iter().map(with).collect();
     access
 }
 
-/// Plays what a phase wrote; returns the states and the field after it.
-fn play<'a>(field: &Field<'a>, result: &PhaseResult) -> Result<(Vec<State>, Field<'a>), String> {
-    let files: Files = result
-        .artefacts
-        .iter()
-        .map(|artefact| (artefact.file.to_owned(), artefact.content.clone()))
-        .collect();
-    let mut run: Vec<String> = files
-        .keys()
-        .map(|file| format!("kubectl apply -f {file}"))
-        .collect();
-    run.extend(commands(result));
-    let steps = [Step {
-        run,
-        ..Step::default()
-    }];
-    let mut after = field.clone();
-    after.advance(&steps, &files)?;
-    let name = result.phase.name();
-    let mut states = Vec::new();
-    let moving = moved(&field.mesh(), &after.mesh());
-    if !moving.is_empty() {
-        states.push(field.mixed(
-            &moving,
-            format!("while old and new pods of phase {name} run side by side"),
-        ));
+/// Plays a phase, proves it, and says so at its recommendations. Gives the states, the field after them,
+/// and what could not be played.
+fn phase<'a>(
+    field: &Field<'a>,
+    result: &mut PhaseResult,
+    before: &State,
+    servers: usize,
+) -> (Vec<State>, Field<'a>, Option<String>) {
+    let mesh = field.mesh();
+    let mut units = Units::of(result);
+    let what = format!("the recommendations of phase {}", result.phase.name());
+    let mut outcome = play(field, result.phase, &units.units, &what);
+    let differs = outcome
+        .as_ref()
+        .is_ok_and(|(states, _)| states.iter().any(|state| !state.differing.is_empty()));
+    let is_move = result.phase == Phase::RemoveSidecars;
+    if is_move && differs && mesh.distribution == Distribution::Upstream {
+        let plan_options = PlanOptions {
+            migrate: field.options.clone(),
+            ..PlanOptions::default()
+        };
+        let next = forward::next_moves(
+            field.prover,
+            field.snapshot(),
+            field.overrides,
+            &plan_options,
+        );
+        only_what_is_proved(result, &next, &mesh);
+        units = Units::of(result);
+        outcome = play(field, result.phase, &units.units, &what);
     }
-    if result.phase == Phase::PolicySimplification {
-        states.extend(cleanup::states_of(field, &deleted(result)));
+    if result.phase == Phase::PolicySimplification && differs {
+        let (goes, stays) = cleanup::deletable(field, deleted(result));
+        only_proved_deletions(result, &goes, &stays);
+        units = Units::of(result);
+        outcome = play(field, result.phase, &units.units, &what);
     }
-    states.push(after.at_rest(format!("after the recommendations of phase {name}")));
-    Ok((states, after))
+    let Units { units, of_findings } = units;
+    let mut proofs: Vec<Proof> = Vec::new();
+    let mut not_played = None;
+    let (mut states, after) = outcome.unwrap_or_else(|_| {
+        let (good, reason) = attributed::playable(field, &units);
+        let after = &units[good..];
+        let stopped = after.first().map_or("", |unit| &unit.words);
+        let what = format!("{what} before {stopped}");
+        proofs.push(Proof::none(reason.clone()));
+        let beyond = Proof::none("it comes after what could not be played");
+        proofs.resize(after.len(), beyond);
+        not_played = Some(reason);
+        play(field, result.phase, &units[..good], &what).unwrap_or((Vec::new(), field.clone()))
+    });
+    let played = &units[..units.len() - proofs.len()];
+    let mut attribution = Attribution::new(result.phase, servers);
+    let mut all = attribution.proofs(field, before, played, &states);
+    all.extend(proofs);
+    let last = states.len().saturating_sub(1);
+    states.splice(last..last, attribution.between);
+    let findings = result
+        .checks
+        .iter_mut()
+        .flat_map(|check| &mut check.findings);
+    for (finding, units) in findings.zip(of_findings) {
+        let by_hand = finding
+            .remedies
+            .iter()
+            .any(|one| matches!(one, Remedy::Command { run, .. } if !run.starts_with("kubectl ")));
+        let of_finding: Vec<Proof> = units.iter().map(|unit| all[*unit].clone()).collect();
+        if !of_finding.is_empty() && !by_hand {
+            finding.proof = Some(attributed::joined(of_finding));
+        }
+    }
+    (states, after, not_played)
 }
 
-/// Commands of recommendations, each once.
-fn commands(result: &PhaseResult) -> Vec<String> {
-    let mut seen = BTreeSet::new();
-    recommendations(result)
-        .flat_map(|finding| &finding.remedies)
-        .filter_map(|remedy| match remedy {
-            Remedy::Command { run, .. } if run.starts_with("kubectl ") => Some(run.clone()),
-            _ => None,
-        })
-        .filter(|command| seen.insert(command.clone()))
-        .collect()
+/// Says of each recommendation of a phase that nothing is proved of it, and why.
+fn unproved(result: &mut PhaseResult, why: &str) {
+    let checks = result.checks.iter_mut();
+    for finding in checks.flat_map(|check| &mut check.findings) {
+        let is_asked_for = matches!(finding.level, Level::Error | Level::Recommendation)
+            && finding
+                .remedies
+                .iter()
+                .any(|remedy| !matches!(remedy, Remedy::Advice(_)));
+        finding.proof = is_asked_for.then(|| Proof::none(why));
+    }
 }
 
 fn recommendations(result: &PhaseResult) -> impl Iterator<Item = &Finding> {
-    result
-        .checks
-        .iter()
-        .flat_map(|check| &check.findings)
-        .filter(|finding| finding.level == Level::Recommendation)
+    units::findings(result).filter(|finding| finding.level == Level::Recommendation)
 }
 
 fn deleted(result: &PhaseResult) -> BTreeSet<(Kind, ObjectName)> {
     recommendations(result)
         .filter_map(|finding| finding.subject.as_ref())
         .map(|subject| (subject.kind, subject.name.clone()))
-        .collect()
-}
-
-/// Workloads with sidecars before that have none after.
-fn moved(before: &Mesh, after: &Mesh) -> BTreeSet<ObjectName> {
-    let still: BTreeSet<&ObjectName> = after
-        .workloads
-        .iter()
-        .filter(|workload| workload.has_mode(DataPlaneMode::Sidecar))
-        .map(|workload| &workload.name)
-        .collect();
-    before
-        .workloads
-        .iter()
-        .filter(|workload| workload.has_mode(DataPlaneMode::Sidecar))
-        .map(|workload| workload.name.clone())
-        .filter(|name| !still.contains(name))
         .collect()
 }
 
@@ -212,6 +239,12 @@ fn only_proved_deletions(
 fn only_what_is_proved(result: &mut PhaseResult, next: &NextMoves, mesh: &Mesh) {
     const CODE: Code = Code("CAST0702");
     let (steps, held) = (&next.steps, &next.held);
+    // Where nothing can move, what stands against it is what is left to do.
+    let level = if steps.is_empty() {
+        Level::Recommendation
+    } else {
+        Level::Warning
+    };
     result.artefacts = next
         .manifests
         .values()
@@ -227,10 +260,24 @@ fn only_what_is_proved(result: &mut PhaseResult, next: &NextMoves, mesh: &Mesh) 
             let mut finding = Finding::new(
                 CODE,
                 Level::Recommendation,
-                format!("These can leave their sidecars now, proved: {}", step.what),
+                format!("These can leave their sidecars now: {}", step.what),
             );
             // Files are applied before commands are run.
-            let commands = step.run.iter().filter(|run| !run.contains(" apply "));
+            const APPLY: &str = "kubectl apply -f ";
+            let files = step.run.iter().filter_map(|run| run.strip_prefix(APPLY));
+            for content in files.filter_map(|file| next.manifests.get(file)) {
+                for (kind, name) in saved::objects(content) {
+                    let object = Subject {
+                        kind,
+                        name,
+                        field: None,
+                        origin: None,
+                    };
+                    let file = lock::FILE;
+                    finding = finding.remedy(Remedy::Apply { file, object });
+                }
+            }
+            let commands = step.run.iter().filter(|run| !run.starts_with(APPLY));
             for (index, run) in commands.enumerate() {
                 finding.details.push(run.clone());
                 finding = finding.remedy(match step.undo.get(index) {
@@ -258,7 +305,7 @@ fn only_what_is_proved(result: &mut PhaseResult, next: &NextMoves, mesh: &Mesh) 
     if !waiting.is_empty() {
         let mut finding = Finding::new(
             CODE,
-            Level::Warning,
+            level,
             format!(
                 "{} keep their sidecars until their callers have moved: {}",
                 wording::count(waiting.len(), "workload"),
@@ -272,7 +319,7 @@ fn only_what_is_proved(result: &mut PhaseResult, next: &NextMoves, mesh: &Mesh) 
     findings.extend(held.iter().map(|one| {
         let mut finding = Finding::new(
             CODE,
-            Level::Warning,
+            level,
             format!("{} must keep its sidecar: {}", one.workload, one.why),
         );
         finding.details = one.lines.clone();

@@ -10,6 +10,7 @@ use castoff_authz::verdict::Limits;
 
 use super::answered::Answered;
 use super::memory::Memory;
+use super::reached::Reached;
 use super::row::ServerRow;
 use super::rows::{Comparer, Seen};
 use super::side::Side;
@@ -54,20 +55,23 @@ impl<'a> Prover<'a> {
         self.limits
     }
 
-    /// Notes on this state, with the servers that they hold for: who loses an address that nobody is
-    /// known to use.
-    pub fn closed(&self, present: &Mesh) -> BTreeMap<String, Vec<ObjectName>> {
+    /// Rows of this state with notes on who loses an address that nobody is known to use.
+    pub fn noted(&self, present: &Mesh) -> Vec<ServerRow> {
+        let mut comparer = self.comparer(present);
+        comparer.notes_closed = true;
+        comparer.rows(None)
+    }
+
+    /// How the servers of this state are reached.
+    pub fn reached(&self, present: &Mesh) -> BTreeMap<ObjectName, Reached> {
+        self.comparer(present).reached()
+    }
+
+    fn comparer<'c>(&'c self, present: &'c Mesh) -> Comparer<'c> {
         let mut comparer = Comparer::new(&self.baseline, present, self.limits);
         comparer.answered = Arc::clone(&self.answered);
         comparer.seen = self.seen;
-        comparer.notes_closed = true;
-        let mut notes: BTreeMap<String, Vec<ObjectName>> = BTreeMap::new();
-        for row in comparer.rows(None) {
-            for note in row.notes {
-                notes.entry(note).or_default().push(row.server.clone());
-            }
-        }
-        notes
+        comparer
     }
 
     /// The same rows as [`rows`](super::rows::rows) without notes on closed addresses, sooner where an earlier state
@@ -75,9 +79,7 @@ impl<'a> Prover<'a> {
     pub fn rows(&self, present: Arc<Mesh>) -> Vec<ServerRow> {
         // A thread that panicked in the middle of a proof leaves nothing half learnt.
         let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut comparer = Comparer::new(&self.baseline, &present, self.limits);
-        comparer.answered = Arc::clone(&self.answered);
-        comparer.seen = self.seen;
+        let comparer = self.comparer(&present);
         let rows = comparer.rows(Some(&mut memory));
         // Wherever tests plan, what is remembered is held against what is asked anew.
         debug_assert_eq!(
@@ -87,4 +89,16 @@ impl<'a> Prover<'a> {
         );
         rows
     }
+}
+
+/// What should be known of rows, with the servers that it holds for.
+pub fn notes(rows: &[ServerRow]) -> BTreeMap<String, Vec<ObjectName>> {
+    let mut notes: BTreeMap<String, Vec<ObjectName>> = BTreeMap::new();
+    for row in rows {
+        for note in &row.notes {
+            let servers = notes.entry(note.clone()).or_default();
+            servers.push(row.server.clone());
+        }
+    }
+    notes
 }

@@ -10,6 +10,7 @@ use castoff_authz::path::{AddressKind, EnforcementPath};
 use castoff_authz::verdict::{Finding, Verdict};
 
 use super::Content;
+pub use crate::finding::RowVerdict;
 use crate::mesh::{DataPlaneMode, Workload};
 use crate::snapshot::ObjectName;
 
@@ -49,21 +50,6 @@ pub struct ServerRow {
     pub shares_trust: Vec<String>,
     /// What changes neither colour nor exit code and should be known.
     pub notes: BTreeSet<String>,
-}
-
-/// The one word for a row.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum RowVerdict {
-    /// Neither gain nor loss, proved.
-    Same,
-    /// Something could not be decided.
-    Undecided,
-    /// Somebody loses.
-    Breaks,
-    /// Somebody gains.
-    Opens,
-    /// Both.
-    OpensAndBreaks,
 }
 
 impl ServerRow {

@@ -283,7 +283,7 @@ pub fn server(row: &ServerRow, only_new_access: bool) -> ServerAccess {
     let verdict = if only_new_access && !row.unmatched {
         verdict_of(&differences)
     } else {
-        full_verdict(row.verdict())
+        row.verdict().into()
     };
     let unmatched = row.unmatched.then(|| NOT_IN_BASELINE.to_owned());
     let trusted = row.newly_trusted.iter();
@@ -347,13 +347,15 @@ fn verdict_of(differences: &[Difference]) -> Verdict {
     }
 }
 
-fn full_verdict(verdict: RowVerdict) -> Verdict {
-    match verdict {
-        RowVerdict::Same => Verdict::Same,
-        RowVerdict::Opens => Verdict::Opens,
-        RowVerdict::Breaks => Verdict::Breaks,
-        RowVerdict::OpensAndBreaks => Verdict::OpensAndBreaks,
-        RowVerdict::Undecided => Verdict::Undecided,
+impl From<RowVerdict> for Verdict {
+    fn from(verdict: RowVerdict) -> Self {
+        match verdict {
+            RowVerdict::Same => Self::Same,
+            RowVerdict::Opens => Self::Opens,
+            RowVerdict::Breaks => Self::Breaks,
+            RowVerdict::OpensAndBreaks => Self::OpensAndBreaks,
+            RowVerdict::Undecided => Self::Undecided,
+        }
     }
 }
 

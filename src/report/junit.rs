@@ -8,6 +8,7 @@ use std::fmt::Write as _;
 use super::Report;
 use super::access::Verdict;
 use super::proof::AccessBlock;
+use super::recommended::ProofReport;
 use crate::finding::{CheckOutcome, CheckResult, Finding, Level};
 use crate::snapshot::ProblemLevel;
 
@@ -151,12 +152,15 @@ fn case(check: &CheckResult, phase: &str, page: &mut String) {
     }
     page.push_str(">\n");
     for finding in check.findings.iter().filter(counts) {
+        let proof = finding.proof.as_ref().map(ProofReport::from);
+        let proved = proof.iter().flat_map(ProofReport::lines);
+        let lines: Vec<String> = finding.details.iter().cloned().chain(proved).collect();
         let _ = writeln!(
             page,
             "      <failure type=\"{}\" message=\"{}\">{}</failure>",
             finding.code.0,
             escape(&finding.message),
-            escape(&finding.details.join("\n"))
+            escape(&lines.join("\n"))
         );
     }
     if let CheckOutcome::CouldNotCheck(reasons) = &check.outcome {

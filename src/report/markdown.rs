@@ -8,8 +8,9 @@ use std::fmt::Write as _;
 
 use super::access;
 use super::proof::AccessBlock;
+use super::recommended::{self, ProofReport};
 use super::{Report, wire};
-use crate::finding::{CheckOutcome, Level, PhaseOutcome, Remedy};
+use crate::finding::{CheckOutcome, Finding, Level, PhaseOutcome, Remedy};
 
 /// Renders the report.
 pub fn render(report: &Report) -> String {
@@ -68,6 +69,9 @@ pub fn render(report: &Report) -> String {
                 for detail in &finding.details {
                     let _ = writeln!(lines, "  - {}", escape(detail));
                 }
+                if finding.level == Level::Recommendation {
+                    proof(finding, &mut lines);
+                }
                 for remedy in &finding.remedies {
                     let text = match remedy {
                         Remedy::Command { run, .. } => run.as_str(),
@@ -108,6 +112,33 @@ pub fn render(report: &Report) -> String {
     page
 }
 
+/// What was proved of a recommendation.
+fn proof(finding: &Finding, lines: &mut String) {
+    let Some(proof) = finding.proof.as_ref().map(ProofReport::from) else {
+        return;
+    };
+    let symbol = access::symbol(proof.verdict, false);
+    let told: Vec<String> = proof
+        .lines()
+        .iter()
+        .map(|line| escape(line.trim_start()))
+        .collect();
+    let _ = writeln!(lines, "  - {symbol} {}", told.join("<br>"));
+}
+
+/// Every server's row in the end, those of one row together.
+fn servers(access: &AccessBlock, page: &mut String) {
+    let _ = writeln!(page, "\nServers, {}:\n", escape(&access.end));
+    for (verdict, words, rows) in recommended::groups(&access.servers_in_the_end, false) {
+        let symbol = access::symbol(verdict, false);
+        let name = match rows.as_slice() {
+            [one] => escape(&one.server),
+            many => format!("{} servers", many.len()),
+        };
+        let _ = writeln!(page, "- {symbol} {name}: {}", escape(&words));
+    }
+}
+
 /// Who gains and who loses access, state by state.
 fn who_may(access: &AccessBlock, page: &mut String) {
     if access.is_empty() {
@@ -142,6 +173,7 @@ fn who_may(access: &AccessBlock, page: &mut String) {
     for reason in &access.not_played {
         let _ = writeln!(page, "- ❔ not proved: {}", escape(reason));
     }
+    servers(access, page);
 }
 
 fn extras(report: &Report, page: &mut String) {

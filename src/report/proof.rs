@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::access::{self, ServerAccess, Verdict};
+use super::recommended::Row;
 use crate::exit::Exit;
 use crate::finding::Phase;
 use crate::plan::recommended::Access;
@@ -60,11 +61,16 @@ pub struct AccessBlock {
     pub servers: usize,
     /// The state that was read.
     pub now: StateReport,
-    /// What each phase with recommendations leads through.
+    /// What each phase with something to run or to apply leads through.
     pub phases: Vec<PhaseStates>,
     /// Recommended commands that could not be played, with the reason: what they change is not
     /// proved.
     pub not_played: Vec<String>,
+    /// The last of the states above, which `servers_in_the_end` are about.
+    pub end: String,
+    /// Every server in the last of the states above, those that are the same included: one entry of bounded
+    /// length a server, whatever the number of states.
+    pub servers_in_the_end: Vec<Row>,
 }
 
 /// The states of one phase's recommendations.
@@ -98,6 +104,12 @@ impl AccessBlock {
                 })
                 .collect(),
             not_played: access.not_played.clone(),
+            end: access.states().last().unwrap_or(&access.now).when.clone(),
+            servers_in_the_end: access
+                .rows
+                .iter()
+                .map(|(row, reached)| Row::new(row, reached.as_ref()))
+                .collect(),
         }
     }
 
@@ -164,12 +176,18 @@ pub fn state(state: &State) -> StateReport {
 
 /// The gravest verdict; none is the same.
 pub fn worst(verdicts: impl Iterator<Item = Verdict>) -> Verdict {
-    let rank = |verdict: &Verdict| match verdict {
+    verdicts
+        .max_by_key(|verdict| rank(*verdict))
+        .unwrap_or(Verdict::Same)
+}
+
+/// How grave a verdict is.
+pub fn rank(verdict: Verdict) -> u8 {
+    match verdict {
         Verdict::Same | Verdict::Intended => 0,
         Verdict::Undecided => 1,
         Verdict::Breaks => 2,
         Verdict::Opens => 3,
         Verdict::OpensAndBreaks => 4,
-    };
-    verdicts.max_by_key(rank).unwrap_or(Verdict::Same)
+    }
 }

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::access::Verdict;
+use super::recommended::ProofReport;
 use super::{Report, wire};
 use crate::finding::{CheckOutcome, Level};
 use crate::snapshot::{Origin, ProblemLevel};
@@ -41,6 +42,11 @@ pub fn render(report: &Report) -> String {
                     message.push_str("\n* ");
                     message.push_str(detail);
                 }
+                let proof = finding.proof.as_ref().map(ProofReport::from);
+                for line in proof.iter().flat_map(ProofReport::lines) {
+                    message.push_str("\n* ");
+                    message.push_str(line.trim_start());
+                }
                 let level = match finding.level {
                     Level::Error => "error",
                     Level::Recommendation | Level::Warning | Level::Undecided => "warning",
@@ -51,14 +57,11 @@ pub fn render(report: &Report) -> String {
                     .subject
                     .as_ref()
                     .and_then(|subject| subject.origin.as_ref());
-                results.push(result(
-                    finding.code.0,
-                    level,
-                    &message,
-                    origin,
-                    None,
-                    &subject,
-                ));
+                let mut found = result(finding.code.0, level, &message, origin, None, &subject);
+                if let Some(proof) = proof {
+                    found["properties"] = json!({"proof": proof});
+                }
+                results.push(found);
             }
             if let CheckOutcome::CouldNotCheck(reasons) = &check.outcome {
                 rules.insert(

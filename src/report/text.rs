@@ -168,6 +168,7 @@ impl Page {
             }
         }
         self.remedies(phase);
+        self.unproved_errors(phase);
     }
 
     /// A check with a line of its own; its errors beneath it, everything else after it.
@@ -244,6 +245,9 @@ impl Page {
         }
         self.line(symbol, &finding.message);
         self.beneath(finding);
+        if finding.level == Level::Recommendation {
+            self.proof(finding);
+        }
     }
 
     fn beneath(&mut self, finding: &Finding) {

@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use super::access::Verdict;
 use super::proof::AccessBlock;
+use super::recommended::ProofReport;
 use super::{Report, subject_path};
 use crate::finding::{CheckOutcome, CheckResult, Finding, Level, PhaseOutcome, Remedy, Subject};
 use crate::snapshot::{Origin, ProblemLevel};
@@ -80,8 +81,9 @@ pub struct WirePhase {
     pub name: String,
     /// How it ended.
     pub outcome: WirePhaseOutcome,
-    /// The worst verdict of the states that its recommendations lead through, for each of them;
-    /// `null` when it recommends nothing or nothing was compared.
+    /// The worst verdict of the states that its recommendations lead through, servers that differed before
+    /// included; `null` when it recommends nothing to run or to apply, or nothing was compared. What each
+    /// recommendation changes is its `proof`.
     pub verdict: Option<Verdict>,
     /// Its checks.
     pub checks: Vec<WireCheck>,
@@ -168,6 +170,9 @@ pub struct WireFinding {
     pub facts: BTreeMap<String, Value>,
     /// What to do.
     pub remedies: Vec<WireRemedy>,
+    /// What was proved of it; absent where it asks for nothing to run or to apply, or nothing was compared.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub proof: Option<ProofReport>,
 }
 
 /// A reference to an object.
@@ -401,6 +406,7 @@ fn finding(finding: &Finding) -> WireFinding {
             .map(|(name, value)| ((*name).to_owned(), value.clone()))
             .collect(),
         remedies: finding.remedies.iter().map(remedy).collect(),
+        proof: finding.proof.as_ref().map(ProofReport::from),
     }
 }
 

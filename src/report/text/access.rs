@@ -7,9 +7,11 @@ use std::collections::BTreeSet;
 
 use super::{Page, Symbol, count};
 use crate::exit::Exit;
+use crate::finding::{Finding, Level, PhaseResult};
 use crate::prove::tell;
 use crate::report::access::{self, NOT_IN_BASELINE, ServerAccess, Verdict};
 use crate::report::proof::AccessBlock;
+use crate::report::recommended::{self, ProofReport};
 
 impl Page {
     /// Who may call whom: a line a state, and every server that differs with its witness.
@@ -95,6 +97,54 @@ impl Page {
         }
         for reason in &access.not_played {
             self.line(Symbol::Unknown, &format!("not proved: {reason}"));
+        }
+        self.rows(access);
+    }
+
+    /// What was proved of a recommendation.
+    pub(super) fn proof(&mut self, finding: &Finding) {
+        let Some(proof) = finding.proof.as_ref().map(ProofReport::from) else {
+            return;
+        };
+        let symbol = access::symbol(proof.verdict, self.style.ascii);
+        for (index, line) in proof.lines().iter().enumerate() {
+            let lead = if index == 0 { symbol } else { " " };
+            self.push(&format!("  {lead} {line}"));
+        }
+    }
+
+    /// Why nothing is proved of what errors ask for, each reason once.
+    pub(super) fn unproved_errors(&mut self, phase: &PhaseResult) {
+        let findings = phase.checks.iter().flat_map(|check| &check.findings);
+        let reasons: BTreeSet<&String> = findings
+            .filter(|finding| finding.level == Level::Error)
+            .filter_map(|finding| finding.proof.as_ref()?.not_proved.as_ref())
+            .collect();
+        for reason in reasons {
+            self.line(Symbol::Unknown, &format!("not proved: {reason}"));
+        }
+    }
+
+    /// Every server's row in the end; without `-v` those of one row together, the worst first.
+    fn rows(&mut self, access: &AccessBlock) {
+        if self.style.quiet || access.servers_in_the_end.is_empty() {
+            return;
+        }
+        self.line(Symbol::Start, &format!("Servers, {}", access.end));
+        let ascii = self.style.ascii;
+        for (verdict, words, rows) in recommended::groups(&access.servers_in_the_end, ascii) {
+            let symbol = access::symbol(verdict, ascii);
+            if self.style.verbose || rows.len() == 1 {
+                for row in rows {
+                    let words = row.words(ascii);
+                    self.push(&format!("{symbol} {}: {words}", row.server));
+                }
+            } else {
+                self.push(&format!(
+                    "{symbol} {}: {words}",
+                    count(rows.len(), "server")
+                ));
+            }
         }
     }
 
