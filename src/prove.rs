@@ -20,6 +20,7 @@ pub mod legs;
 mod memory;
 pub mod network;
 mod others;
+pub mod past;
 pub mod pins;
 pub mod prover;
 mod question;

@@ -17,6 +17,7 @@ use castoff_authz::request::{Http, Request, Token};
 
 use super::addresses::DialledAddress;
 use super::network::{Party, Pods};
+use super::past::{Leaves, Past};
 use super::side::Side;
 use super::{Caller, Content, Dial, Server, tell};
 use crate::mesh::{DataPlaneMode, Mesh, Protocol, Role, ServiceId, WorkloadId};
@@ -138,7 +139,7 @@ pub fn who_can(
             }
             for (name, caller, place) in &named {
                 let question = asker.asked(caller, *place, &dialled, service, server);
-                let Some((request, path)) = question else {
+                let Some((request, path, past)) = question else {
                     continue;
                 };
                 let decision = evaluate(&request, &path);
@@ -153,7 +154,7 @@ pub fn who_can(
                         Outcome::Deny => May::No,
                         Outcome::Depends(_) => May::Undecided,
                     },
-                    how: tell::decision(&decision, &path),
+                    how: tell::decision(&decision, &path) + &past,
                     may_with: None,
                 };
                 asked.push(Asked {
@@ -244,7 +245,7 @@ struct Asker<'a> {
 }
 
 impl Asker<'_> {
-    /// The request of a caller, and its way; none where the caller follows no route to this address.
+    /// The request of a caller, its way, and who takes it past the caller's sidecar; none where the caller follows no route to this address.
     fn asked(
         &self,
         caller: &Caller,
@@ -252,7 +253,7 @@ impl Asker<'_> {
         dialled: &DialledAddress,
         service: ServiceId,
         server: Server,
-    ) -> Option<(Request, EnforcementPath)> {
+    ) -> Option<(Request, EnforcementPath, String)> {
         let mesh = self.side.mesh;
         let content = match self.sent {
             Sent::Http { .. } => Content::Http,
@@ -269,7 +270,8 @@ impl Asker<'_> {
             }
             None => Party::Outside,
         };
-        let path = self.side.path(caller, sender, server, dialled, content)?;
+        let past = place.map(|place| Past::of(mesh, place)).unwrap_or_default();
+        let path = (self.side).path((caller, &past), sender, server, dialled, content)?;
         let address = place.and_then(|(id, generation)| {
             mesh.workload(id).generations[generation]
                 .pods
@@ -278,7 +280,10 @@ impl Asker<'_> {
         });
         let host = mesh.service(service).host();
         let request = self.request(caller, address, &host, &path);
-        Some((request, path))
+        let is_past = self.side.leaves(&past, dialled, server) == Leaves::Past;
+        let by = past.by().filter(|_| is_past);
+        let by = by.map(|by| format!("; it goes past the caller's own sidecar, without identity: {by}"));
+        Some((request, path, by.unwrap_or_default()))
     }
 
     fn request(

@@ -16,6 +16,7 @@ use super::addresses::DialledAddress;
 use super::callers::{CallerClass, Member};
 use super::fronts::Front;
 use super::network::Party;
+use super::past::{Leaves, Past};
 use super::question::{Question, representatives};
 use super::row::PortAnswer;
 use super::rows::Comparer;
@@ -142,11 +143,15 @@ impl Side<'_> {
     /// alone.
     fn diverted_paths(
         &self,
-        mode: CallerMode,
+        (mode, past): (CallerMode, &Past),
         sender: Party<'_>,
-        dialled: &DialledAddress,
+        (dialled, server): (&DialledAddress, Server),
         content: Content,
     ) -> Option<Vec<Vec<EnforcementPath>>> {
+        // What goes past the sidecar, or may, follows no route of its own.
+        if self.leaves(past, dialled, server) != Leaves::AsMode {
+            return None;
+        }
         let Dial::Service { service: id, port } = dialled.dial else {
             return None;
         };
@@ -234,9 +239,15 @@ impl Comparer<'_> {
                 continue;
             };
             let party = self.baseline.party(member, then);
-            let old = (self.baseline).diverted_paths(class.before, party, was, content);
+            let old = {
+                let arrival = (class.before, &class.was_past);
+                (self.baseline).diverted_paths(arrival, party, (was, question.before), content)
+            };
             let party = self.present.party(member, since);
-            let new = (self.present).diverted_paths(class.now, party, is, content);
+            let new = {
+                let arrival = (class.now, &class.is_past);
+                (self.present).diverted_paths(arrival, party, (is, question.now), content)
+            };
             if old.is_none() && new.is_none() {
                 continue;
             }
@@ -255,7 +266,8 @@ impl Comparer<'_> {
                 .mark_normalization(&self.present, &mut baseline);
             let here = || {
                 let addresses = std::slice::from_ref(is);
-                vec![(self.present).paths(class.now, party, question.now, addresses, content)]
+                let arrival = (class.now, &class.is_past);
+                vec![(self.present).paths(arrival, party, question.now, addresses, content)]
             };
             let mut first = None;
             let destinations = new.unwrap_or_else(here);

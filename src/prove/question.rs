@@ -9,6 +9,7 @@ use castoff_authz::verdict::{self, Comparison};
 use super::addresses::{self, DialledAddress};
 use super::callers::{self, CallerClass, Member};
 use super::identities::Mentions;
+use super::past::Past;
 use super::rows::Comparer;
 use super::undeclared::PortKnown;
 use super::{CallerMode, Content, Dial, Server};
@@ -31,7 +32,7 @@ pub(super) enum When {
 }
 
 /// The points by address that callers of a mode pass.
-type Points = ((When, CallerMode), Vec<Option<Vec<Point>>>);
+type Points = ((When, CallerMode, Past), Vec<Option<Vec<Point>>>);
 
 /// The ways to the pods of a question, before and now, as far as they were looked for.
 pub(super) struct Ways {
@@ -114,23 +115,35 @@ impl Comparer<'_> {
     ) -> Vec<EnforcementPath> {
         let question = ways.question;
         let (then, since) = member.places();
-        let (side, mode, place, server) = match when {
-            When::Before => (self.baseline, class.before, then, question.before),
-            When::Now => (&self.present, class.now, since, question.now),
+        let (side, mode, past, place, server) = match when {
+            When::Before => (
+                self.baseline,
+                class.before,
+                &class.was_past,
+                then,
+                question.before,
+            ),
+            When::Now => (
+                &self.present,
+                class.now,
+                &class.is_past,
+                since,
+                question.now,
+            ),
         };
         let sender = side.party(member, place);
         let content = question.content;
         let mut paths = if side.network.is_empty() {
-            let key = (when, mode);
+            let key = (when, mode, past.clone());
             let known = ways.points.iter().position(|(known, _)| *known == key);
             let at = known.unwrap_or_else(|| {
-                let points = side.points(mode, sender, server, addresses, content);
+                let points = side.points((mode, past), sender, server, addresses, content);
                 ways.points.push((key, points));
                 ways.points.len() - 1
             });
             side.along(addresses, ways.points[at].1.iter().cloned())
         } else {
-            side.paths(mode, sender, server, addresses, content)
+            side.paths((mode, past), sender, server, addresses, content)
         };
         match when {
             When::Before => self.as_before(class, &mut paths),
@@ -161,7 +174,7 @@ impl Comparer<'_> {
     ) -> Vec<EnforcementPath> {
         let (then, _) = member.places();
         let mut paths = self.baseline.paths(
-            class.before,
+            (class.before, &class.was_past),
             self.baseline.party(member, then),
             question.before,
             addresses,

@@ -22,6 +22,7 @@ use super::identities::Mentions;
 use super::memory::Memory;
 use super::network::Party;
 use super::others::told_by_others;
+use super::past::Past;
 use super::question::{
     Question, Ways, When, every_address_in_use, never_took_bytes, representatives,
 };
@@ -201,7 +202,9 @@ impl<'a> Comparer<'a> {
                     let dialled = side.addresses(server);
                     for content in [Content::Http, Content::Bytes] {
                         for mode in [CallerMode::Sidecar, CallerMode::Ambient] {
-                            let paths = side.paths(mode, Party::Anybody, server, &dialled, content);
+                            let arrival = (mode, &Past::default());
+                            let paths =
+                                side.paths(arrival, Party::Anybody, server, &dialled, content);
                             mentions.extend(Mentions::of(&paths));
                         }
                     }
@@ -300,6 +303,10 @@ impl<'a> Comparer<'a> {
                 self.present.mesh.workload(now.workload),
             ));
             if !verdict.is_same() {
+                let by = class.is_past.by().or_else(|| class.was_past.by());
+                row.notes.extend(by.map(|by| {
+                    format!("some calls go past their caller's own sidecar, without identity: {by}")
+                }));
                 row.differences.push(PortAnswer {
                     port: now.port,
                     generation: self.present.mesh.workload(now.workload).generations

@@ -12,6 +12,7 @@ use smol_str::SmolStr;
 
 use super::callers::{CallerClass, Member};
 use super::identities::Mentions;
+use super::past::Past;
 use super::question::Question;
 use super::row::{PortAnswer, ServerRow};
 use super::rows::Comparer;
@@ -223,6 +224,8 @@ impl Comparer<'_> {
                 let class = CallerClass {
                     before: CallerMode::Ambient,
                     now: CallerMode::Ambient,
+                    was_past: Past::default(),
+                    is_past: Past::default(),
                     was: None,
                     identities: Identities::Only(identities),
                     members: vec![Member::OtherIdentities],
