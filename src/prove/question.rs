@@ -3,7 +3,7 @@
 //! In: the two states of a [`Comparer`]. Out: [`Question`]s and what their comparisons are made of.
 //! Invariant: every port of the pods is asked for, itself or by one that is treated alike.
 
-use castoff_authz::path::{EnforcementPath, Point, PointKind, PrincipalSeen, Protocol, Proxy};
+use castoff_authz::path::{ANY_OTHER_PORT, EnforcementPath, Point, PointKind, PrincipalSeen, Protocol, Proxy};
 use castoff_authz::verdict::{self, Comparison};
 
 use super::addresses::{self, DialledAddress};
@@ -45,21 +45,46 @@ impl Comparer<'_> {
     /// What is compared of one generation of a server.
     pub(super) fn questions(
         &self,
-        (baseline_id, present_id): (WorkloadId, WorkloadId),
+        ids: (WorkloadId, WorkloadId),
         generation: usize,
     ) -> impl Iterator<Item = Question> + use<> {
-        let counterparts = callers::counterparts(
-            self.baseline.mesh.workload(baseline_id),
-            self.present.mesh.workload(present_id),
-            generation,
-        );
+        self.questions_at(ids, generation, self.ports(ids))
+    }
+
+    /// The same for a waypoint: a port to which it leads stands for no other.
+    pub(super) fn questions_of_waypoints(
+        &self,
+        ids: (WorkloadId, WorkloadId),
+        generation: usize,
+    ) -> impl Iterator<Item = Question> + use<> {
+        let mut ports = self.ports(ids);
+        if ports.iter().all(|(_, known)| *known == PortKnown::Declared) {
+            ports.push((ANY_OTHER_PORT, PortKnown::Unknown));
+        }
+        self.questions_at(ids, generation, ports)
+    }
+
+    fn ports(&self, (baseline_id, present_id): (WorkloadId, WorkloadId)) -> Vec<(u16, PortKnown)> {
         let mut declared = addresses::ports(self.present.mesh, present_id);
         declared.extend(addresses::ports(self.baseline.mesh, baseline_id));
         let mut named = self.present.named_ports(present_id);
         named.extend(self.baseline.named_ports(baseline_id));
         let beyond = named.beyond(&declared);
         let ports = declared.into_iter().map(|port| (port, PortKnown::Declared));
-        let ports: Vec<(u16, PortKnown)> = ports.chain(beyond).collect();
+        ports.chain(beyond).collect()
+    }
+
+    fn questions_at(
+        &self,
+        (baseline_id, present_id): (WorkloadId, WorkloadId),
+        generation: usize,
+        ports: Vec<(u16, PortKnown)>,
+    ) -> impl Iterator<Item = Question> + use<> {
+        let counterparts = callers::counterparts(
+            self.baseline.mesh.workload(baseline_id),
+            self.present.mesh.workload(present_id),
+            generation,
+        );
         counterparts.into_iter().flat_map(move |before| {
             ports.clone().into_iter().flat_map(move |(port, known)| {
                 let server = |workload, generation| Server {

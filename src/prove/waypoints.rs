@@ -7,13 +7,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use castoff_authz::verdict::{Finding, Identities, Verdict};
+use castoff_authz::verdict::{Comparison, Finding, Identities, Verdict};
 use smol_str::SmolStr;
 
 use super::callers::{CallerClass, Member};
 use super::identities::Mentions;
 use super::past::Past;
-use super::question::Question;
+use super::question::{Question, every_address_in_use};
 use super::row::{PortAnswer, ServerRow};
 use super::rows::Comparer;
 use super::side::Side;
@@ -155,6 +155,24 @@ impl<'a> NamedWaypoints<'a> {
     }
 }
 
+/// Who is let in at a port where nothing is known to listen, in words. A policy for pods of several Services, whose
+/// ports differ, excepts a waypoint at all of these.
+fn let_in_beyond(class: &CallerClass, asked: &Comparison, opens: &Finding) -> Option<String> {
+    let is = match opens {
+        Finding::Never => return None,
+        Finding::Witness(_) => "is",
+        Finding::Undecided(_) | Finding::Bug(_) => "may be",
+    };
+    let address = &asked.present.first()?.address;
+    let Identities::Only(principals) = &class.identities else {
+        return None;
+    };
+    Some(format!(
+        "a waypoint {is} let in at {address} too, where it does not lead and nothing is known to listen: {}",
+        principals.join(", ")
+    ))
+}
+
 impl Comparer<'_> {
     /// Names the waypoints that stand before the server now, or are let in to do so, and did not in the
     /// baseline.
@@ -205,9 +223,7 @@ impl Comparer<'_> {
         }
         let mesh = self.present.mesh;
         for generation in 0..mesh.workload(ids.1).generations.len() {
-            // At ports that nothing declares it is not asked for: a DENY that excepts it does so at every port.
-            let questions = self.questions(ids, generation);
-            for question in questions.filter(|one| one.known == PortKnown::Declared) {
+            for question in self.questions_of_waypoints(ids, generation) {
                 let Question { now, content, .. } = question;
                 let (led, astray): (Vec<WaypointId>, Vec<WaypointId>) =
                     named.iter().partition(|id| self.leads(**id, now));
@@ -236,14 +252,28 @@ impl Comparer<'_> {
                 let addresses = self.addresses(&class, &ways);
                 let member = (&class.members[0], &class.identities);
                 let asked = self.comparison(&class, member, &mut ways, &addresses);
-                let Some(comparison) = asked else {
+                let Some(mut comparison) = asked else {
                     continue;
                 };
+                let undeclared = question.known != PortKnown::Declared;
+                if undeclared {
+                    // As for other callers: what the baseline's policies say of it where its identity is seen.
+                    let shown = CallerClass {
+                        before: CallerMode::Sidecar,
+                        ..class.clone()
+                    };
+                    comparison = every_address_in_use(&comparison);
+                    let by_identity = self.by_identity(&shown, &class.members[0], question);
+                    comparison.baseline.extend(by_identity);
+                }
                 let verdict = Verdict {
                     breaks: Finding::Never,
                     ..self.answered.compare(&comparison, self.limits)
                 };
-                if !verdict.is_same() {
+                let is_meant = || self.baseline.named_ports(ids.0).is_meant(now.port);
+                if undeclared && !is_meant() {
+                    row.notes.extend(let_in_beyond(&class, &comparison, &verdict.opens));
+                } else if !verdict.is_same() {
                     row.differences.push(PortAnswer {
                         port: now.port,
                         generation: mesh.workload(now.workload).generations[now.generation].mode,
