@@ -32,6 +32,7 @@ pub mod row;
 pub mod rows;
 mod seen;
 mod side;
+mod sight;
 mod standing;
 mod telemetry;
 pub mod tell;

@@ -38,6 +38,8 @@ pub struct MeshSettings {
     /// Whether VirtualServices or DestinationRules without `exportTo` are not seen everywhere
     /// (`defaultVirtualServiceExportTo`, `defaultDestinationRuleExportTo`).
     pub limits_exports: bool,
+    /// `defaultServiceExportTo`; empty: everywhere.
+    pub service_exports: Vec<SmolStr>,
     /// What the injectors redirect to sidecars where a pod says nothing, by revision and annotation.
     pub redirection: BTreeMap<SmolStr, Labels>,
     /// `defaultConfig.interceptionMode`; empty: `REDIRECT`.
@@ -70,6 +72,7 @@ impl Default for MeshSettings {
             proxy_metadata: BTreeMap::new(),
             auto_mtls: true,
             limits_exports: false,
+            service_exports: Vec::new(),
             redirection: BTreeMap::new(),
             interception_mode: SmolStr::default(),
             injects_by_default: false,
@@ -155,6 +158,10 @@ fn fill(settings: &mut MeshSettings, mesh: &Value) {
     ]
     .iter()
     .any(|key| list(key).any(|namespace| *namespace != "*"));
+    settings.service_exports = list("defaultServiceExportTo")
+        .filter_map(Value::as_str)
+        .map(SmolStr::from)
+        .collect();
     settings.interception_mode = text("/defaultConfig/interceptionMode")
         .unwrap_or_default()
         .into();

@@ -17,7 +17,7 @@ use castoff_authz::request::{Http, Request, Token};
 
 use super::addresses::DialledAddress;
 use super::network::{Party, Pods};
-use super::past::{Leaves, Past};
+use super::past::{Leaves, Pasts};
 use super::side::Side;
 use super::{Caller, Content, Dial, Server, tell};
 use crate::mesh::{DataPlaneMode, Mesh, Protocol, Role, ServiceId, WorkloadId};
@@ -111,6 +111,7 @@ pub fn who_can(
 ) -> Vec<Answer> {
     let asker = Asker {
         side: Side::of(mesh),
+        pasts: Pasts::of(mesh),
         sent,
     };
     let routed = asker.side.fronts.behind(service);
@@ -241,6 +242,7 @@ fn callers(mesh: &Mesh, from: Option<&ObjectName>) -> Vec<Named> {
 
 struct Asker<'a> {
     side: Side<'a>,
+    pasts: Pasts<'a>,
     sent: &'a Sent,
 }
 
@@ -270,7 +272,7 @@ impl Asker<'_> {
             }
             None => Party::Outside,
         };
-        let past = place.map(|place| Past::of(mesh, place)).unwrap_or_default();
+        let past = place.map(|place| self.pasts.past(place)).unwrap_or_default();
         let path = (self.side).path((caller, &past), sender, server, dialled, content)?;
         let address = place.and_then(|(id, generation)| {
             mesh.workload(id).generations[generation]
@@ -282,7 +284,7 @@ impl Asker<'_> {
         let request = self.request(caller, address, &host, &path);
         let is_past = self.side.leaves(&past, dialled, server) == Leaves::Past;
         let by = past.by().filter(|_| is_past);
-        let by = by.map(|by| format!("; it goes past the caller's own sidecar, without identity: {by}"));
+        let by = by.map(|by| format!("; the caller's own sidecar does not see it or know its Service, so that it has no identity: {by}"));
         Some((request, path, by.unwrap_or_default()))
     }
 

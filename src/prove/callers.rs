@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use castoff_authz::verdict::Identities;
 
-use super::past::Past;
+use super::past::{Past, Pasts};
 use super::rows::States;
 use super::{Caller, CallerMode};
 use crate::mesh::{Mesh, Role, Workload, WorkloadId};
@@ -121,6 +121,8 @@ pub fn classes(states: &States<'_>) -> Vec<CallerClass> {
     type Arrival = (CallerMode, CallerMode, Past, Past, Option<String>);
     let mut by_modes: BTreeMap<Arrival, Vec<Member>> = BTreeMap::new();
     let before_by_name = by_name(states.baseline);
+    let before_pasts = Pasts::of(states.baseline);
+    let now_pasts = Pasts::of(states.present);
     for (index, workload) in states.present.workloads.iter().enumerate() {
         if matches!(
             workload.role,
@@ -153,8 +155,8 @@ pub fn classes(states: &States<'_>) -> Vec<CallerClass> {
                 }
                 let had = before_workload.principal(&states.baseline.settings.trust_domain);
                 let changed = before != CallerMode::Plain && had != principal;
-                let was_past = Past::of(before_mesh, (before_id, before_generation));
-                let is_past = Past::of(states.present, (now_id, now_generation));
+                let was_past = before_pasts.past((before_id, before_generation));
+                let is_past = now_pasts.past((now_id, now_generation));
                 by_modes
                     .entry((before, now, was_past, is_past, changed.then_some(had)))
                     .or_default()

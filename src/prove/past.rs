@@ -1,4 +1,5 @@
-//! Calls that a workload's own sidecar never sees: they leave the pod in plaintext, without identity.
+//! Calls that a workload's own sidecar never sees, or whose Service it does not know: they leave the pod in
+//! plaintext, without identity.
 //!
 //! In: what is redirected to a workload's sidecar. Out: [`Past`], and by which way a connection to a port and an
 //! address leaves. Invariant: the rules are asked in the order of istio tools/istio-iptables/pkg/capture/run.go,
@@ -13,8 +14,9 @@ use castoff_authz::ip::IpBlock;
 
 use super::addresses::DialledAddress;
 use super::side::Side;
+use super::sight::{Knows, Scopes, Sight};
 use super::{Dial, Server};
-use crate::mesh::{DataPlaneMode, Mesh, ServiceId, WorkloadId};
+use crate::mesh::{DataPlaneMode, Mesh, Role, ServiceId, WorkloadId};
 
 /// What goes past a sidecar; by default nothing.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -32,6 +34,8 @@ struct Rules {
     excluded_ranges: Vec<IpBlock>,
     /// `None`: all.
     included_ranges: Option<Vec<IpBlock>>,
+    /// Which Services it knows; `None`: all.
+    sight: Option<Sight>,
 }
 
 /// By which way a connection leaves a pod.
@@ -39,20 +43,41 @@ struct Rules {
 pub(super) enum Leaves {
     /// As the workload's mode says.
     AsMode,
-    /// Past the sidecar.
+    /// Past the sidecar, or through it as it came.
     Past,
+    /// Not at all: the sidecar refuses what it does not know.
+    Blocked,
     /// One of the two.
     Unknown,
 }
 
-impl Past {
-    /// What goes past the sidecars of a generation of a workload's pods.
-    pub fn of(mesh: &Mesh, (workload, generation): (WorkloadId, usize)) -> Self {
-        let workload = mesh.workload(workload);
-        if workload.generations[generation].mode != DataPlaneMode::Sidecar {
-            return Self::default();
+/// What is looked up for every workload.
+pub struct Pasts<'m> {
+    mesh: &'m Mesh,
+    scopes: Scopes<'m>,
+}
+
+impl<'m> Pasts<'m> {
+    /// Indexes a mesh once.
+    pub fn of(mesh: &'m Mesh) -> Self {
+        Self {
+            mesh,
+            scopes: Scopes::of(mesh),
         }
-        let mut rules = Rules::default();
+    }
+
+    /// What goes past the sidecars of a generation of a workload's pods.
+    pub fn past(&self, (workload, generation): (WorkloadId, usize)) -> Past {
+        let mesh = self.mesh;
+        let workload = mesh.workload(workload);
+        let pods = &workload.generations[generation];
+        if pods.mode != DataPlaneMode::Sidecar || workload.role != Role::Application {
+            return Past::default();
+        }
+        let mut rules = Rules {
+            sight: self.scopes.sight(&workload.name.namespace, &pods.labels),
+            ..Rules::default()
+        };
         let mode = mesh.interception_mode(workload);
         if let Some(mode) = mode.filter(|mode| mode.value == "NONE") {
             rules.by.push(format!("{} {}", mode.by, mode.value));
@@ -103,13 +128,58 @@ impl Past {
         let takes_all = !rules.unknown
             && rules.excluded_ports.is_empty()
             && rules.excluded_ranges.is_empty()
-            && rules.included_ranges.is_none();
-        Self((!takes_all).then(|| Arc::new(rules)))
+            && rules.included_ranges.is_none()
+            && rules.sight.is_none();
+        Past((!takes_all).then(|| Arc::new(rules)))
+    }
+}
+
+impl Past {
+    /// Who takes calls past the sidecar, in words.
+    pub fn by_redirection(&self) -> Option<String> {
+        let by = &self.0.as_ref()?.by;
+        (!by.is_empty()).then(|| by.join(", "))
     }
 
-    /// Who takes calls past the sidecar, in words.
-    pub fn by(&self) -> Option<String> {
-        self.0.as_ref().map(|rules| rules.by.join(", "))
+    /// The same, and who hides Services from it.
+    pub(super) fn by(&self) -> Option<String> {
+        let sight = self.0.as_ref()?.sight.as_ref().map(Sight::by);
+        let by: Vec<String> = self.by_redirection().into_iter().chain(sight).collect();
+        (!by.is_empty()).then(|| by.join(", "))
+    }
+
+    /// The same where the sidecar knew every Service; `None` where it does.
+    pub(super) fn in_sight(&self) -> Option<Self> {
+        let rules = self.0.as_ref()?;
+        rules.sight.as_ref()?;
+        Some(Self(Some(Arc::new(Rules {
+            sight: None,
+            by: rules.by.clone(),
+            unknown: rules.unknown,
+            excluded_ports: rules.excluded_ports.clone(),
+            included_ports: rules.included_ports.clone(),
+            excluded_ranges: rules.excluded_ranges.clone(),
+            included_ranges: rules.included_ranges.clone(),
+        }))))
+    }
+
+    /// Whether the sidecar refuses what it does not know.
+    pub(super) fn may_block(&self) -> bool {
+        let sight = self.0.as_ref().and_then(|rules| rules.sight.as_ref());
+        sight.is_some_and(|sight| sight.blocks)
+    }
+
+    /// What becomes of a call that is redirected to the sidecar.
+    fn known(&self, knows: impl FnOnce(&Sight) -> Knows) -> Leaves {
+        let Some(sight) = self.0.as_ref().and_then(|rules| rules.sight.as_ref()) else {
+            return Leaves::AsMode;
+        };
+        match knows(sight) {
+            Knows::Yes => Leaves::AsMode,
+            Knows::Unclear => Leaves::Unknown,
+            Knows::No if sight.blocks => Leaves::Blocked,
+            Knows::No => Leaves::Past,
+        }
     }
 
     /// By which way a connection leaves to a port, at one of these addresses; none: not known.
@@ -177,16 +247,21 @@ impl Side<'_> {
             None => dialled.dial,
         };
         match dial {
-            Dial::Service { service, port } => past.leaves(
-                self.mesh.service(service).ports[port].port,
-                &self.service_addresses(service, server),
-            ),
+            Dial::Service { service, port } => {
+                let dialled = self.mesh.service(service);
+                let port = dialled.ports[port].port;
+                match past.leaves(port, &self.service_addresses(service, server)) {
+                    Leaves::AsMode => past.known(|one| one.of_service(self.mesh, dialled, port)),
+                    other => other,
+                }
+            }
             Dial::ServiceEntry { entry, port } => {
                 let entry = &self.mesh.traffic.service_entries[entry];
+                let port = entry.ports[port].0;
                 // Where the host leads without the sidecar, only its own name server knows.
-                match past.leaves(entry.ports[port].0, &[]) {
-                    Leaves::Past => Leaves::Unknown,
-                    other => other,
+                match past.leaves(port, &[]) {
+                    Leaves::AsMode => past.known(|one| one.of_entry(self.mesh, entry, port)),
+                    _ => Leaves::Unknown,
                 }
             }
             Dial::Pod => past.leaves(server.port, &self.pod_addresses(server)),

@@ -209,6 +209,21 @@ impl Comparer<'_> {
         paths
     }
 
+    /// The ways to the server, had the caller's sidecar known every Service. What is kept from its sight is no
+    /// policy about access: whether he gains is asked of the policies.
+    pub(super) fn in_sight(
+        &self,
+        class: &CallerClass,
+        member: &Member,
+        question: Question,
+    ) -> Option<Vec<EnforcementPath>> {
+        let mut seeing = class.clone_without_members();
+        seeing.was_past = class.was_past.in_sight()?;
+        let mut addresses = self.baseline.addresses(question.before);
+        addresses.retain(|dialled| dialled.in_use && dialled.dial != Dial::Pod);
+        Some(self.baseline_paths(&seeing, member, question, &addresses))
+    }
+
     /// The way to a port that nothing leads to, had the caller's sidecar shown his identity there. That it
     /// did not was nobody's rule: whether he gains is asked of the policies.
     pub(super) fn by_identity(

@@ -193,14 +193,20 @@ impl<'a> Side<'a> {
         match self.leaves(past, dialled, server) {
             Leaves::AsMode => as_mode(),
             Leaves::Past => plain(),
+            Leaves::Blocked => {
+                let kind = PointKind::Stop {
+                    reason: format!("REGISTRY_ONLY, and {}", past.by().unwrap_or_default()),
+                };
+                Some(vec![Point::new(kind, "the caller's sidecar")])
+            }
             Leaves::Unknown => {
                 let (as_mode, plain) = (as_mode(), plain());
-                if as_mode == plain {
+                if as_mode == plain && !past.may_block() {
                     return plain;
                 }
                 let kind = PointKind::Opaque {
                     reason: past.by().unwrap_or_default(),
-                    content: format!("{as_mode:?} {plain:?}").into(),
+                    content: format!("{past:?} {as_mode:?} {plain:?}").into(),
                 };
                 Some(vec![Point::new(kind, "the caller's sidecar")])
             }

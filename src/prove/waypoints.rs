@@ -161,7 +161,7 @@ fn let_in_beyond(class: &CallerClass, asked: &Comparison, opens: &Finding) -> Op
     let is = match opens {
         Finding::Never => return None,
         Finding::Witness(_) => "is",
-        Finding::Undecided(_) | Finding::Bug(_) => "may be",
+        _ => "may be",
     };
     let address = &asked.present.first()?.address;
     let Identities::Only(principals) = &class.identities else {
@@ -271,7 +271,7 @@ impl Comparer<'_> {
                     ..self.answered.compare(&comparison, self.limits)
                 };
                 let is_meant = || self.baseline.named_ports(ids.0).is_meant(now.port);
-                if undeclared && !is_meant() {
+                if undeclared && !is_meant() && !matches!(verdict.opens, Finding::Bug(_)) {
                     row.notes.extend(let_in_beyond(&class, &comparison, &verdict.opens));
                 } else if !verdict.is_same() {
                     row.differences.push(PortAnswer {
