@@ -269,6 +269,24 @@ impl Side<'_> {
         }
     }
 
+    /// The same for each address; none where all leave as the mode says.
+    pub(super) fn all_leave(
+        &self,
+        past: &Past,
+        addresses: &[DialledAddress],
+        server: Server,
+    ) -> Vec<Leaves> {
+        if past.0.is_none() {
+            return Vec::new();
+        }
+        let leaves = addresses.iter();
+        let leaves: Vec<Leaves> = leaves.map(|one| self.leaves(past, one, server)).collect();
+        if leaves.iter().all(|one| *one == Leaves::AsMode) {
+            return Vec::new();
+        }
+        leaves
+    }
+
     fn service_addresses(&self, service: ServiceId, server: Server) -> Vec<IpAddr> {
         let service = self.mesh.service(service);
         if service.headless {

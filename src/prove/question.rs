@@ -9,7 +9,7 @@ use castoff_authz::verdict::{self, Comparison};
 use super::addresses::{self, DialledAddress};
 use super::callers::{self, CallerClass, Member};
 use super::identities::Mentions;
-use super::past::Past;
+use super::past::{Leaves, Past};
 use super::rows::Comparer;
 use super::undeclared::PortKnown;
 use super::{CallerMode, Content, Dial, Server};
@@ -31,8 +31,11 @@ pub(super) enum When {
     Now,
 }
 
-/// The points by address that callers of a mode pass.
-type Points = ((When, CallerMode, Past), Vec<Option<Vec<Point>>>);
+/// When callers of a mode arrive, and by which way they leave to each address, where it is not as the mode says.
+type Arrival = (When, CallerMode, Vec<Leaves>, Option<Past>);
+
+/// The points by address that they pass.
+type Points = (Arrival, Vec<Option<Vec<Point>>>);
 
 /// The ways to the pods of a question, before and now, as far as they were looked for.
 pub(super) struct Ways {
@@ -159,7 +162,10 @@ impl Comparer<'_> {
         let sender = side.party(member, place);
         let content = question.content;
         let mut paths = if side.network.is_empty() {
-            let key = (when, mode, past.clone());
+            let leaves = side.all_leave(past, addresses, server);
+            let is_certain = |one: &Leaves| matches!(one, Leaves::AsMode | Leaves::Past);
+            let who = (!leaves.iter().all(is_certain)).then(|| past.clone());
+            let key = (when, mode, leaves, who);
             let known = ways.points.iter().position(|(known, _)| *known == key);
             let at = known.unwrap_or_else(|| {
                 let points = side.points((mode, past), sender, server, addresses, content);

@@ -22,7 +22,7 @@ use super::identities::Mentions;
 use super::memory::Memory;
 use super::network::Party;
 use super::others::told_by_others;
-use super::past::{Leaves, Past};
+use super::past::Past;
 use super::question::{
     Question, Ways, When, every_address_in_use, never_took_bytes, representatives,
 };
@@ -326,15 +326,12 @@ impl<'a> Comparer<'a> {
         question: Question,
         [before, now]: &[Vec<DialledAddress>; 2],
     ) -> Option<String> {
-        let leaves = |side: &Side<'_>, past: &Past, list: &[DialledAddress], server| {
-            list.iter().any(|one| side.leaves(past, one, server) != Leaves::AsMode)
-        };
-        let by = if leaves(&self.present, &class.is_past, now, question.now) {
-            class.is_past.by()
-        } else if leaves(self.baseline, &class.was_past, before, question.before) {
-            class.was_past.by()
-        } else {
-            None
+        let is_now = self.present.all_leave(&class.is_past, now, question.now);
+        let was = self.baseline.all_leave(&class.was_past, before, question.before);
+        let by = match (is_now.is_empty(), was.is_empty()) {
+            (false, _) => class.is_past.by(),
+            (true, false) => class.was_past.by(),
+            (true, true) => None,
         };
         by.map(|by| format!("some callers' own sidecars do not see these calls, or do not know the Service: {by}"))
     }
