@@ -11,6 +11,7 @@ pub mod ask;
 pub mod attach;
 pub mod caller;
 pub mod callers;
+mod diversions;
 mod diverted;
 mod exposed;
 pub mod fronts;

@@ -11,7 +11,7 @@ use castoff_authz::settings::Settings;
 
 use super::addresses::{self, DialledAddress};
 use super::callers::Member;
-use super::diverted::Diverted;
+use super::diversions::Diverted;
 use super::fronts::Fronts;
 use super::network::{NetworkPolicies, Party, Pods};
 use super::past::{Leaves, Past};
