@@ -181,6 +181,9 @@ impl<'a> PortNames<'a> {
             for (range, meant) in network.named_ports(pods) {
                 named.add(range, meant);
             }
+            for range in network.named_by_callers(pods) {
+                named.add(range, false);
+            }
         }
         named
     }
