@@ -23,7 +23,9 @@ fn write(folder: &std::path::Path, state: &str, annotations: &[(&str, &str)], mo
     small_mesh::write(folder, state, &[&[POLICIES], more].concat());
     let file = folder.join(state).join("mesh.yaml");
     let mesh = std::fs::read_to_string(&file).unwrap();
-    let given = annotations.iter().map(|(key, value)| format!("'{key}': '{value}'"));
+    let given = annotations
+        .iter()
+        .map(|(key, value)| format!("'{key}': '{value}'"));
     let given = given.collect::<Vec<_>>().join(", ");
     let labels = "metadata: {labels: {app: web}}";
     assert!(mesh.contains(labels));
@@ -37,7 +39,10 @@ fn run(folder: &std::path::Path, arguments: &[&str]) -> (Option<i32>, String) {
         .current_dir(folder)
         .output()
         .unwrap();
-    (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    (
+        output.status.code(),
+        String::from_utf8(output.stdout).unwrap(),
+    )
 }
 
 fn verdict(before: &[(&str, &str)], after: &[(&str, &str)], more: [&[&str]; 2]) -> String {
@@ -45,7 +50,10 @@ fn verdict(before: &[(&str, &str)], after: &[(&str, &str)], more: [&[&str]; 2]) 
     write(folder.path(), "before", before, more[0]);
     write(folder.path(), "after", after, more[1]);
     let report = small_mesh::json(folder.path(), &["verify", "before", "after", "-o", "json"]);
-    small_mesh::server(&report, "shop/orders")["verdict"].as_str().unwrap().to_owned()
+    small_mesh::server(&report, "shop/orders")["verdict"]
+        .as_str()
+        .unwrap()
+        .to_owned()
 }
 
 /// istio tools/istio-iptables/pkg/capture/run.go: rules of the pod's own network see the port and the address that are
@@ -58,23 +66,43 @@ fn what_leaves_past_the_sidecar_has_no_identity() {
         (&[("excludeOutboundPorts", "")], "same"),
         (&[("excludeOutboundPorts", "8o")], "undecided"),
         (&[("excludeOutboundIPRanges", "10.96.0.0/12")], "breaks"),
-        (&[("excludeOutboundIPRanges", "10.96.0.10/32,169.254.169.254/32")], "same"),
+        (
+            &[(
+                "excludeOutboundIPRanges",
+                "10.96.0.10/32,169.254.169.254/32",
+            )],
+            "same",
+        ),
         (&[("includeOutboundIPRanges", "*")], "same"),
         (&[("includeOutboundIPRanges", "10.96.0.0/12")], "same"),
         (&[("includeOutboundIPRanges", "10.0.0.0/16")], "breaks"),
         (&[("includeOutboundIPRanges", "")], "breaks"),
         (
-            &[("includeOutboundIPRanges", ""), ("includeOutboundPorts", "80")],
+            &[
+                ("includeOutboundIPRanges", ""),
+                ("includeOutboundPorts", "80"),
+            ],
             "same",
         ),
         (&[("includeOutboundPorts", "9090")], "same"),
     ] {
-        let keys: Vec<String> = annotations.iter().map(|(key, _)| format!("{PREFIX}{key}")).collect();
+        let keys: Vec<String> = annotations
+            .iter()
+            .map(|(key, _)| format!("{PREFIX}{key}"))
+            .collect();
         let pairs: Vec<(&str, &str)> = (keys.iter().zip(annotations))
             .map(|(key, (_, value))| (key.as_str(), *value))
             .collect();
-        assert_eq!(verdict(&[], &pairs, [&[], &[]]), expected, "{annotations:?}");
-        assert_eq!(verdict(&pairs, &pairs, [&[], &[]]), "same", "{annotations:?}");
+        assert_eq!(
+            verdict(&[], &pairs, [&[], &[]]),
+            expected,
+            "{annotations:?}"
+        );
+        assert_eq!(
+            verdict(&pairs, &pairs, [&[], &[]]),
+            "same",
+            "{annotations:?}"
+        );
     }
 }
 
@@ -88,8 +116,14 @@ metadata: {name: orders, namespace: shop}
 spec: {selector: {app: orders}, ports: [{name: http, port: 80, targetPort: 8080}]}
 ";
     let states: [&[&str]; 2] = [&[no_address], &[no_address]];
-    assert_eq!(verdict(&[], &[(range, "10.96.0.0/12")], states), "undecided");
-    assert_eq!(verdict(&[], &[(range, "169.254.169.254/32")], states), "same");
+    assert_eq!(
+        verdict(&[], &[(range, "10.96.0.0/12")], states),
+        "undecided"
+    );
+    assert_eq!(
+        verdict(&[], &[(range, "169.254.169.254/32")], states),
+        "same"
+    );
     let with = [(range, "10.96.0.0/12")];
     assert_eq!(verdict(&with, &with, states), "same");
 }
@@ -139,8 +173,22 @@ fn whoever_moves_from_such_a_state_gains_an_identity() {
     assert!(said.contains("opens shop/orders"), "{said}");
     assert!(said.contains("from cluster.local/ns/desk/sa/web"), "{said}");
     let page = std::fs::read_to_string(folder.path().join("castoff-plan/plan.md")).unwrap();
-    assert!(page.contains("some calls of desk/web go past its own sidecar"), "{page}");
-    let arguments = ["who-can", "GET /", "shop/orders", "--from-files", "mesh", "--from", "desk/web"];
+    assert!(
+        page.contains("some calls of desk/web go past its own sidecar"),
+        "{page}"
+    );
+    let arguments = [
+        "who-can",
+        "GET /",
+        "shop/orders",
+        "--from-files",
+        "mesh",
+        "--from",
+        "desk/web",
+    ];
     let (_, said) = run(folder.path(), &arguments);
-    assert!(said.contains("may not") && said.contains("excludeOutboundPorts \"80\""), "{said}");
+    assert!(
+        said.contains("may not") && said.contains("excludeOutboundPorts \"80\""),
+        "{said}"
+    );
 }

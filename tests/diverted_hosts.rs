@@ -124,11 +124,17 @@ spec: {{hosts: [stock-tcp], {of}: [{{{condition}route: [{{destination: {{host: o
         let after = format!("{TCP}{}", route(of, condition));
         let (code, text) = verified(TCP, &after);
         assert_eq!(code, Some(expected), "{of} {condition}: {text}");
-        assert!(expected == 0 || text.contains("to Service shop/stock-tcp:9000"), "{text}");
+        assert!(
+            expected == 0 || text.contains("to Service shop/stock-tcp:9000"),
+            "{text}"
+        );
         assert_eq!(verified(&after, &after).0, Some(0));
     }
     let tls = TCP.replace("name: tcp", "name: tls");
-    let after = format!("{tls}{}", route("tls", "match: [{port: 9000, sniHosts: ['*']}], "));
+    let after = format!(
+        "{tls}{}",
+        route("tls", "match: [{port: 9000, sniHosts: ['*']}], ")
+    );
     let (code, text) = verified(&tls, &after);
     assert_eq!(code, Some(3), "{text}");
 }
@@ -144,11 +150,15 @@ fn a_wildcard_host_that_leads_to_pods_that_refuse_is_lost() {
 /// Which of several counts hangs on their age, and at a waypoint on more.
 #[test]
 fn where_several_objects_may_lead_a_host_elsewhere_it_is_undecided() {
-    let own = virtual_service("{route: [{destination: {host: stock}}]}").replace("name: stock", "name: own");
+    let own = virtual_service("{route: [{destination: {host: stock}}]}")
+        .replace("name: stock", "name: own");
     let both = format!("{own}{}", virtual_service(TO_ORDERS));
     let (code, text) = verified(&own, &both);
     assert_eq!(code, Some(4), "{text}");
-    assert!(text.contains("VirtualService shop/own and VirtualService shop/stock are for one host"), "{text}");
+    assert!(
+        text.contains("VirtualService shop/own and VirtualService shop/stock are for one host"),
+        "{text}"
+    );
     assert_eq!(verified(&both, &both).0, Some(0));
     let again = virtual_service("{route: [{destination: {host: stock}}]}");
     assert_eq!(verified(&own, &format!("{own}{again}")).0, Some(0));
@@ -156,8 +166,12 @@ fn where_several_objects_may_lead_a_host_elsewhere_it_is_undecided() {
 
 #[test]
 fn a_route_that_not_everybody_sees_is_undecided_where_it_leads_elsewhere() {
-    let seen = virtual_service(TO_ORDERS).replace("hosts: [stock]", "exportTo: ['.'], hosts: [stock]");
+    let seen =
+        virtual_service(TO_ORDERS).replace("hosts: [stock]", "exportTo: ['.'], hosts: [stock]");
     let (code, text) = verified("", &seen);
     assert_eq!(code, Some(4), "{text}");
-    assert!(text.contains("is not exported to every namespace"), "{text}");
+    assert!(
+        text.contains("is not exported to every namespace"),
+        "{text}"
+    );
 }

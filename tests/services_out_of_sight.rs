@@ -57,7 +57,10 @@ spec: {{clusterIP: 10.96.0.9, selector: {{app: orders}}, ports: [{{name: http, p
 
 fn verdict(before: &[&str], after: &[&str]) -> String {
     let report = verify(before, after);
-    server(&report, "shop/orders")["verdict"].as_str().unwrap().to_owned()
+    server(&report, "shop/orders")["verdict"]
+        .as_str()
+        .unwrap()
+        .to_owned()
 }
 
 /// istio pilot/pkg/model/sidecar.go `convertToSidecarScope`; what it does not import has no cluster with mutual TLS.
@@ -67,19 +70,47 @@ fn a_service_that_a_sidecar_does_not_import_is_called_without_identity() {
         ("{egress: [{hosts: ['./*', 'istio-system/*']}]}", "breaks"),
         ("{egress: [{hosts: ['~/*']}]}", "breaks"),
         ("{egress: [{hosts: ['shop/*']}]}", "same"),
-        ("{egress: [{hosts: ['*/orders.shop.svc.cluster.local']}]}", "same"),
-        ("{egress: [{hosts: ['*/stock.shop.svc.cluster.local']}]}", "breaks"),
-        ("{egress: [{hosts: ['*/*.shop.svc.cluster.local']}]}", "same"),
-        ("{egress: [{port: {number: 80, protocol: HTTP, name: http}, hosts: ['shop/*']}]}", "same"),
-        ("{egress: [{port: {number: 81, protocol: HTTP, name: http}, hosts: ['shop/*']}]}", "breaks"),
-        ("{egress: [{bind: 127.0.0.1, hosts: ['shop/*']}]}", "undecided"),
-        ("{workloadSelector: {labels: {app: web}}, egress: [{hosts: ['./*']}]}", "breaks"),
-        ("{workloadSelector: {labels: {app: batch}}, egress: [{hosts: ['./*']}]}", "same"),
+        (
+            "{egress: [{hosts: ['*/orders.shop.svc.cluster.local']}]}",
+            "same",
+        ),
+        (
+            "{egress: [{hosts: ['*/stock.shop.svc.cluster.local']}]}",
+            "breaks",
+        ),
+        (
+            "{egress: [{hosts: ['*/*.shop.svc.cluster.local']}]}",
+            "same",
+        ),
+        (
+            "{egress: [{port: {number: 80, protocol: HTTP, name: http}, hosts: ['shop/*']}]}",
+            "same",
+        ),
+        (
+            "{egress: [{port: {number: 81, protocol: HTTP, name: http}, hosts: ['shop/*']}]}",
+            "breaks",
+        ),
+        (
+            "{egress: [{bind: 127.0.0.1, hosts: ['shop/*']}]}",
+            "undecided",
+        ),
+        (
+            "{workloadSelector: {labels: {app: web}}, egress: [{hosts: ['./*']}]}",
+            "breaks",
+        ),
+        (
+            "{workloadSelector: {labels: {app: batch}}, egress: [{hosts: ['./*']}]}",
+            "same",
+        ),
         ("{outboundTrafficPolicy: {mode: REGISTRY_ONLY}}", "same"),
     ] {
         let after = sidecar("desk", spec);
         assert_eq!(verdict(&[READERS], &[READERS, &after]), expected, "{spec}");
-        assert_eq!(verdict(&[READERS, &after], &[READERS, &after]), "same", "{spec}");
+        assert_eq!(
+            verdict(&[READERS, &after], &[READERS, &after]),
+            "same",
+            "{spec}"
+        );
     }
     let of_mesh = sidecar("istio-system", "{egress: [{hosts: ['./*']}]}");
     assert_eq!(verdict(&[READERS], &[READERS, &of_mesh]), "breaks");
@@ -89,8 +120,17 @@ fn a_service_that_a_sidecar_does_not_import_is_called_without_identity() {
 
 #[test]
 fn a_service_that_is_not_exported_is_called_without_identity() {
-    for (to, expected) in [(".", "breaks"), ("~", "breaks"), ("*", "same"), ("shop, desk", "same")] {
-        assert_eq!(verdict(&[READERS], &[READERS, &exported(to)]), expected, "{to}");
+    for (to, expected) in [
+        (".", "breaks"),
+        ("~", "breaks"),
+        ("*", "same"),
+        ("shop, desk", "same"),
+    ] {
+        assert_eq!(
+            verdict(&[READERS], &[READERS, &exported(to)]),
+            expected,
+            "{to}"
+        );
     }
     // Without policies nothing asks for an identity; refused is what is not known where the mesh says so.
     assert_eq!(verdict(&[], &[&exported(".")]), "same");

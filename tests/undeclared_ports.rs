@@ -223,12 +223,18 @@ spec: {{podSelector: {{matchLabels: {{app: web}}}}, policyTypes: [Egress], egres
     };
     let folder = tempfile::tempdir().unwrap();
     let mesh = std::fs::read_to_string("tests/fixtures/traps/mesh.yaml").unwrap();
-    let moved = mesh.replace("istio-injection: enabled", "istio.io/dataplane-mode: ambient");
+    let moved = mesh.replace(
+        "istio-injection: enabled",
+        "istio.io/dataplane-mode: ambient",
+    );
     write(folder.path(), "before", &mesh, &network_policy(8080));
     write(folder.path(), "after", &moved, &network_policy(15008));
     let (code, text) = run(folder.path(), &["verify", "before", "after", "--ascii"]);
     assert_eq!(code, Some(3), "{text}");
     assert!(text.contains("shop/orders opens"), "{text}");
-    assert!(text.contains("to any other port of pod shop/orders"), "{text}");
+    assert!(
+        text.contains("to any other port of pod shop/orders"),
+        "{text}"
+    );
     assert!(!text.contains("shop/stock opens"), "{text}");
 }

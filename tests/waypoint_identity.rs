@@ -161,7 +161,10 @@ fn a_waypoint_that_is_about_to_lead_there_is_named_as_newly_trusted() {
 fn closed(port: u16, excepted: &[&str]) -> String {
     let from = match excepted {
         [] => String::new(),
-        _ => format!("from: [{{source: {{notPrincipals: [{}]}}}}], ", excepted.join(", ")),
+        _ => format!(
+            "from: [{{source: {{notPrincipals: [{}]}}}}], ",
+            excepted.join(", ")
+        ),
     };
     format!(
         "---
@@ -188,12 +191,32 @@ fn a_waypoint_is_asked_for_at_ports_that_nothing_declares() {
     assert_eq!(difference["callers"], "waypoints that do not lead there");
     // Where nobody is known to listen it is told.
     let guard = lets_waypoint_in("orders", "", None);
-    let report = verify(&[WAYPOINT, BOUND, READERS], &[WAYPOINT, BOUND, READERS, &guard]);
-    assert_eq!(server(&report, "shop/orders")["verdict"], "same", "{report:#}");
+    let report = verify(
+        &[WAYPOINT, BOUND, READERS],
+        &[WAYPOINT, BOUND, READERS, &guard],
+    );
+    assert_eq!(
+        server(&report, "shop/orders")["verdict"],
+        "same",
+        "{report:#}"
+    );
     let told = "a waypoint is let in at any other port of pod shop/orders too";
-    assert!(server(&report, "shop/orders").to_string().contains(told), "{report:#}");
+    assert!(
+        server(&report, "shop/orders").to_string().contains(told),
+        "{report:#}"
+    );
     let guard = lets_waypoint_in("orders", "", Some(8080));
-    let report = verify(&[WAYPOINT, BOUND, READERS], &[WAYPOINT, BOUND, READERS, &guard]);
-    assert_eq!(server(&report, "shop/orders")["verdict"], "same", "{report:#}");
-    assert!(!report.to_string().contains("a waypoint is let in"), "{report:#}");
+    let report = verify(
+        &[WAYPOINT, BOUND, READERS],
+        &[WAYPOINT, BOUND, READERS, &guard],
+    );
+    assert_eq!(
+        server(&report, "shop/orders")["verdict"],
+        "same",
+        "{report:#}"
+    );
+    assert!(
+        !report.to_string().contains("a waypoint is let in"),
+        "{report:#}"
+    );
 }

@@ -567,13 +567,19 @@ mod tests {
             once["spec"]["rules"],
             json!([{"from": [ops, excepted]}, rest, other])
         );
-        assert_eq!(once["metadata"]["annotations"]["castoff.dev/excepted-ports"], "8080");
+        assert_eq!(
+            once["metadata"]["annotations"]["castoff.dev/excepted-ports"],
+            "8080"
+        );
         assert_eq!(edited(&once, &[8080]), None);
         // A port more, and the same as had both been known at once.
         let both = edited(&raw, &[8080, 9090]);
         assert_eq!(edited(&once, &[8080, 9090]), both);
         for one in [Some(once), both].iter().flatten() {
-            assert_eq!(restored(one).map(|one| one["spec"].clone()), Some(raw["spec"].clone()));
+            assert_eq!(
+                restored(one).map(|one| one["spec"].clone()),
+                Some(raw["spec"].clone())
+            );
         }
     }
 }

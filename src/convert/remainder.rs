@@ -124,7 +124,10 @@ mod tests {
         ] {
             let ports = BTreeSet::from([8080]);
             assert_eq!(of(&rule, &BTreeSet::from([1]), &ports), expected, "{rule}");
-            assert!(expected.is_none_or(|rest| !means_any(&rest, &ports)), "{rule}");
+            assert!(
+                expected.is_none_or(|rest| !means_any(&rest, &ports)),
+                "{rule}"
+            );
         }
     }
 

@@ -43,7 +43,9 @@ pub(super) fn add(held: &mut [Held], field: &Field<'_>) {
 
 /// For a workload whose calls its sidecar does not see: ztunnel sees them all.
 fn past_sidecar(mesh: &Mesh, name: &ObjectName) -> Option<String> {
-    let id = mesh.workload_ids().find(|id| mesh.workload(*id).name == *name)?;
+    let id = mesh
+        .workload_ids()
+        .find(|id| mesh.workload(*id).name == *name)?;
     let by = Pasts::of(mesh).past((id, 0)).by_redirection()?;
     Some(format!(
         "some calls of {name} go past its own sidecar ({by}) and show no identity; ztunnel takes all and shows it. Where \

@@ -272,7 +272,9 @@ impl Asker<'_> {
             }
             None => Party::Outside,
         };
-        let past = place.map(|place| self.pasts.past(place)).unwrap_or_default();
+        let past = place
+            .map(|place| self.pasts.past(place))
+            .unwrap_or_default();
         let path = (self.side).path((caller, &past), sender, server, dialled, content)?;
         let address = place.and_then(|(id, generation)| {
             mesh.workload(id).generations[generation]

@@ -272,7 +272,9 @@ fn virtual_service(
 /// Whether a match of connections may be of this port, in the mesh.
 fn is_of_port(one: &Value, port: u16) -> bool {
     let gateways = one["gateways"].as_array().filter(|list| !list.is_empty());
-    one["port"].as_u64().is_none_or(|wanted| wanted == 0 || wanted == u64::from(port))
+    one["port"]
+        .as_u64()
+        .is_none_or(|wanted| wanted == 0 || wanted == u64::from(port))
         && gateways.is_none_or(|list| list.iter().any(|gateway| gateway == "mesh"))
 }
 

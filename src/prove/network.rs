@@ -64,7 +64,8 @@ impl<'a> NetworkPolicies<'a> {
             }
             for rule in policy.spec.egress.iter().flatten() {
                 let one = (&policy.name.namespace, rule);
-                let means_pods = rule.to.is_empty() || rule.to.iter().any(|to| to.ip_block.is_none());
+                let means_pods =
+                    rule.to.is_empty() || rule.to.iter().any(|to| to.ip_block.is_none());
                 let names = rule.ports.iter().any(|port| port.port.is_some());
                 if means_pods && names && !outgoing.contains(&one) {
                     outgoing.push(one);
@@ -148,7 +149,13 @@ impl<'a> NetworkPolicies<'a> {
     /// The ports that policies on what goes out of other pods name for these.
     pub fn named_by_callers(&self, receiver: Pods<'_>) -> Vec<(u16, u16)> {
         let means = |namespace: &str, to: &Peer| {
-            is_peer(self.mesh, to, namespace, receiver.namespace, receiver.labels)
+            is_peer(
+                self.mesh,
+                to,
+                namespace,
+                receiver.namespace,
+                receiver.labels,
+            )
         };
         let outgoing = self.outgoing.iter();
         let for_these = outgoing.filter(|(namespace, rule)| {

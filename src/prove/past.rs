@@ -94,7 +94,12 @@ impl<'m> Pasts<'m> {
             let items = found.value.split(',').map(|one| one.trim().to_owned());
             Some(items.filter(|one| !one.is_empty()).collect())
         };
-        let [excluded_ports, included_ports, excluded_ranges, included_ranges] = [
+        let [
+            excluded_ports,
+            included_ports,
+            excluded_ranges,
+            included_ranges,
+        ] = [
             "excludeOutboundPorts",
             "includeOutboundPorts",
             "excludeOutboundIPRanges",
@@ -228,7 +233,14 @@ impl Past {
 
 /// Whether no Service and no pod has an address of a range: loopback, link-local (metadata of clouds), multicast.
 fn is_of_nobody(block: IpBlock) -> bool {
-    let families = ["127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/4", "::1", "fe80::/10", "ff00::/8"];
+    let families = [
+        "127.0.0.0/8",
+        "169.254.0.0/16",
+        "224.0.0.0/4",
+        "::1",
+        "fe80::/10",
+        "ff00::/8",
+    ];
     let mut families = families.into_iter().filter_map(IpBlock::parse);
     families.any(|family| family.contains(block.first()) && family.contains(block.last()))
 }
@@ -309,8 +321,9 @@ mod tests {
     use super::*;
 
     fn past(ports: [&[u16]; 2], excluded: &[&str], included: Option<&[&str]>) -> Past {
-        let blocks =
-            |list: &[&str]| -> Vec<IpBlock> { list.iter().filter_map(|one| IpBlock::parse(one)).collect() };
+        let blocks = |list: &[&str]| -> Vec<IpBlock> {
+            list.iter().filter_map(|one| IpBlock::parse(one)).collect()
+        };
         let [excluded_ports, included_ports] = ports.map(|list| list.iter().copied().collect());
         Past(Some(Arc::new(Rules {
             excluded_ports,

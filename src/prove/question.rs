@@ -3,7 +3,9 @@
 //! In: the two states of a [`Comparer`]. Out: [`Question`]s and what their comparisons are made of.
 //! Invariant: every port of the pods is asked for, itself or by one that is treated alike.
 
-use castoff_authz::path::{ANY_OTHER_PORT, EnforcementPath, Point, PointKind, PrincipalSeen, Protocol, Proxy};
+use castoff_authz::path::{
+    ANY_OTHER_PORT, EnforcementPath, Point, PointKind, PrincipalSeen, Protocol, Proxy,
+};
 use castoff_authz::verdict::{self, Comparison};
 
 use super::addresses::{self, DialledAddress};

@@ -303,7 +303,8 @@ impl<'a> Comparer<'a> {
                 self.present.mesh.workload(now.workload),
             ));
             if !verdict.is_same() {
-                row.notes.extend(self.past_sidecars(class, question, &addresses));
+                row.notes
+                    .extend(self.past_sidecars(class, question, &addresses));
                 row.differences.push(PortAnswer {
                     port: now.port,
                     generation: self.present.mesh.workload(now.workload).generations
@@ -327,7 +328,9 @@ impl<'a> Comparer<'a> {
         [before, now]: &[Vec<DialledAddress>; 2],
     ) -> Option<String> {
         let is_now = self.present.all_leave(&class.is_past, now, question.now);
-        let was = self.baseline.all_leave(&class.was_past, before, question.before);
+        let was = self
+            .baseline
+            .all_leave(&class.was_past, before, question.before);
         let by = match (is_now.is_empty(), was.is_empty()) {
             (false, _) => class.is_past.by(),
             (true, false) => class.was_past.by(),

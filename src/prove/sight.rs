@@ -92,9 +92,8 @@ impl<'m> Scopes<'m> {
     /// What a sidecar in a namespace, of pods with these labels, knows; `None`: everything.
     pub(super) fn sight(&self, namespace: &SmolStr, labels: &Labels) -> Option<Sight> {
         let of = |namespace: &str| self.by_namespace.get(namespace).into_iter().flatten();
-        let selector = |object: &PlainObject| {
-            object.raw.pointer("/spec/workloadSelector/labels").cloned()
-        };
+        let selector =
+            |object: &PlainObject| object.raw.pointer("/spec/workloadSelector/labels").cloned();
         let selects = |object: &PlainObject| {
             let selector = selector(object)?;
             let mut pairs = selector.as_object()?.iter();
@@ -131,7 +130,9 @@ fn scope(object: &PlainObject) -> Scope {
     let listeners = spec["egress"].as_array().into_iter().flatten();
     let mut hosts: Vec<Host> = Vec::new();
     for listener in listeners {
-        let elsewhere = listener["bind"].as_str().is_some_and(|bind| !bind.is_empty())
+        let elsewhere = listener["bind"]
+            .as_str()
+            .is_some_and(|bind| !bind.is_empty())
             || listener["captureMode"] == "NONE";
         for host in listener["hosts"].as_array().into_iter().flatten() {
             let (namespace, name) = host
@@ -194,7 +195,13 @@ impl Sight {
     /// Whether the sidecar knows a Service, dialled at this port.
     pub(super) fn of_service(&self, mesh: &Mesh, service: &Service, port: u16) -> Knows {
         let exports = of_service(service);
-        self.knows(mesh, exports, &service.name.namespace, &service.host(), port)
+        self.knows(
+            mesh,
+            exports,
+            &service.name.namespace,
+            &service.host(),
+            port,
+        )
     }
 
     /// The same of a ServiceEntry.
@@ -241,7 +248,8 @@ impl Sight {
         let mut unclear = false;
         for one in &scope.hosts {
             // `~/*` imports nothing; others of this kind leave out something.
-            unclear |= one.namespace.starts_with('~') && (&*one.namespace, &*one.name) != ("~", "*");
+            unclear |=
+                one.namespace.starts_with('~') && (&*one.namespace, &*one.name) != ("~", "*");
             let matches = (one.namespace == "*" || one.namespace == namespace)
                 && is_host(&one.name)
                 && one.port.is_none_or(|listener| listener == u64::from(port));

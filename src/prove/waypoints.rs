@@ -272,7 +272,8 @@ impl Comparer<'_> {
                 };
                 let is_meant = || self.baseline.named_ports(ids.0).is_meant(now.port);
                 if undeclared && !is_meant() && !matches!(verdict.opens, Finding::Bug(_)) {
-                    row.notes.extend(let_in_beyond(&class, &comparison, &verdict.opens));
+                    row.notes
+                        .extend(let_in_beyond(&class, &comparison, &verdict.opens));
                 } else if !verdict.is_same() {
                     row.differences.push(PortAnswer {
                         port: now.port,
