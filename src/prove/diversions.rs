@@ -187,7 +187,7 @@ fn diversion(mesh: &Mesh, id: ServiceId, objects: &[Object<'_>]) -> Option<Diver
             if !destinations.iter().all(elsewhere) {
                 return None;
             }
-            (!only.exported).then(|| "is not exported to every namespace")
+            (!only.exported).then_some("is not exported to every namespace")
         }
         _ => Some("are for one host"),
     };

@@ -155,24 +155,6 @@ impl<'a> NamedWaypoints<'a> {
     }
 }
 
-/// Who is let in at a port where nothing is known to listen, in words. A policy for pods of several Services, whose
-/// ports differ, excepts a waypoint at all of these.
-fn let_in_beyond(class: &CallerClass, asked: &Comparison, opens: &Finding) -> Option<String> {
-    let is = match opens {
-        Finding::Never => return None,
-        Finding::Witness(_) => "is",
-        _ => "may be",
-    };
-    let address = &asked.present.first()?.address;
-    let Identities::Only(principals) = &class.identities else {
-        return None;
-    };
-    Some(format!(
-        "a waypoint {is} let in at {address} too, where it does not lead and nothing is known to listen: {}",
-        principals.join(", ")
-    ))
-}
-
 impl Comparer<'_> {
     /// Names the waypoints that stand before the server now, or are let in to do so, and did not in the
     /// baseline.
@@ -273,7 +255,7 @@ impl Comparer<'_> {
                 let is_meant = || self.baseline.named_ports(ids.0).is_meant(now.port);
                 if undeclared && !is_meant() && !matches!(verdict.opens, Finding::Bug(_)) {
                     row.notes
-                        .extend(let_in_beyond(&class, &comparison, &verdict.opens));
+                        .extend(self.let_in_beyond(&class, &comparison, &verdict.opens));
                 } else if !verdict.is_same() {
                     row.differences.push(PortAnswer {
                         port: now.port,
@@ -287,6 +269,35 @@ impl Comparer<'_> {
                 }
             }
         }
+    }
+
+    /// Who is let in at a port where nothing is known to listen, in words. A policy for pods of several Services,
+    /// whose ports differ, excepts a waypoint at all of these.
+    fn let_in_beyond(
+        &self,
+        class: &CallerClass,
+        asked: &Comparison,
+        opens: &Finding,
+    ) -> Option<String> {
+        let is = match opens {
+            Finding::Never => return None,
+            Finding::Witness(_) => "is",
+            _ => "may be",
+        };
+        let Identities::Only(all) = &class.identities else {
+            return None;
+        };
+        let is_let_in = |one: &&String| {
+            let mut alone = asked.clone();
+            alone.caller.identity = Identities::Only(vec![one.to_string()]);
+            self.answered.compare(&alone, self.limits).opens != Finding::Never
+        };
+        let principals: Vec<&str> = all.iter().filter(is_let_in).map(String::as_str).collect();
+        let address = &asked.present.first()?.address;
+        Some(format!(
+            "a waypoint {is} let in at {address} too, where it does not lead and nothing is known to listen: {}",
+            principals.join(", ")
+        ))
     }
 
     /// Whether a waypoint leads to a server's port, or is about to.
