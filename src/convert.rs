@@ -16,6 +16,7 @@ mod names;
 pub mod network;
 mod place;
 mod ports;
+mod remainder;
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -16,6 +16,7 @@ pub mod namespace;
 pub mod network_policy;
 mod policies;
 pub mod policy;
+pub mod redirection;
 pub mod routing;
 pub mod service;
 pub mod settings;

@@ -88,3 +88,90 @@ spec: {clusterIP: 10.96.0.11, selector: {app: web}, ports: [{name: http, port: 8
     let (code, text) = verified(service, &format!("{service}{split}"));
     assert_eq!(code, Some(0), "{text}");
 }
+
+const TCP: &str = "---
+apiVersion: v1
+kind: Service
+metadata: {name: stock-tcp, namespace: shop}
+spec: {clusterIP: 10.96.0.21, selector: {app: stock}, ports: [{name: tcp, port: 9000, targetPort: 9000}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: orders-tcp, namespace: shop}
+spec: {clusterIP: 10.96.0.22, selector: {app: orders}, ports: [{name: tcp, port: 9000, targetPort: 9000}]}
+";
+
+/// istio pilot/pkg/networking/core/tls.go: the first rule that asks for no more than the port takes all connections.
+#[test]
+fn connections_that_are_led_to_pods_that_refuse_are_lost() {
+    let route = |of: &str, condition: &str| {
+        format!(
+            "---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {{name: stock-tcp, namespace: shop}}
+spec: {{hosts: [stock-tcp], {of}: [{{{condition}route: [{{destination: {{host: orders-tcp}}}}]}}]}}
+"
+        )
+    };
+    for (of, condition, expected) in [
+        ("tcp", "", 3),
+        ("tcp", "match: [{port: 9000}], ", 3),
+        ("tcp", "match: [{port: 9001}], ", 0),
+        ("tcp", "match: [{sourceLabels: {app: none}}], ", 0),
+        ("http", "", 0),
+    ] {
+        let after = format!("{TCP}{}", route(of, condition));
+        let (code, text) = verified(TCP, &after);
+        assert_eq!(code, Some(expected), "{of} {condition}: {text}");
+        assert!(
+            expected == 0 || text.contains("to Service shop/stock-tcp:9000"),
+            "{text}"
+        );
+        assert_eq!(verified(&after, &after).0, Some(0));
+    }
+    let tls = TCP.replace("name: tcp", "name: tls");
+    let after = format!(
+        "{tls}{}",
+        route("tls", "match: [{port: 9000, sniHosts: ['*']}], ")
+    );
+    let (code, text) = verified(&tls, &after);
+    assert_eq!(code, Some(3), "{text}");
+}
+
+#[test]
+fn a_wildcard_host_that_leads_to_pods_that_refuse_is_lost() {
+    let wide = virtual_service(TO_ORDERS).replace("[stock]", "['*.shop.svc.cluster.local']");
+    let (code, text) = verified("", &wide);
+    assert_eq!(code, Some(3), "{text}");
+    assert!(text.contains("shop/stock breaks"), "{text}");
+}
+
+/// Which of several counts hangs on their age, and at a waypoint on more.
+#[test]
+fn where_several_objects_may_lead_a_host_elsewhere_it_is_undecided() {
+    let own = virtual_service("{route: [{destination: {host: stock}}]}")
+        .replace("name: stock", "name: own");
+    let both = format!("{own}{}", virtual_service(TO_ORDERS));
+    let (code, text) = verified(&own, &both);
+    assert_eq!(code, Some(4), "{text}");
+    assert!(
+        text.contains("VirtualService shop/own and VirtualService shop/stock are for one host"),
+        "{text}"
+    );
+    assert_eq!(verified(&both, &both).0, Some(0));
+    let again = virtual_service("{route: [{destination: {host: stock}}]}");
+    assert_eq!(verified(&own, &format!("{own}{again}")).0, Some(0));
+}
+
+#[test]
+fn a_route_that_not_everybody_sees_is_undecided_where_it_leads_elsewhere() {
+    let seen =
+        virtual_service(TO_ORDERS).replace("hosts: [stock]", "exportTo: ['.'], hosts: [stock]");
+    let (code, text) = verified("", &seen);
+    assert_eq!(code, Some(4), "{text}");
+    assert!(
+        text.contains("is not exported to every namespace"),
+        "{text}"
+    );
+}

@@ -206,3 +206,35 @@ fn locks(folder: &Path) -> String {
     assert_eq!(texts.next(), None);
     first
 }
+
+/// The same by what a caller's own pods may send: 8080 before, and a tunnel with every port in it afterwards.
+#[test]
+fn what_a_callers_network_policy_kept_closed_is_opened_by_letting_hbone_out() {
+    let network_policy = |port: u16| {
+        format!(
+            "---
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {{name: web, namespace: desk}}
+spec: {{podSelector: {{matchLabels: {{app: web}}}}, policyTypes: [Egress], egress: [{{to: [{{namespaceSelector: {{}}, \
+             podSelector: {{matchLabels: {{app: orders}}}}}}], ports: [{{port: 8080}}, {{port: {port}}}]}}]}}
+"
+        )
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let mesh = std::fs::read_to_string("tests/fixtures/traps/mesh.yaml").unwrap();
+    let moved = mesh.replace(
+        "istio-injection: enabled",
+        "istio.io/dataplane-mode: ambient",
+    );
+    write(folder.path(), "before", &mesh, &network_policy(8080));
+    write(folder.path(), "after", &moved, &network_policy(15008));
+    let (code, text) = run(folder.path(), &["verify", "before", "after", "--ascii"]);
+    assert_eq!(code, Some(3), "{text}");
+    assert!(text.contains("shop/orders opens"), "{text}");
+    assert!(
+        text.contains("to any other port of pod shop/orders"),
+        "{text}"
+    );
+    assert!(!text.contains("shop/stock opens"), "{text}");
+}

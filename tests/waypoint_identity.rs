@@ -156,3 +156,67 @@ fn a_waypoint_that_is_about_to_lead_there_is_named_as_newly_trusted() {
     let report = verify(&[WAYPOINT, READERS], &[WAYPOINT, READERS, &by_hand]);
     assert_eq!(server(&report, "shop/orders")["verdict"], "opens");
 }
+
+/// A DENY of everybody on a port that nothing declares, or of all but some.
+fn closed(port: u16, excepted: &[&str]) -> String {
+    let from = match excepted {
+        [] => String::new(),
+        _ => format!(
+            "from: [{{source: {{notPrincipals: [{}]}}}}], ",
+            excepted.join(", ")
+        ),
+    };
+    format!(
+        "---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {{name: closed, namespace: shop}}
+spec:
+  selector: {{matchLabels: {{app: orders}}}}
+  action: DENY
+  rules: [{{{from}to: [{{operation: {{ports: ['{port}']}}}}]}}]
+"
+    )
+}
+
+#[test]
+fn a_waypoint_is_asked_for_at_ports_that_nothing_declares() {
+    let waypoint = "cluster.local/ns/shop/sa/waypoint";
+    let (all, but) = (closed(9090, &[]), closed(9090, &[waypoint]));
+    // Whoever names a port for these pods knows of a listener.
+    let report = verify(&[WAYPOINT, BOUND, &all], &[WAYPOINT, BOUND, &but]);
+    let orders = server(&report, "shop/orders");
+    assert_eq!(orders["verdict"], "opens", "{report:#}");
+    let difference = &orders["differences"][0];
+    assert_eq!(difference["callers"], "waypoints that do not lead there");
+    // Where nobody is known to listen it is told.
+    let guard = lets_waypoint_in("orders", "", None);
+    let report = verify(
+        &[WAYPOINT, BOUND, READERS],
+        &[WAYPOINT, BOUND, READERS, &guard],
+    );
+    assert_eq!(
+        server(&report, "shop/orders")["verdict"],
+        "same",
+        "{report:#}"
+    );
+    let told = "a waypoint is let in at any other port of pod shop/orders too";
+    assert!(
+        server(&report, "shop/orders").to_string().contains(told),
+        "{report:#}"
+    );
+    let guard = lets_waypoint_in("orders", "", Some(8080));
+    let report = verify(
+        &[WAYPOINT, BOUND, READERS],
+        &[WAYPOINT, BOUND, READERS, &guard],
+    );
+    assert_eq!(
+        server(&report, "shop/orders")["verdict"],
+        "same",
+        "{report:#}"
+    );
+    assert!(
+        !report.to_string().contains("a waypoint is let in"),
+        "{report:#}"
+    );
+}

@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 
 use super::place::{Draft, Pending};
 use super::{Purpose, Refusal, Trap, emit};
-use crate::mesh::DataPlaneMode;
+use crate::mesh::{DataPlaneMode, Mesh, Service, WaypointId};
 use crate::snapshot::Kind;
 
 pub(super) fn add(draft: &mut Draft<'_>) {
@@ -71,7 +71,7 @@ pub(super) fn add(draft: &mut Draft<'_>) {
 
 /// The pods' ports that the Service leads to; none when one of them is unknown, so that the guard
 /// does not close it.
-fn target_ports(service: &crate::mesh::Service) -> Vec<u16> {
+fn target_ports(service: &Service) -> Vec<u16> {
     let targets: Option<Vec<u16>> = service
         .backends
         .iter()
@@ -81,6 +81,18 @@ fn target_ports(service: &crate::mesh::Service) -> Vec<u16> {
     targets.sort_unstable();
     targets.dedup();
     targets
+}
+
+/// The pods' ports that a Service's waypoint leads to; `None` where one of them is not known, or where the pods
+/// themselves use it.
+pub(super) fn led(mesh: &Mesh, service: &Service, waypoint: WaypointId) -> Option<BTreeSet<u16>> {
+    let mut backends = service.backends.iter();
+    let by_pods = backends.any(|backend| {
+        let binding = mesh.workload_binding(backend.workload, backend.generation);
+        binding.waypoint() == Some(waypoint)
+    });
+    let ports = target_ports(service);
+    (!by_pods && !ports.is_empty()).then(|| ports.into_iter().collect())
 }
 
 /// A DENY is enforced by ztunnel for callers that come straight to the pods. Without a guard

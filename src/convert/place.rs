@@ -12,6 +12,7 @@ use smol_str::SmolStr;
 use super::edit::{self, Rewritten};
 use super::exception::{self, Excepted, Exception};
 use super::extensions::Policy;
+use super::guard;
 use super::ports::{self, PortProblem};
 use super::{Conversion, Purpose, Refusal, Scope, Trap, alike, emit, hazards};
 use crate::mesh::{Mesh, ObjectReference, Role, Service, ServiceId, WaypointBinding, WaypointId};
@@ -231,8 +232,9 @@ impl<'a> Draft<'a> {
         {
             let rewritten = placed.rewritten.as_ref();
             let object = rewritten.map_or(&*authorization.raw, |one| &one.object);
+            let ports = guard::led(mesh, service, waypoint);
             let waypoint = Excepted::of(mesh.waypoint(waypoint), &mesh.settings.trust_domain);
-            let exceptions = waypoint.denied_by(object, &placed.denied_more);
+            let exceptions = waypoint.denied_by(object, &placed.denied_more, ports.as_ref());
             placed
                 .excepted_for
                 .extend((!exceptions.is_empty()).then_some(id));

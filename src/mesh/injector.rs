@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 use smol_str::SmolStr;
 
-use crate::api::cluster::LabelSelector;
-use crate::snapshot::{Gap, Kind, Metadata, Snapshot};
+use crate::api::cluster::{ConfigMap, LabelSelector};
+use crate::snapshot::{Gap, Kind, Metadata, Object, Snapshot};
 use crate::source::yaml;
 
 const CONFIG_MAP: &str = "istio-sidecar-injector";
@@ -35,26 +35,32 @@ impl Default for InjectorConfiguration {
     }
 }
 
+/// The injectors' ConfigMaps, each with its revision.
+pub(super) fn config_maps(
+    snapshot: &Snapshot,
+) -> impl Iterator<Item = (SmolStr, &Object<ConfigMap>)> {
+    snapshot.config_maps.iter().filter_map(|map| {
+        let rest = map.metadata.name.strip_prefix(CONFIG_MAP)?;
+        let revision = rest
+            .strip_prefix('-')
+            .or_else(|| rest.is_empty().then_some("default"))?;
+        Some((revision.into(), map))
+    })
+}
+
 /// The configurations by revision. One that cannot be read is a gap.
 pub(super) fn read(
     snapshot: &Snapshot,
     gaps: &mut Vec<Gap>,
 ) -> BTreeMap<SmolStr, InjectorConfiguration> {
     let mut by_revision = BTreeMap::new();
-    for map in &snapshot.config_maps {
-        let Some(rest) = map.metadata.name.strip_prefix(CONFIG_MAP) else {
-            continue;
-        };
-        let (Some(revision), Some(text)) = (
-            rest.strip_prefix('-')
-                .or_else(|| rest.is_empty().then_some("default")),
-            map.body.data.get("config"),
-        ) else {
+    for (revision, map) in config_maps(snapshot) {
+        let Some(text) = map.body.data.get("config") else {
             continue;
         };
         match yaml::parse_value(text) {
             Ok(value) => {
-                by_revision.insert(revision.into(), configuration(&value));
+                by_revision.insert(revision, configuration(&value));
             }
             Err(reason) => gaps.push(Gap {
                 kind: Kind::ConfigMap,

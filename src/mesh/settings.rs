@@ -7,7 +7,7 @@ use smol_str::SmolStr;
 
 use super::ControlPlane;
 use crate::api::cluster::LabelSelector;
-use crate::snapshot::{Gap, Kind, Origin, Snapshot};
+use crate::snapshot::{Gap, Kind, Labels, Origin, Snapshot};
 use crate::source::yaml;
 
 /// Settings that change what policies mean or where they apply. Defaults are Istio's
@@ -38,6 +38,12 @@ pub struct MeshSettings {
     /// Whether VirtualServices or DestinationRules without `exportTo` are not seen everywhere
     /// (`defaultVirtualServiceExportTo`, `defaultDestinationRuleExportTo`).
     pub limits_exports: bool,
+    /// `defaultServiceExportTo`; empty: everywhere.
+    pub service_exports: Vec<SmolStr>,
+    /// What the injectors redirect to sidecars where a pod says nothing, by revision and annotation.
+    pub redirection: BTreeMap<SmolStr, Labels>,
+    /// `defaultConfig.interceptionMode`; empty: `REDIRECT`.
+    pub interception_mode: SmolStr,
     /// Whether namespaces are injected without a label (`enableNamespacesByDefault`), as the
     /// default webhook's selector shows.
     pub injects_by_default: bool,
@@ -66,6 +72,9 @@ impl Default for MeshSettings {
             proxy_metadata: BTreeMap::new(),
             auto_mtls: true,
             limits_exports: false,
+            service_exports: Vec::new(),
+            redirection: BTreeMap::new(),
+            interception_mode: SmolStr::default(),
             injects_by_default: false,
         }
     }
@@ -83,6 +92,7 @@ pub(super) fn read(
         settings.root_namespace = one.object.name.namespace.clone();
     }
     settings.injects_by_default = injects_by_default(snapshot);
+    settings.redirection = super::redirection::read(snapshot, gaps);
     let Some(map) = snapshot
         .config_maps
         .iter()
@@ -148,6 +158,13 @@ fn fill(settings: &mut MeshSettings, mesh: &Value) {
     ]
     .iter()
     .any(|key| list(key).any(|namespace| *namespace != "*"));
+    settings.service_exports = list("defaultServiceExportTo")
+        .filter_map(Value::as_str)
+        .map(SmolStr::from)
+        .collect();
+    settings.interception_mode = text("/defaultConfig/interceptionMode")
+        .unwrap_or_default()
+        .into();
     settings.auto_mtls = mesh["enableAutoMtls"].as_bool().unwrap_or(true);
     settings.proxy_metadata = mesh
         .pointer("/defaultConfig/proxyMetadata")

@@ -203,7 +203,7 @@ fn closed_ports(
     let reason = "no Service leads to these ports, and nobody could reach them: an ambient caller shows an identity there, \
          and port 15008 leads to every port";
     let told = (reason, "somebody is to reach these ports");
-    (!labels.is_empty()).then(|| policy(workload, "closed-ports", labels, rule, told))
+    (!labels.is_empty()).then(|| policy(workload, "closed-ports", labels, vec![rule], told))
 }
 
 /// A rule for every port but these.
@@ -219,8 +219,8 @@ fn texts(ports: &BTreeSet<u16>) -> Vec<String> {
     ports.iter().map(u16::to_string).collect()
 }
 
-/// Closes pods to everybody but the waypoints of their Services, at all ports but those that are known and that
-/// none of these Services leads to.
+/// Closes pods to everybody but the waypoints of their Services at the ports to which these lead, and to everybody
+/// at all that nothing declares.
 fn around_waypoint(mesh: &Mesh, id: WorkloadId, for_good: bool) -> Option<(ObjectName, Value)> {
     let waypoints: BTreeSet<String> = mesh
         .services_of(id)
@@ -233,16 +233,29 @@ fn around_waypoint(mesh: &Mesh, id: WorkloadId, for_good: bool) -> Option<(Objec
     if waypoints.is_empty() {
         return None;
     }
-    let ports: BTreeSet<u16> = mesh
+    let targets: Vec<Option<u16>> = mesh
         .services_of(id)
         .filter(|(_, service)| service.binding.waypoint().is_some())
         .flat_map(|(_, service)| &service.backends)
         .filter(|backend| backend.workload == id)
-        .flat_map(|backend| backend.target_ports.iter().flatten().copied())
+        .flat_map(|backend| backend.target_ports.iter().copied())
         .collect();
+    let but_waypoints = json!([{"source": {"notPrincipals": waypoints}}]);
+    let declared = addresses::ports(mesh, id);
     // At a port that nothing leads to the way around is as open as at those of Services.
-    let mut rule = but_for(&addresses::ports(mesh, id) - &ports);
-    rule["from"] = json!([{"source": {"notPrincipals": waypoints}}]);
+    let rules = match targets.iter().copied().collect::<Option<BTreeSet<u16>>>() {
+        Some(led) => vec![
+            json!({"from": but_waypoints, "to": [{"operation": {"ports": texts(&led)}}]}),
+            but_for(declared),
+        ],
+        // The waypoint leads to a port that is not known.
+        None => {
+            let led: BTreeSet<u16> = targets.into_iter().flatten().collect();
+            let mut rule = but_for(&declared - &led);
+            rule["from"] = but_waypoints;
+            vec![rule]
+        }
+    };
     let workload = mesh.workload(id);
     let mut labels = own_labels(workload);
     labels.insert("istio.io/dataplane-mode".to_owned(), "ambient".into());
@@ -253,7 +266,7 @@ fn around_waypoint(mesh: &Mesh, id: WorkloadId, for_good: bool) -> Option<(Objec
         workload,
         "only-through-waypoint",
         labels,
-        rule,
+        rules,
         told,
     ))
 }
@@ -272,7 +285,7 @@ fn policy(
     workload: &Workload,
     suffix: &str,
     labels: Map<String, Value>,
-    rule: Value,
+    rules: Vec<Value>,
     (reason, delete_when): (&str, &str),
 ) -> (ObjectName, Value) {
     let name = format!("{}-{suffix}", workload.name.name);
@@ -290,7 +303,7 @@ fn policy(
                 DELETE_ANNOTATION: delete_when,
             },
         },
-        "spec": {"selector": {"matchLabels": labels}, "action": "DENY", "rules": [rule]},
+        "spec": {"selector": {"matchLabels": labels}, "action": "DENY", "rules": rules},
     });
     (ObjectName::new(namespace, &name), manifest)
 }

@@ -11,6 +11,7 @@ use super::wave::Held;
 use crate::convert::{Refusal, Trap};
 use crate::mesh::{Attachment, Mesh, OwnerKind, Workload, WorkloadId};
 use crate::phases::Context;
+use crate::prove::past::Pasts;
 use crate::snapshot::{Kind, ObjectName};
 
 /// Adds the ways out, of each server once: to its own entry, else to the first that names it.
@@ -35,6 +36,21 @@ pub(super) fn add(held: &mut [Held], field: &Field<'_>) {
             held[index].ways_out = ways(&mesh, id, refusals);
         }
     }
+    for one in held.iter_mut().filter(|one| one.server.is_some()) {
+        one.ways_out.extend(past_sidecar(&mesh, &one.workload));
+    }
+}
+
+/// For a workload whose calls its sidecar does not see: ztunnel sees them all.
+fn past_sidecar(mesh: &Mesh, name: &ObjectName) -> Option<String> {
+    let id = mesh
+        .workload_ids()
+        .find(|id| mesh.workload(*id).name == *name)?;
+    let by = Pasts::of(mesh).past((id, 0)).by_redirection()?;
+    Some(format!(
+        "some calls of {name} go past its own sidecar ({by}) and show no identity; ztunnel takes all and shows it. Where \
+         that is meant, take the setting away first and save a new baseline"
+    ))
 }
 
 fn ways(mesh: &Mesh, id: WorkloadId, refusals: &[Refusal]) -> Vec<String> {

@@ -17,6 +17,7 @@ use castoff_authz::request::{Http, Request, Token};
 
 use super::addresses::DialledAddress;
 use super::network::{Party, Pods};
+use super::past::{Leaves, Pasts};
 use super::side::Side;
 use super::{Caller, Content, Dial, Server, tell};
 use crate::mesh::{DataPlaneMode, Mesh, Protocol, Role, ServiceId, WorkloadId};
@@ -110,6 +111,7 @@ pub fn who_can(
 ) -> Vec<Answer> {
     let asker = Asker {
         side: Side::of(mesh),
+        pasts: Pasts::of(mesh),
         sent,
     };
     let routed = asker.side.fronts.behind(service);
@@ -138,7 +140,7 @@ pub fn who_can(
             }
             for (name, caller, place) in &named {
                 let question = asker.asked(caller, *place, &dialled, service, server);
-                let Some((request, path)) = question else {
+                let Some((request, path, past)) = question else {
                     continue;
                 };
                 let decision = evaluate(&request, &path);
@@ -153,7 +155,7 @@ pub fn who_can(
                         Outcome::Deny => May::No,
                         Outcome::Depends(_) => May::Undecided,
                     },
-                    how: tell::decision(&decision, &path),
+                    how: tell::decision(&decision, &path) + &past,
                     may_with: None,
                 };
                 asked.push(Asked {
@@ -240,11 +242,12 @@ fn callers(mesh: &Mesh, from: Option<&ObjectName>) -> Vec<Named> {
 
 struct Asker<'a> {
     side: Side<'a>,
+    pasts: Pasts<'a>,
     sent: &'a Sent,
 }
 
 impl Asker<'_> {
-    /// The request of a caller, and its way; none where the caller follows no route to this address.
+    /// The request of a caller, its way, and who takes it past the caller's sidecar; none where the caller follows no route to this address.
     fn asked(
         &self,
         caller: &Caller,
@@ -252,7 +255,7 @@ impl Asker<'_> {
         dialled: &DialledAddress,
         service: ServiceId,
         server: Server,
-    ) -> Option<(Request, EnforcementPath)> {
+    ) -> Option<(Request, EnforcementPath, String)> {
         let mesh = self.side.mesh;
         let content = match self.sent {
             Sent::Http { .. } => Content::Http,
@@ -269,7 +272,10 @@ impl Asker<'_> {
             }
             None => Party::Outside,
         };
-        let path = self.side.path(caller, sender, server, dialled, content)?;
+        let past = place
+            .map(|place| self.pasts.past(place))
+            .unwrap_or_default();
+        let path = (self.side).path((caller, &past), sender, server, dialled, content)?;
         let address = place.and_then(|(id, generation)| {
             mesh.workload(id).generations[generation]
                 .pods
@@ -278,7 +284,10 @@ impl Asker<'_> {
         });
         let host = mesh.service(service).host();
         let request = self.request(caller, address, &host, &path);
-        Some((request, path))
+        let is_past = self.side.leaves(&past, dialled, server) == Leaves::Past;
+        let by = past.by().filter(|_| is_past);
+        let by = by.map(|by| format!("; the caller's own sidecar does not see it or know its Service, so that it has no identity: {by}"));
+        Some((request, path, by.unwrap_or_default()))
     }
 
     fn request(

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use castoff_authz::verdict::Identities;
 
+use super::past::{Past, Pasts};
 use super::rows::States;
 use super::{Caller, CallerMode};
 use crate::mesh::{Mesh, Role, Workload, WorkloadId};
@@ -20,6 +21,10 @@ pub struct CallerClass {
     pub before: CallerMode,
     /// How they arrive now.
     pub now: CallerMode,
+    /// Which of their calls went past their sidecars in the baseline.
+    pub was_past: Past,
+    /// Which do now.
+    pub is_past: Past,
     /// The identity that they had in the baseline, where that was another: another service account,
     /// another trust domain.
     pub was: Option<String>,
@@ -94,6 +99,8 @@ impl CallerClass {
         Self {
             before: self.before,
             now: self.now,
+            was_past: self.was_past.clone(),
+            is_past: self.is_past.clone(),
             was: self.was.clone(),
             identities: Identities::Nobody,
             members: Vec::new(),
@@ -111,9 +118,11 @@ pub fn classes(states: &States<'_>) -> Vec<CallerClass> {
         .iter()
         .map(|waypoint| waypoint.principal(trust_domain))
         .collect();
-    type Arrival = (CallerMode, CallerMode, Option<String>);
+    type Arrival = (CallerMode, CallerMode, Past, Past, Option<String>);
     let mut by_modes: BTreeMap<Arrival, Vec<Member>> = BTreeMap::new();
     let before_by_name = by_name(states.baseline);
+    let before_pasts = Pasts::of(states.baseline);
+    let now_pasts = Pasts::of(states.present);
     for (index, workload) in states.present.workloads.iter().enumerate() {
         if matches!(
             workload.role,
@@ -146,8 +155,10 @@ pub fn classes(states: &States<'_>) -> Vec<CallerClass> {
                 }
                 let had = before_workload.principal(&states.baseline.settings.trust_domain);
                 let changed = before != CallerMode::Plain && had != principal;
+                let was_past = before_pasts.past((before_id, before_generation));
+                let is_past = now_pasts.past((now_id, now_generation));
                 by_modes
-                    .entry((before, now, changed.then_some(had)))
+                    .entry((before, now, was_past, is_past, changed.then_some(had)))
                     .or_default()
                     .push(Member::Workload {
                         principal: principal.clone(),
@@ -161,13 +172,13 @@ pub fn classes(states: &States<'_>) -> Vec<CallerClass> {
     // mesh, istiod.
     let known: BTreeSet<String> = by_modes
         .iter()
-        .filter(|((before, now, _), _)| (*before, *now) != (CallerMode::Plain, CallerMode::Plain))
+        .filter(|((before, now, ..), _)| (*before, *now) != (CallerMode::Plain, CallerMode::Plain))
         .flat_map(|(_, members)| principals(members))
         .chain(waypoints)
         .collect();
     let mut classes = Vec::new();
     let mut others: BTreeSet<(CallerMode, CallerMode)> = BTreeSet::new();
-    for ((before, now, was), members) in by_modes {
+    for ((before, now, was_past, is_past, was), members) in by_modes {
         // Workloads outside the mesh have no identity: they are told apart from outsiders only by
         // what NetworkPolicies see of them.
         let identities = if before == CallerMode::Plain && now == CallerMode::Plain {
@@ -184,6 +195,8 @@ pub fn classes(states: &States<'_>) -> Vec<CallerClass> {
         classes.push(CallerClass {
             before,
             now,
+            was_past,
+            is_past,
             was,
             identities,
             members,
@@ -194,6 +207,8 @@ pub fn classes(states: &States<'_>) -> Vec<CallerClass> {
             classes.push(CallerClass {
                 before,
                 now,
+                was_past: Past::default(),
+                is_past: Past::default(),
                 was: None,
                 identities: Identities::OfTrustDomain {
                     trust_domain: trust_domain.to_owned(),
@@ -207,6 +222,8 @@ pub fn classes(states: &States<'_>) -> Vec<CallerClass> {
     classes.push(CallerClass {
         before: CallerMode::Plain,
         now: CallerMode::Plain,
+        was_past: Past::default(),
+        is_past: Past::default(),
         was: None,
         identities: Identities::Nobody,
         members: vec![Member::Outsiders],

@@ -1,174 +1,55 @@
 //! Services whose address leads to pods of others alone: who dials such an address is refused where those pods
 //! refuse him.
 //!
-//! In: VirtualServices and HTTPRoutes of a mesh. Out: for an address of a server, what is lost there. Invariant: only
-//! an object that alone decides for the whole host counts (one of its kind, an exact host, every rule with
-//! destinations that are all known); what its rules match is not looked at, so that a loss is told only where
-//! each destination alone is one.
+//! In: the diversions of both states. Out: for an address of a server, what is lost there. Invariant: what the rules
+//! of an object match is not looked at, so that a loss is told only where each destination alone is one; what is
+//! unclear is undecided.
 
-use std::collections::{BTreeMap, BTreeSet};
-
-use castoff_authz::path::{EnforcementPath, PrincipalSeen};
+use castoff_authz::path::{EnforcementPath, Point, PointKind, PrincipalSeen};
 use castoff_authz::verdict::{self, Comparison, Finding, Verdict};
-use serde_json::Value;
 
 use super::addresses::DialledAddress;
 use super::callers::{CallerClass, Member};
+use super::diversions::Led;
 use super::fronts::Front;
 use super::network::Party;
+use super::past::{Leaves, Past};
 use super::question::{Question, representatives};
 use super::row::PortAnswer;
 use super::rows::Comparer;
 use super::side::Side;
 use super::{Caller, CallerMode, Content, Dial, Server, hops, wire};
-use crate::mesh::routing::full_host;
-use crate::mesh::{Mesh, Protocol, ServiceId, WorkloadId};
-use crate::snapshot::{Kind, ObjectName};
-
-/// A Service and the port of it that is named.
-type Destination = (ServiceId, Option<u16>);
-
-/// What one object makes of a Service's address.
-#[derive(Debug)]
-struct Diversion {
-    destinations: BTreeSet<Destination>,
-    /// Namespace of the object.
-    namespace: String,
-}
-
-/// Diversions by Service.
-#[derive(Debug, Default)]
-pub(super) struct Diverted(BTreeMap<ServiceId, Diversion>);
-
-impl Diverted {
-    pub(super) fn of(mesh: &Mesh) -> Self {
-        let mut all: BTreeMap<ServiceId, Vec<Option<Diversion>>> = BTreeMap::new();
-        let by_host = |host: &str| {
-            let mut labels = host.split('.');
-            let name = (labels.next()?, labels.next()?);
-            let (id, service) = mesh.service_named(&ObjectName::new(name.1, name.0))?;
-            (service.host() == host).then_some(id)
-        };
-        let virtual_services = mesh.traffic.virtual_services.iter();
-        for one in virtual_services.filter(|one| one.on_mesh) {
-            let namespace = &one.name.namespace;
-            let destinations =
-                virtual_service(&one.raw, |host| by_host(&full_host(host, namespace)));
-            for front in one.full_hosts.iter().filter_map(|host| by_host(host)) {
-                let diversion = destinations.clone().map(|destinations| Diversion {
-                    destinations,
-                    namespace: namespace.to_string(),
-                });
-                all.entry(front).or_default().push(diversion);
-            }
-        }
-        for route in &mesh.traffic.routes {
-            let namespace = &route.name.namespace;
-            let destinations = (route.kind == Kind::HttpRoute)
-                .then(|| http_route(mesh, namespace, &route.raw))
-                .flatten();
-            for name in &route.parent_services {
-                if let Some((front, _)) = mesh.service_named(name) {
-                    let diversion = destinations.clone().map(|destinations| Diversion {
-                        destinations,
-                        namespace: namespace.to_string(),
-                    });
-                    all.entry(front).or_default().push(diversion);
-                }
-            }
-        }
-        let pods = |id: ServiceId| -> BTreeSet<WorkloadId> {
-            let backends = mesh.service(id).backends.iter();
-            backends.map(|one| one.workload).collect()
-        };
-        let alone = all.into_iter().filter_map(|(front, mut objects)| {
-            let diversion = objects.pop().flatten().filter(|_| objects.is_empty())?;
-            let own = pods(front);
-            let mut others = diversion.destinations.iter().map(|(id, _)| pods(*id));
-            let elsewhere = others.all(|pods| !pods.is_empty() && pods.is_disjoint(&own));
-            (elsewhere && !mesh.service(front).headless).then_some((front, diversion))
-        });
-        Self(alone.collect())
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-}
-
-/// The destinations of a VirtualService that sends every HTTP request somewhere; `None` where that is not plain.
-fn virtual_service(
-    raw: &Value,
-    service: impl Fn(&str) -> Option<ServiceId>,
-) -> Option<BTreeSet<Destination>> {
-    let spec = &raw["spec"];
-    let exported = spec["exportTo"].as_array();
-    if exported.is_some_and(|list| list.iter().any(|to| to != "*")) {
-        return None;
-    }
-    let mut destinations = BTreeSet::new();
-    for rule in spec["http"].as_array()? {
-        for one in rule["route"].as_array()? {
-            let destination = &one["destination"];
-            let port = destination.pointer("/port/number");
-            let port = port.map(|port| port.as_u64()?.try_into().ok());
-            destinations.insert((service(destination["host"].as_str()?)?, port.flatten()));
-        }
-    }
-    (!destinations.is_empty()).then_some(destinations)
-}
-
-/// The same of an HTTPRoute.
-fn http_route(mesh: &Mesh, namespace: &str, raw: &Value) -> Option<BTreeSet<Destination>> {
-    let spec = &raw["spec"];
-    let mut parents = spec["parentRefs"].as_array()?.iter();
-    if parents.any(|one| one.get("port").is_some() || one.get("sectionName").is_some()) {
-        return None;
-    }
-    let mut destinations = BTreeSet::new();
-    for rule in spec["rules"].as_array()? {
-        for one in rule["backendRefs"].as_array()? {
-            let namespace = one["namespace"].as_str().unwrap_or(namespace);
-            let name = ObjectName::new(namespace, one["name"].as_str()?);
-            let port = one["port"].as_u64().and_then(|port| port.try_into().ok());
-            destinations.insert((mesh.service_named(&name)?.0, port));
-        }
-    }
-    (!destinations.is_empty()).then_some(destinations)
-}
 
 impl Side<'_> {
     /// The paths that who dials this address really takes, one list a destination, where it leads to other pods
     /// alone.
     fn diverted_paths(
         &self,
-        mode: CallerMode,
+        (mode, past): (CallerMode, &Past),
         sender: Party<'_>,
-        dialled: &DialledAddress,
+        (dialled, server): (&DialledAddress, Server),
         content: Content,
     ) -> Option<Vec<Vec<EnforcementPath>>> {
+        // What goes past the sidecar, or may, follows no route of its own.
+        if self.leaves(past, dialled, server) != Leaves::AsMode {
+            return None;
+        }
         let Dial::Service { service: id, port } = dialled.dial else {
             return None;
         };
-        let diversion = self.diverted.0.get(&id)?;
         let service = self.mesh.service(id);
-        let http = matches!(
-            service.ports[port].protocol,
-            Protocol::Http | Protocol::Http2 | Protocol::Unknown
-        );
-        if !http || content != Content::Http {
-            return None;
-        }
+        let diversion = self.diverted.get(id, Led::of(service, port, content)?)?;
         let caller = Caller {
             workload: None,
             mode,
             principal: (mode != CallerMode::Plain).then(String::new),
         };
         let waypoint = service.binding.waypoint().map(|id| self.mesh.waypoint(id));
-        let by_waypoint = service.name.namespace == diversion.namespace
-            || waypoint.is_some_and(|one| one.name.namespace == diversion.namespace);
+        let is_of_object = |namespace: &str| diversion.namespaces.contains(namespace);
+        let by_waypoint = is_of_object(&service.name.namespace)
+            || waypoint.is_some_and(|one| is_of_object(&one.name.namespace));
         let front = Front::new(id, port, by_waypoint);
-        let mut all = Vec::new();
+        let mut all: Vec<Vec<EnforcementPath>> = Vec::new();
         for (destination, number) in &diversion.destinations {
             let behind = self.mesh.service(*destination);
             let dialled_port = service.ports[port].port;
@@ -206,6 +87,20 @@ impl Side<'_> {
             });
             all.push(paths.collect());
         }
+        if let Some((reason, said)) = &diversion.unclear {
+            let all: Vec<&Vec<Point>> = all.iter().flatten().map(|one| &one.points).collect();
+            let kind = PointKind::Opaque {
+                reason: reason.clone(),
+                content: format!("{said} {all:?}").into(),
+            };
+            let unclear = EnforcementPath {
+                address: dialled.address.clone(),
+                in_use: dialled.in_use,
+                settings: self.settings.clone(),
+                points: vec![Point::new(kind, &service.name.to_string())],
+            };
+            return Some(vec![vec![unclear]]);
+        }
         Some(all)
     }
 }
@@ -234,9 +129,15 @@ impl Comparer<'_> {
                 continue;
             };
             let party = self.baseline.party(member, then);
-            let old = (self.baseline).diverted_paths(class.before, party, was, content);
+            let old = {
+                let arrival = (class.before, &class.was_past);
+                (self.baseline).diverted_paths(arrival, party, (was, question.before), content)
+            };
             let party = self.present.party(member, since);
-            let new = (self.present).diverted_paths(class.now, party, is, content);
+            let new = {
+                let arrival = (class.now, &class.is_past);
+                (self.present).diverted_paths(arrival, party, (is, question.now), content)
+            };
             if old.is_none() && new.is_none() {
                 continue;
             }
@@ -255,7 +156,8 @@ impl Comparer<'_> {
                 .mark_normalization(&self.present, &mut baseline);
             let here = || {
                 let addresses = std::slice::from_ref(is);
-                vec![(self.present).paths(class.now, party, question.now, addresses, content)]
+                let arrival = (class.now, &class.is_past);
+                vec![(self.present).paths(arrival, party, question.now, addresses, content)]
             };
             let mut first = None;
             let destinations = new.unwrap_or_else(here);

@@ -333,9 +333,8 @@ impl Way<'_> {
                 );
                 at.opaque.extend(self.ingress_listeners());
                 at.opaque.extend(self.waypoint_of_entry());
-                let port = self.server.port;
                 at.opaque
-                    .extend(reading::past_sidecar(self.workload(), port));
+                    .extend(reading::past_sidecar(self.mesh, self.server));
                 let chain = self.chain(reading::inbound_protocol(self.mesh, self.server));
                 let mode =
                     self.mesh

@@ -13,13 +13,14 @@ use rustc_hash::FxHashMap;
 use super::CallerMode;
 use super::callers::{self, CallerClass, Member};
 use super::identities::Mentions;
+use super::past::Past;
 use super::row::ServerRow;
 use super::standing::{Numbers, Standing};
 use crate::mesh::WorkloadId;
 use crate::snapshot::ObjectName;
 
 /// How callers arrived, how they arrive, and who they are, in words.
-pub(super) type Kind = (CallerMode, CallerMode, &'static str);
+pub(super) type Kind = (CallerMode, CallerMode, Past, Past, &'static str);
 
 /// Standings of one server that are kept; a plan leads each through few.
 const MOST_STANDINGS: usize = 8;
@@ -261,6 +262,12 @@ impl Asked<'_> {
 impl callers::CallerClass {
     /// How its members arrived, how they arrive, and who they are.
     pub(super) fn kind(&self) -> Kind {
-        (self.before, self.now, self.words)
+        (
+            self.before,
+            self.now,
+            self.was_past.clone(),
+            self.is_past.clone(),
+            self.words,
+        )
     }
 }

@@ -11,7 +11,7 @@ use castoff_authz::path::NetworkEntry;
 use smol_str::SmolStr;
 
 use crate::api::cluster::LabelSelector;
-use crate::api::network_policy::{NetworkPolicySpec, Peer, PolicyPort};
+use crate::api::network_policy::{EgressRule, NetworkPolicySpec, Peer, PolicyPort};
 use crate::api::pod::ContainerPort;
 use crate::mesh::network_policy::{PROBES, PROBES_V6, governs, is_peer, port_range};
 use crate::mesh::{Mesh, traffic::NetworkPolicy};
@@ -43,6 +43,8 @@ pub enum Party<'a> {
 pub struct NetworkPolicies<'a> {
     mesh: &'a Mesh,
     by_namespace: BTreeMap<&'a SmolStr, Vec<&'a NetworkPolicy>>,
+    /// Rules on what goes out that name ports and not addresses alone, each once, with its namespace.
+    outgoing: Vec<(&'a SmolStr, &'a EgressRule)>,
 }
 
 impl<'a> NetworkPolicies<'a> {
@@ -55,7 +57,26 @@ impl<'a> NetworkPolicies<'a> {
                 .or_default()
                 .push(policy);
         }
-        Self { mesh, by_namespace }
+        let mut outgoing: Vec<(&SmolStr, &EgressRule)> = Vec::new();
+        for policy in &mesh.traffic.network_policies {
+            if !governs(&policy.spec, "Egress") {
+                continue;
+            }
+            for rule in policy.spec.egress.iter().flatten() {
+                let one = (&policy.name.namespace, rule);
+                let means_pods =
+                    rule.to.is_empty() || rule.to.iter().any(|to| to.ip_block.is_none());
+                let names = rule.ports.iter().any(|port| port.port.is_some());
+                if means_pods && names && !outgoing.contains(&one) {
+                    outgoing.push(one);
+                }
+            }
+        }
+        Self {
+            mesh,
+            by_namespace,
+            outgoing,
+        }
     }
 
     /// Whether there is none at all.
@@ -122,6 +143,28 @@ impl<'a> NetworkPolicies<'a> {
                 let ranges = named.filter_map(|port| port_range(port, receiver.ports));
                 ranges.map(move |range| (range, by_label))
             })
+            .collect()
+    }
+
+    /// The ports that policies on what goes out of other pods name for these.
+    pub fn named_by_callers(&self, receiver: Pods<'_>) -> Vec<(u16, u16)> {
+        let means = |namespace: &str, to: &Peer| {
+            is_peer(
+                self.mesh,
+                to,
+                namespace,
+                receiver.namespace,
+                receiver.labels,
+            )
+        };
+        let outgoing = self.outgoing.iter();
+        let for_these = outgoing.filter(|(namespace, rule)| {
+            rule.to.is_empty() || rule.to.iter().any(|to| means(namespace, to))
+        });
+        let ports = for_these.flat_map(|(_, rule)| &rule.ports);
+        let named = ports.filter(|port| port.port.is_some());
+        named
+            .filter_map(|port| port_range(port, receiver.ports))
             .collect()
     }
 

@@ -5,13 +5,16 @@
 
 use std::sync::Arc;
 
-use castoff_authz::path::{EnforcementPath, Point, PointKind, PrincipalSeen, Protocol, Proxy};
+use castoff_authz::path::{
+    ANY_OTHER_PORT, EnforcementPath, Point, PointKind, PrincipalSeen, Protocol, Proxy,
+};
 use castoff_authz::policy::Policy;
 use castoff_authz::verdict::{self, Comparison};
 
 use super::addresses::{self, DialledAddress};
 use super::callers::{self, CallerClass, Member};
 use super::identities::Mentions;
+use super::past::{Leaves, Past};
 use super::rows::Comparer;
 use super::undeclared::PortKnown;
 use super::{CallerMode, Content, Dial, Server};
@@ -42,8 +45,11 @@ pub(super) struct Represented(Vec<(RepresentedKey, verdict::Identities)>);
 
 type RepresentedKey = (*const CallerClass, bool, Vec<*const Policy>);
 
-/// The points by address that callers of a mode pass.
-type Points = ((When, CallerMode), Vec<Option<Vec<Point>>>);
+/// When callers of a mode arrive, and by which way they leave to each address, where it is not as the mode says.
+type Arrival = (When, CallerMode, Vec<Leaves>, Option<Past>);
+
+/// The points by address that they pass.
+type Points = (Arrival, Vec<Option<Vec<Point>>>);
 
 /// The ways to the pods of a question, before and now, as far as they were looked for.
 pub(super) struct Ways {
@@ -58,21 +64,46 @@ impl Comparer<'_> {
     /// What is compared of one generation of a server.
     pub(super) fn questions(
         &self,
-        (baseline_id, present_id): (WorkloadId, WorkloadId),
+        ids: (WorkloadId, WorkloadId),
         generation: usize,
     ) -> impl Iterator<Item = Question> + use<> {
-        let counterparts = callers::counterparts(
-            self.baseline.mesh.workload(baseline_id),
-            self.present.mesh.workload(present_id),
-            generation,
-        );
+        self.questions_at(ids, generation, self.ports(ids))
+    }
+
+    /// The same for a waypoint: a port to which it leads stands for no other.
+    pub(super) fn questions_of_waypoints(
+        &self,
+        ids: (WorkloadId, WorkloadId),
+        generation: usize,
+    ) -> impl Iterator<Item = Question> + use<> {
+        let mut ports = self.ports(ids);
+        if ports.iter().all(|(_, known)| *known == PortKnown::Declared) {
+            ports.push((ANY_OTHER_PORT, PortKnown::Unknown));
+        }
+        self.questions_at(ids, generation, ports)
+    }
+
+    fn ports(&self, (baseline_id, present_id): (WorkloadId, WorkloadId)) -> Vec<(u16, PortKnown)> {
         let mut declared = addresses::ports(self.present.mesh, present_id);
         declared.extend(addresses::ports(self.baseline.mesh, baseline_id));
         let mut named = self.present.named_ports(present_id);
         named.extend(self.baseline.named_ports(baseline_id));
         let beyond = named.beyond(&declared);
         let ports = declared.into_iter().map(|port| (port, PortKnown::Declared));
-        let ports: Vec<(u16, PortKnown)> = ports.chain(beyond).collect();
+        ports.chain(beyond).collect()
+    }
+
+    fn questions_at(
+        &self,
+        (baseline_id, present_id): (WorkloadId, WorkloadId),
+        generation: usize,
+        ports: Vec<(u16, PortKnown)>,
+    ) -> impl Iterator<Item = Question> + use<> {
+        let counterparts = callers::counterparts(
+            self.baseline.mesh.workload(baseline_id),
+            self.present.mesh.workload(present_id),
+            generation,
+        );
         counterparts.into_iter().flat_map(move |before| {
             ports.clone().into_iter().flat_map(move |(port, known)| {
                 let server = |workload, generation| Server {
@@ -156,23 +187,38 @@ impl Comparer<'_> {
     ) -> Vec<EnforcementPath> {
         let question = ways.question;
         let (then, since) = member.places();
-        let (side, mode, place, server) = match when {
-            When::Before => (self.baseline, class.before, then, question.before),
-            When::Now => (&self.present, class.now, since, question.now),
+        let (side, mode, past, place, server) = match when {
+            When::Before => (
+                self.baseline,
+                class.before,
+                &class.was_past,
+                then,
+                question.before,
+            ),
+            When::Now => (
+                &self.present,
+                class.now,
+                &class.is_past,
+                since,
+                question.now,
+            ),
         };
         let sender = side.party(member, place);
         let content = question.content;
         let mut paths = if side.network.is_empty() {
-            let key = (when, mode);
+            let leaves = side.all_leave(past, addresses, server);
+            let is_certain = |one: &Leaves| matches!(one, Leaves::AsMode | Leaves::Past);
+            let who = (!leaves.iter().all(is_certain)).then(|| past.clone());
+            let key = (when, mode, leaves, who);
             let known = ways.points.iter().position(|(known, _)| *known == key);
             let at = known.unwrap_or_else(|| {
-                let points = side.points(mode, sender, server, addresses, content);
+                let points = side.points((mode, past), sender, server, addresses, content);
                 ways.points.push((key, points));
                 ways.points.len() - 1
             });
             side.along(addresses, ways.points[at].1.iter().cloned())
         } else {
-            side.paths(mode, sender, server, addresses, content)
+            side.paths((mode, past), sender, server, addresses, content)
         };
         match when {
             When::Before => self.as_before(class, &mut paths),
@@ -203,7 +249,7 @@ impl Comparer<'_> {
     ) -> Vec<EnforcementPath> {
         let (then, _) = member.places();
         let mut paths = self.baseline.paths(
-            class.before,
+            (class.before, &class.was_past),
             self.baseline.party(member, then),
             question.before,
             addresses,
@@ -211,6 +257,21 @@ impl Comparer<'_> {
         );
         self.as_before(class, &mut paths);
         paths
+    }
+
+    /// The ways to the server, had the caller's sidecar known every Service. What is kept from its sight is no
+    /// policy about access: whether he gains is asked of the policies.
+    pub(super) fn in_sight(
+        &self,
+        class: &CallerClass,
+        member: &Member,
+        question: Question,
+    ) -> Option<Vec<EnforcementPath>> {
+        let mut seeing = class.clone_without_members();
+        seeing.was_past = class.was_past.in_sight()?;
+        let mut addresses = self.baseline.addresses(question.before);
+        addresses.retain(|dialled| dialled.in_use && dialled.dial != Dial::Pod);
+        Some(self.baseline_paths(&seeing, member, question, &addresses))
     }
 
     /// The way to a port that nothing leads to, had the caller's sidecar shown his identity there. That it

@@ -138,30 +138,26 @@ pub fn waypoints_of(mesh: &Mesh, server: Server) -> BTreeSet<WaypointId> {
 /// An annotation that keeps a port, or all, from being redirected to the sidecar, so that nothing of it applies
 /// there, and a client's mutual TLS meets the application (istio
 /// tools/istio-iptables/pkg/capture/run.go). What then gets through is not modelled.
-pub fn past_sidecar(workload: &Workload, port: u16) -> Option<Unmodelled> {
-    const MODE: &str = "sidecar.istio.io/interceptionMode";
-    if workload.template_annotations.has(MODE, "NONE") {
+pub fn past_sidecar(mesh: &Mesh, server: Server) -> Option<Unmodelled> {
+    let workload = mesh.workload(server.workload);
+    if let Some(mode) = mesh.interception_mode(workload)
+        && mode.value == "NONE"
+    {
         return Some(Unmodelled {
-            reason: format!("annotation {MODE} NONE takes everything past the sidecar"),
+            reason: format!("{} NONE takes everything past the sidecar", mode.by),
             content: String::new(),
         });
     }
-    let port = port.to_string();
+    let port = server.port.to_string();
     let named = |text: &str| text.split(',').any(|one| one.trim() == port);
-    let annotation = |name: &str| {
-        let key = format!("traffic.sidecar.istio.io/{name}");
-        let value = workload.template_annotations.get(&key)?;
-        Some((key, value))
-    };
-    let (key, value) = match annotation("includeInboundPorts") {
-        Some((_, "*")) | None => {
-            annotation("excludeInboundPorts").filter(|(_, value)| named(value))
-        }
-        included => included.filter(|(_, value)| !named(value)),
+    let setting = |name: &str| mesh.redirection(workload, server.generation, name);
+    let found = match setting("includeInboundPorts") {
+        Some(included) if included.value != "*" => Some(included).filter(|one| !named(&one.value)),
+        _ => setting("excludeInboundPorts").filter(|one| named(&one.value)),
     }?;
     Some(Unmodelled {
-        reason: format!("annotation {key} takes port {port} past the sidecar"),
-        content: value.to_owned(),
+        reason: format!("{} takes port {port} past the sidecar", found.by),
+        content: found.value,
     })
 }
 

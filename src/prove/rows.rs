@@ -22,6 +22,7 @@ use super::identities::Mentions;
 use super::memory::Memory;
 use super::network::Party;
 use super::others::told_by_others;
+use super::past::Past;
 use super::question::{
     Question, Represented, Ways, When, every_address_in_use, never_took_bytes, representatives,
 };
@@ -203,7 +204,9 @@ impl<'a> Comparer<'a> {
                     let dialled = side.addresses(server);
                     for content in [Content::Http, Content::Bytes] {
                         for mode in [CallerMode::Sidecar, CallerMode::Ambient] {
-                            let paths = side.paths(mode, Party::Anybody, server, &dialled, content);
+                            let arrival = (mode, &Past::default());
+                            let paths =
+                                side.paths(arrival, Party::Anybody, server, &dialled, content);
                             mentions.extend(Mentions::of(&paths));
                         }
                     }
@@ -307,6 +310,8 @@ impl<'a> Comparer<'a> {
                 self.present.mesh.workload(now.workload),
             ));
             if !verdict.is_same() {
+                row.notes
+                    .extend(self.past_sidecars(class, question, &addresses));
                 row.differences.push(PortAnswer {
                     port: now.port,
                     generation: self.present.mesh.workload(now.workload).generations
@@ -320,6 +325,25 @@ impl<'a> Comparer<'a> {
                 });
             }
         }
+    }
+
+    /// Whose sidecars do not see or know some of the calls that are compared, in words.
+    fn past_sidecars(
+        &self,
+        class: &CallerClass,
+        question: Question,
+        [before, now]: &[Vec<DialledAddress>; 2],
+    ) -> Option<String> {
+        let is_now = self.present.all_leave(&class.is_past, now, question.now);
+        let was = self
+            .baseline
+            .all_leave(&class.was_past, before, question.before);
+        let by = match (is_now.is_empty(), was.is_empty()) {
+            (false, _) => class.is_past.by(),
+            (true, false) => class.was_past.by(),
+            (true, true) => None,
+        };
+        by.map(|by| format!("some callers' own sidecars do not see these calls, or do not know the Service: {by}"))
     }
 
     /// Who loses an address that nobody is known to use, in words.
@@ -354,14 +378,22 @@ impl<'a> Comparer<'a> {
         let undeclared = question.known != PortKnown::Declared;
         let narrowed =
             undeclared || matches!(class.before, CallerMode::Plain | CallerMode::Gateway);
-        if narrowed && verdict.opens != Finding::Never {
-            let mut wider = every_address_in_use(comparison);
+        if verdict.opens != Finding::Never {
+            let mut wider = if narrowed {
+                every_address_in_use(comparison)
+            } else {
+                comparison.clone()
+            };
             if undeclared && class.before == CallerMode::Sidecar {
-                wider
-                    .baseline
-                    .extend(self.by_identity(class, member, question));
+                let by_identity = self.by_identity(class, member, question);
+                wider.baseline.extend(by_identity);
             }
-            verdict.opens = self.answered.compare(&wider, self.limits).opens;
+            let in_sight = self.in_sight(class, member, question);
+            let is_wider = narrowed || in_sight.is_some();
+            wider.baseline.extend(in_sight.into_iter().flatten());
+            if is_wider {
+                verdict.opens = self.answered.compare(&wider, self.limits).opens;
+            }
         }
         if verdict.breaks == Finding::Never || class.now == CallerMode::Ambient {
             return verdict;

@@ -6,14 +6,15 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use castoff_authz::path::{EnforcementPath, HttpSeen, NetworkEntry, Point};
+use castoff_authz::path::{EnforcementPath, HttpSeen, NetworkEntry, Point, PointKind};
 use castoff_authz::settings::Settings;
 
 use super::addresses::{self, DialledAddress};
 use super::callers::Member;
-use super::diverted::Diverted;
+use super::diversions::Diverted;
 use super::fronts::Fronts;
 use super::network::{NetworkPolicies, Party, Pods};
+use super::past::{Leaves, Past};
 use super::pins::Leads;
 use super::undeclared::{Named, PortNames};
 use super::wire;
@@ -105,13 +106,13 @@ impl<'a> Side<'a> {
     /// The paths by which callers of a mode reach a server. A route that nobody follows is none.
     pub(super) fn paths(
         &self,
-        mode: CallerMode,
+        arrival: (CallerMode, &Past),
         sender: Party<'_>,
         server: Server,
         addresses: &[DialledAddress],
         content: Content,
     ) -> Vec<EnforcementPath> {
-        let points = self.points(mode, sender, server, addresses, content);
+        let points = self.points(arrival, sender, server, addresses, content);
         self.along(addresses, points)
     }
 
@@ -141,7 +142,7 @@ impl<'a> Side<'a> {
     /// nobody follows, or where it leads to other pods.
     pub(super) fn points(
         &self,
-        mode: CallerMode,
+        (mode, past): (CallerMode, &Past),
         sender: Party<'_>,
         server: Server,
         addresses: &[DialledAddress],
@@ -154,7 +155,7 @@ impl<'a> Side<'a> {
         };
         addresses
             .iter()
-            .map(|dialled| self.points_at(&caller, sender, server, dialled, content))
+            .map(|dialled| self.points_at((&caller, past), sender, server, dialled, content))
             .collect()
     }
 
@@ -162,7 +163,7 @@ impl<'a> Side<'a> {
     /// nobody follows, or where it leads to other pods.
     pub(super) fn path(
         &self,
-        caller: &Caller,
+        caller: (&Caller, &Past),
         sender: Party<'_>,
         server: Server,
         dialled: &DialledAddress,
@@ -173,6 +174,46 @@ impl<'a> Side<'a> {
     }
 
     fn points_at(
+        &self,
+        (caller, past): (&Caller, &Past),
+        sender: Party<'_>,
+        server: Server,
+        dialled: &DialledAddress,
+        content: Content,
+    ) -> Option<Vec<Point>> {
+        let as_mode = || self.points_of(caller, sender, server, dialled, content);
+        let plain = || {
+            let plain = Caller {
+                mode: CallerMode::Plain,
+                principal: None,
+                ..caller.clone()
+            };
+            self.points_of(&plain, sender, server, dialled, content)
+        };
+        match self.leaves(past, dialled, server) {
+            Leaves::AsMode => as_mode(),
+            Leaves::Past => plain(),
+            Leaves::Blocked => {
+                let kind = PointKind::Stop {
+                    reason: format!("REGISTRY_ONLY, and {}", past.by().unwrap_or_default()),
+                };
+                Some(vec![Point::new(kind, "the caller's sidecar")])
+            }
+            Leaves::Unknown => {
+                let (as_mode, plain) = (as_mode(), plain());
+                if as_mode == plain && !past.may_block() {
+                    return plain;
+                }
+                let kind = PointKind::Opaque {
+                    reason: past.by().unwrap_or_default(),
+                    content: format!("{past:?} {as_mode:?} {plain:?}").into(),
+                };
+                Some(vec![Point::new(kind, "the caller's sidecar")])
+            }
+        }
+    }
+
+    fn points_of(
         &self,
         caller: &Caller,
         sender: Party<'_>,

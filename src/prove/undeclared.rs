@@ -49,6 +49,11 @@ impl Named {
         }
     }
 
+    /// Whether a policy that selects the pods by label names a port.
+    pub(super) fn is_meant(&self, port: u16) -> bool {
+        self.ports.get(&port) == Some(&true)
+    }
+
     /// What another state says as well.
     pub(super) fn extend(&mut self, other: Self) {
         for (port, meant) in other.ports {
@@ -175,6 +180,9 @@ impl<'a> PortNames<'a> {
             };
             for (range, meant) in network.named_ports(pods) {
                 named.add(range, meant);
+            }
+            for range in network.named_by_callers(pods) {
+                named.add(range, false);
             }
         }
         named

@@ -7,12 +7,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use castoff_authz::verdict::{Finding, Identities, Verdict};
+use castoff_authz::verdict::{Comparison, Finding, Identities, Verdict};
 use smol_str::SmolStr;
 
 use super::callers::{CallerClass, Member};
 use super::identities::Mentions;
-use super::question::{Question, Represented};
+use super::past::Past;
+use super::question::{Question, Represented, every_address_in_use};
 use super::row::{PortAnswer, ServerRow};
 use super::rows::Comparer;
 use super::side::Side;
@@ -204,9 +205,7 @@ impl Comparer<'_> {
         }
         let mesh = self.present.mesh;
         for generation in 0..mesh.workload(ids.1).generations.len() {
-            // At ports that nothing declares it is not asked for: a DENY that excepts it does so at every port.
-            let questions = self.questions(ids, generation);
-            for question in questions.filter(|one| one.known == PortKnown::Declared) {
+            for question in self.questions_of_waypoints(ids, generation) {
                 let Question { now, content, .. } = question;
                 let (led, astray): (Vec<WaypointId>, Vec<WaypointId>) =
                     named.iter().partition(|id| self.leads(**id, now));
@@ -223,6 +222,8 @@ impl Comparer<'_> {
                 let class = CallerClass {
                     before: CallerMode::Ambient,
                     now: CallerMode::Ambient,
+                    was_past: Past::default(),
+                    is_past: Past::default(),
                     was: None,
                     identities: Identities::Only(identities),
                     members: vec![Member::OtherIdentities],
@@ -233,14 +234,29 @@ impl Comparer<'_> {
                 let addresses = self.addresses(&class, &ways);
                 let member = (&class.members[0], &class.identities);
                 let asked = self.comparison(&class, member, &mut ways, &addresses);
-                let Some(comparison) = asked else {
+                let Some(mut comparison) = asked else {
                     continue;
                 };
+                let undeclared = question.known != PortKnown::Declared;
+                if undeclared {
+                    // As for other callers: what the baseline's policies say of it where its identity is seen.
+                    let shown = CallerClass {
+                        before: CallerMode::Sidecar,
+                        ..class.clone()
+                    };
+                    comparison = every_address_in_use(&comparison);
+                    let by_identity = self.by_identity(&shown, &class.members[0], question);
+                    comparison.baseline.extend(by_identity);
+                }
                 let verdict = Verdict {
                     breaks: Finding::Never,
                     ..self.answered.compare(&comparison, self.limits)
                 };
-                if !verdict.is_same() {
+                let is_meant = || self.baseline.named_ports(ids.0).is_meant(now.port);
+                if undeclared && !is_meant() && !matches!(verdict.opens, Finding::Bug(_)) {
+                    row.notes
+                        .extend(self.let_in_beyond(&class, &comparison, &verdict.opens));
+                } else if !verdict.is_same() {
                     row.differences.push(PortAnswer {
                         port: now.port,
                         generation: mesh.workload(now.workload).generations[now.generation].mode,
@@ -253,6 +269,35 @@ impl Comparer<'_> {
                 }
             }
         }
+    }
+
+    /// Who is let in at a port where nothing is known to listen, in words. A policy for pods of several Services,
+    /// whose ports differ, excepts a waypoint at all of these.
+    fn let_in_beyond(
+        &self,
+        class: &CallerClass,
+        asked: &Comparison,
+        opens: &Finding,
+    ) -> Option<String> {
+        let is = match opens {
+            Finding::Never => return None,
+            Finding::Witness(_) => "is",
+            _ => "may be",
+        };
+        let Identities::Only(all) = &class.identities else {
+            return None;
+        };
+        let is_let_in = |one: &&String| {
+            let mut alone = asked.clone();
+            alone.caller.identity = Identities::Only(vec![one.to_string()]);
+            self.answered.compare(&alone, self.limits).opens != Finding::Never
+        };
+        let principals: Vec<&str> = all.iter().filter(is_let_in).map(String::as_str).collect();
+        let address = &asked.present.first()?.address;
+        Some(format!(
+            "a waypoint {is} let in at {address} too, where it does not lead and nothing is known to listen: {}",
+            principals.join(", ")
+        ))
     }
 
     /// Whether a waypoint leads to a server's port, or is about to.
