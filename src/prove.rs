@@ -16,6 +16,7 @@ mod exposed;
 pub mod fronts;
 mod gateways;
 mod identities;
+mod known;
 pub mod legs;
 mod memory;
 pub mod network;

@@ -290,6 +290,11 @@ impl Comparer<'_> {
                     opens: Finding::Never,
                     breaks,
                 },
+                kind: None,
+                member: None,
+                known: false,
+                told: Vec::new(),
+                told_of_gain: Vec::new(),
             });
         }
         answers

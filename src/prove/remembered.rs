@@ -120,6 +120,7 @@ impl Comparer<'_> {
                 row
             }
         });
+        self.explain_losses(&mut row, ids);
         self.compare_waypoints(&mut row, ids);
         Some((row, Some(learnt)))
     }

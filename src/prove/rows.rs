@@ -7,7 +7,7 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use rayon::prelude::*;
 
@@ -88,6 +88,8 @@ pub(super) struct Comparer<'a> {
     pub(super) seen: Option<Seen<'a>>,
     /// Waypoints that policies name one by one.
     pub(super) named: NamedWaypoints<'a>,
+    /// Workloads that scrape pods, once somebody asked.
+    pub(super) scrapers: OnceLock<BTreeSet<WorkloadId>>,
 }
 
 impl<'a> Comparer<'a> {
@@ -109,6 +111,7 @@ impl<'a> Comparer<'a> {
             notes_closed: false,
             limits,
             seen: None,
+            scrapers: OnceLock::new(),
         }
     }
 
@@ -161,6 +164,7 @@ impl<'a> Comparer<'a> {
         for generation in 0..present.generations.len() {
             self.compare_generation(&mut row, None, ids, generation, self.classes.iter());
         }
+        self.explain_losses(&mut row, ids);
         self.compare_waypoints(&mut row, ids);
         Some(row)
     }
@@ -310,6 +314,11 @@ impl<'a> Comparer<'a> {
                     baseline: comparison.baseline,
                     present: comparison.present,
                     verdict,
+                    kind: Some(class.kind()),
+                    member: self.has_network_policies().then(|| member.clone()),
+                    known: false,
+                    told: Vec::new(),
+                    told_of_gain: Vec::new(),
                 });
             }
         }

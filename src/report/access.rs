@@ -360,10 +360,7 @@ fn full_verdict(verdict: RowVerdict) -> Verdict {
 fn direction(answer: &PortAnswer, name: &'static str, direction: &Direction) -> Option<Difference> {
     let (name, lines) = match direction {
         Direction::Never => return None,
-        Direction::Witness(witness) => (
-            name,
-            tell::witness(witness, &answer.baseline, &answer.present),
-        ),
+        Direction::Witness(_) => (name, answer.witness_lines(direction)?),
         Direction::Undecided(_) | Direction::Bug(_) => ("undecided", tell::undecided(direction)),
     };
     Some(Difference {
