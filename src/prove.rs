@@ -20,6 +20,7 @@ mod known;
 pub mod legs;
 mod memory;
 pub mod network;
+pub mod newcomers;
 mod others;
 pub mod pins;
 pub mod prover;

@@ -1,7 +1,8 @@
 //! `castoff verify BEFORE AFTER`: who gains and who loses access between two inputs.
 //!
-//! In: two inputs. Out: the report of access and an exit code. Invariant: a server that only one
-//! input has, a policy that differs and selects nothing, and anything undecided, is never exit 0.
+//! In: two inputs. Out: the report of access and an exit code. Invariant: a server that only the first
+//! input has, a policy that differs and selects nothing, and anything undecided, is never exit 0; nor is access to
+//! or of a workload that is new, unless somebody says that it is meant.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -12,9 +13,11 @@ use super::input::{self, ClusterArguments};
 use super::{CliError, unread, unselected};
 use crate::exit::Exit;
 use crate::mesh::{Mesh, MeshOverrides};
+use crate::prove::newcomers::newcomers;
 use crate::prove::rows::{Counted, States, rows_counting};
 use crate::report::access::AccessReport;
 use crate::report::intended::Intended;
+use crate::snapshot::ObjectName;
 
 /// Arguments of `castoff verify`.
 #[derive(Debug, clap::Args)]
@@ -26,8 +29,8 @@ pub struct VerifyArguments {
     /// Report only access that somebody gains
     #[arg(long)]
     pub only_new_access: bool,
-    /// A difference that is meant: `opens:NAMESPACE/WORKLOAD` or `breaks:NAMESPACE/WORKLOAD:PORT`; names may end in `*`;
-    /// repeatable
+    /// A difference that is meant: `opens:NAMESPACE/WORKLOAD` or `breaks:NAMESPACE/WORKLOAD:PORT`, `new:` for a workload
+    /// that only the second input has, `gone:` for one that only the first has; names may end in `*`; repeatable
     #[arg(long, value_name = "DIFFERENCE")]
     pub allow: Vec<Intended>,
     /// What it is when pod addresses are closed that nobody is known to dial
@@ -93,16 +96,28 @@ pub fn run(arguments: &VerifyArguments) -> Result<Exit, CliError> {
             outsiders: arguments.outsiders == Loss::Fail,
         },
     );
-    // These are named below, with those that only the first input has.
+    // These are newcomers.
     rows.retain(|row| !row.unmatched);
-    let mut open = only_in_one(&baseline, &present);
-    if rows.is_empty() && open.is_empty() {
+    let newcomers = newcomers(
+        &States {
+            baseline: &baseline,
+            present: &present,
+        },
+        Limits::default(),
+    );
+    let gone = gone(&baseline, &present);
+    if rows.is_empty() && gone.is_empty() && newcomers.is_empty() {
         return Err(CliError::UnusableInput(
             "nothing to compare: neither input holds a workload of the mesh, and what policies do shows only at the \
              workloads that they select; give the workloads, Services and namespaces too"
                 .to_owned(),
         ));
     }
+    let mut open: Vec<String> = gone
+        .iter()
+        .filter(|name| !arguments.allow.iter().any(|one| one.covers_gone(name)))
+        .map(|name| format!("{name} is only in the first input"))
+        .collect();
     open.extend(unselected::differing(&baseline, &present));
     let lost = [(&before, &baseline), (&after, &present)]
         .into_iter()
@@ -119,8 +134,8 @@ pub fn run(arguments: &VerifyArguments) -> Result<Exit, CliError> {
     let report = AccessReport::new(
         arguments.before.display().to_string(),
         arguments.after.display().to_string(),
-        &rows,
-        open,
+        (&rows, &newcomers),
+        (open, gone),
         arguments.only_new_access,
         &arguments.allow,
     );
@@ -145,30 +160,16 @@ pub fn run(arguments: &VerifyArguments) -> Result<Exit, CliError> {
     Ok(exit)
 }
 
-/// Workloads of the mesh that only one side has: nothing can be said of them.
-fn only_in_one(baseline: &Mesh, present: &Mesh) -> Vec<String> {
-    let names = |mesh: &Mesh| -> BTreeSet<String> {
-        mesh.workloads
-            .iter()
-            .map(|workload| workload.name.to_string())
-            .collect()
-    };
-    let in_mesh = |mesh: &Mesh| -> BTreeSet<String> {
-        let applications = mesh
-            .workloads
-            .iter()
-            .filter(|workload| workload.is_mesh_application());
-        applications
-            .map(|workload| workload.name.to_string())
-            .collect()
-    };
-    let gone = in_mesh(baseline)
-        .difference(&names(present))
-        .map(|name| format!("{name} is only in the first input"))
-        .collect::<Vec<_>>();
-    let new = in_mesh(present)
-        .difference(&names(baseline))
-        .map(|name| format!("{name} is only in the second input"))
-        .collect::<Vec<_>>();
-    gone.into_iter().chain(new).collect()
+/// Workloads of the mesh that only the first side has: whom they let in is compared with nothing.
+fn gone(baseline: &Mesh, present: &Mesh) -> Vec<String> {
+    let left: BTreeSet<&ObjectName> = present.workloads.iter().map(|one| &one.name).collect();
+    let applications = baseline
+        .workloads
+        .iter()
+        .filter(|workload| workload.is_mesh_application());
+    let gone: BTreeSet<String> = applications
+        .filter(|workload| !left.contains(&workload.name))
+        .map(|workload| workload.name.to_string())
+        .collect();
+    gone.into_iter().collect()
 }

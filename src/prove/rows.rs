@@ -394,7 +394,7 @@ impl<'a> Comparer<'a> {
 
     /// Members of a class that NetworkPolicies treat alike on the way to this server, each group
     /// with one of its members. Without NetworkPolicies the class is one group.
-    fn groups<'c>(
+    pub(super) fn groups<'c>(
         &self,
         class: &'c CallerClass,
         before: Server,
