@@ -16,6 +16,7 @@ pub mod migrate;
 pub mod plan;
 mod plugin;
 pub mod rbac;
+pub mod shared;
 mod unread;
 mod unselected;
 pub mod verify;
@@ -162,6 +163,16 @@ fn invocation(called: CalledAs, words: &[std::ffi::OsString]) -> String {
         line.push_str(&crate::report::shell_word(&word.to_string_lossy()));
     }
     line
+}
+
+/// A report as JSON.
+///
+/// # Errors
+/// It cannot be written so, which would be a defect of castoff.
+pub(crate) fn json(report: &impl serde::Serialize) -> Result<String, CliError> {
+    serde_json::to_string_pretty(report)
+        .map(|json| format!("{json}\n"))
+        .map_err(|error| CliError::CouldNotRun(format!("cannot write the report: {error}")))
 }
 
 /// Writes to standard output. A reader that went away (`| head`) is no error.

@@ -10,13 +10,17 @@ use std::path::PathBuf;
 use castoff_authz::verdict::Limits;
 
 use super::input::{self, ClusterArguments};
+use super::shared::{LookArguments, MeshArguments};
 use super::{CliError, unread, unselected};
 use crate::exit::Exit;
-use crate::mesh::{Mesh, MeshOverrides};
+use crate::mesh::Mesh;
 use crate::prove::newcomers::newcomers;
 use crate::prove::rows::{Counted, States, rows_counting};
 use crate::report::access::AccessReport;
 use crate::report::intended::Intended;
+use crate::report::paint::painted;
+use crate::report::text::Style;
+use crate::report::yaml;
 use crate::snapshot::ObjectName;
 
 /// Arguments of `castoff verify`.
@@ -39,12 +43,18 @@ pub struct VerifyArguments {
     /// What it is when callers without identity are refused, none of whom is known to call
     #[arg(long, value_enum, default_value_t = Loss::Note)]
     pub outsiders: Loss,
+    /// Which mesh it is.
+    #[command(flatten)]
+    pub mesh: MeshArguments,
     /// Format of the output
     #[arg(short, long, value_enum, default_value_t = AccessFormat::Text)]
     pub output: AccessFormat,
-    /// No symbols outside ASCII
-    #[arg(long)]
-    pub ascii: bool,
+    /// How text looks.
+    #[command(flatten)]
+    pub look: LookArguments,
+    /// Leave servers that are the same out of the text
+    #[arg(short, long)]
+    pub quiet: bool,
     /// Which cluster `live` is.
     #[command(flatten)]
     pub cluster: ClusterArguments,
@@ -62,12 +72,18 @@ pub enum Loss {
 /// Formats of access reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum AccessFormat {
-    /// For people.
+    /// For people
     Text,
-    /// For pull requests.
+    /// For pull requests
     Markdown,
-    /// For programs.
+    /// schemas/access.v1.json
     Json,
+    /// The same as YAML
+    Yaml,
+    /// SARIF 2.1.0, for code scanning
+    Sarif,
+    /// JUnit XML, for CI
+    Junit,
 }
 
 /// Runs the command.
@@ -75,50 +91,57 @@ pub enum AccessFormat {
 /// # Errors
 /// [`CliError`] when an input holds nothing usable.
 pub fn run(arguments: &VerifyArguments) -> Result<Exit, CliError> {
-    let read =
-        |path: &PathBuf| input::read_side(path, &arguments.cluster).map(|(snapshot, _)| snapshot);
+    let scope = &arguments.mesh;
+    let read = |path: &PathBuf| {
+        input::read_side(path, &arguments.cluster, &scope.namespace, arguments.quiet)
+            .map(|(snapshot, _)| snapshot)
+    };
     let (before, after) = (read(&arguments.before)?, read(&arguments.after)?);
     input::warn(&before);
     input::warn(&after);
-    let overrides = MeshOverrides::default();
+    let overrides = scope.overrides();
     let (baseline, present) = (
         Mesh::build(&before, &overrides),
         Mesh::build(&after, &overrides),
     );
-    let mut rows = rows_counting(
-        &States {
-            baseline: &baseline,
-            present: &present,
-        },
-        Limits::default(),
-        Counted {
-            direct: arguments.direct == Loss::Fail,
-            outsiders: arguments.outsiders == Loss::Fail,
-        },
-    );
-    // These are newcomers.
-    rows.retain(|row| !row.unmatched);
-    let newcomers = newcomers(
-        &States {
-            baseline: &baseline,
-            present: &present,
-        },
-        Limits::default(),
-    );
-    let gone = gone(&baseline, &present);
-    if rows.is_empty() && gone.is_empty() && newcomers.is_empty() {
+    scope.check(&[&baseline, &present])?;
+    let mut workloads = baseline.workloads.iter().chain(&present.workloads);
+    if !workloads.any(|one| one.is_mesh_application() && scope.includes(&one.name.namespace)) {
         return Err(CliError::UnusableInput(
-            "nothing to compare: neither input holds a workload of the mesh, and what policies do shows only at the \
-             workloads that they select; give the workloads, Services and namespaces too"
+            "nothing to compare: neither input holds a workload of the mesh (in the namespaces of `-n`, where that is \
+             given), and what policies do shows only at the workloads that they select; give the workloads, Services and \
+             namespaces too"
                 .to_owned(),
         ));
     }
+    let states = States {
+        baseline: &baseline,
+        present: &present,
+    };
+    let counted = Counted {
+        direct: arguments.direct == Loss::Fail,
+        outsiders: arguments.outsiders == Loss::Fail,
+    };
+    let mut rows = rows_counting(&states, Limits::default(), counted);
+    // Newcomers are told apart.
+    rows.retain(|row| !row.unmatched && scope.includes(&row.server.namespace));
+    let mut newcomers = newcomers(&states, Limits::default());
+    for one in &mut newcomers {
+        one.keep_servers(|namespace| scope.includes(namespace));
+    }
+    newcomers.retain(|one| scope.includes(&one.name.namespace) || !one.calls.is_empty());
+    let mut gone = gone(&baseline, &present);
+    gone.retain(|name| scope.includes(&name.namespace));
+    let gone: Vec<String> = gone.iter().map(ToString::to_string).collect();
     let mut open: Vec<String> = gone
         .iter()
         .filter(|name| !arguments.allow.iter().any(|one| one.covers_gone(name)))
         .map(|name| format!("{name} is only in the first input"))
         .collect();
-    open.extend(unselected::differing(&baseline, &present));
+    open.extend(unselected::differing(&baseline, &present, &|namespace| {
+        let roots = [&baseline, &present].map(|mesh| mesh.settings.root_namespace.as_str());
+        scope.includes(namespace) || roots.contains(&namespace)
+    }));
     let lost = [(&before, &baseline), (&after, &present)]
         .into_iter()
         .flat_map(|(snapshot, mesh)| unread::lost(snapshot, mesh));
@@ -131,7 +154,7 @@ pub fn run(arguments: &VerifyArguments) -> Result<Exit, CliError> {
     for absent in absent.iter().flatten().collect::<BTreeSet<_>>() {
         input::note(absent);
     }
-    let report = AccessReport::new(
+    let mut report = AccessReport::new(
         arguments.before.display().to_string(),
         arguments.after.display().to_string(),
         (&rows, &newcomers),
@@ -139,15 +162,20 @@ pub fn run(arguments: &VerifyArguments) -> Result<Exit, CliError> {
         arguments.only_new_access,
         &arguments.allow,
     );
+    report.namespaces.clone_from(&scope.namespace);
     let text = match arguments.output {
-        AccessFormat::Text => report.text(arguments.ascii),
-        AccessFormat::Markdown => report.markdown(),
-        AccessFormat::Json => {
-            let json = serde_json::to_string_pretty(&report).map_err(|error| {
-                CliError::CouldNotRun(format!("cannot write the report: {error}"))
-            })?;
-            format!("{json}\n")
+        AccessFormat::Text => {
+            let style = Style {
+                quiet: arguments.quiet,
+                ..arguments.look.style()
+            };
+            painted(&report.text(style), style)
         }
+        AccessFormat::Markdown => report.markdown(),
+        AccessFormat::Json => super::json(&report)?,
+        AccessFormat::Yaml => yaml::of_report(&report).map_err(CliError::CouldNotRun)?,
+        AccessFormat::Sarif => report.sarif(),
+        AccessFormat::Junit => report.junit(),
     };
     let exit = if report.differs() {
         Exit::Failed
@@ -161,15 +189,14 @@ pub fn run(arguments: &VerifyArguments) -> Result<Exit, CliError> {
 }
 
 /// Workloads of the mesh that only the first side has: whom they let in is compared with nothing.
-fn gone(baseline: &Mesh, present: &Mesh) -> Vec<String> {
+fn gone(baseline: &Mesh, present: &Mesh) -> BTreeSet<ObjectName> {
     let left: BTreeSet<&ObjectName> = present.workloads.iter().map(|one| &one.name).collect();
     let applications = baseline
         .workloads
         .iter()
         .filter(|workload| workload.is_mesh_application());
-    let gone: BTreeSet<String> = applications
+    applications
         .filter(|workload| !left.contains(&workload.name))
-        .map(|workload| workload.name.to_string())
-        .collect();
-    gone.into_iter().collect()
+        .map(|workload| workload.name.clone())
+        .collect()
 }

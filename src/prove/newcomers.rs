@@ -37,6 +37,16 @@ pub struct Newcomer {
     pub compared: usize,
 }
 
+impl Newcomer {
+    /// Keeps what is about servers of these namespaces.
+    pub fn keep_servers(&mut self, includes: impl Fn(&str) -> bool) {
+        self.calls.retain(|call| includes(&call.server.namespace));
+        if !includes(&self.name.namespace) {
+            self.callable.clear();
+        }
+    }
+}
+
 /// Access of a newcomer that another identity would not have.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Call {

@@ -9,6 +9,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::intended::Intended;
+use super::text::Style;
 use crate::mesh::DataPlaneMode;
 use crate::prove::newcomers::Newcomer;
 use crate::prove::row::{PortAnswer, RowVerdict, ServerRow};
@@ -24,6 +25,9 @@ pub struct AccessReport {
     pub before: String,
     /// What was compared.
     pub after: String,
+    /// Namespaces whose servers are reported; empty for all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub namespaces: Vec<String>,
     /// One entry a server.
     pub servers: Vec<ServerAccess>,
     /// What could not be compared, in words: servers that only the first state has, what was not read.
@@ -127,6 +131,7 @@ impl AccessReport {
             api_version: "castoff/access/v1",
             before,
             after,
+            namespaces: Vec::new(),
             servers,
             only_in_one,
             gone,
@@ -158,12 +163,18 @@ impl AccessReport {
     }
 
     /// For people.
-    pub fn text(&self, ascii: bool) -> String {
+    pub fn text(&self, style: Style) -> String {
+        let ascii = style.ascii;
         let mut out = format!(
-            "Access now ({}) compared with {}\n",
-            self.after, self.before
+            "Access now ({}) compared with {}{}\n",
+            self.after,
+            self.before,
+            self.scope()
         );
         for server in &self.servers {
+            if style.quiet && server.verdict == Verdict::Same {
+                continue;
+            }
             out.push_str(&format!(
                 "{} {} {}",
                 symbol(server.verdict, ascii),
@@ -213,8 +224,10 @@ impl AccessReport {
     /// For pull requests.
     pub fn markdown(&self) -> String {
         let mut out = format!(
-            "## Access: `{}` compared with `{}`\n\n",
-            self.after, self.before
+            "## Access: `{}` compared with `{}`{}\n\n",
+            self.after,
+            self.before,
+            self.scope()
         );
         out.push_str("| server | verdict | witness, notes |\n|---|---|---|\n");
         for server in &self.servers {
@@ -255,6 +268,14 @@ impl AccessReport {
         }
         out.push_str(&format!("\n{}", self.summary()));
         out
+    }
+
+    /// Whose servers are reported, where not all are.
+    fn scope(&self) -> String {
+        match self.namespaces.as_slice() {
+            [] => String::new(),
+            some => format!(", servers of {} only", some.join(", ")),
+        }
     }
 
     fn summary(&self) -> String {
