@@ -59,7 +59,7 @@ pub enum Command {
     Collect(collect::CollectArguments),
     /// Print the least role that reading a cluster needs, for `kubectl apply -f -`
     Rbac(rbac::RbacArguments),
-    /// Explain a check by its code
+    /// Explain a check by its code, or a verdict
     Explain(explain::ExplainArguments),
     /// Print the completion script of a shell
     Completions {

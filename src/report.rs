@@ -17,6 +17,7 @@ pub mod proof;
 pub mod sarif;
 pub mod script;
 pub mod text;
+pub mod verdicts;
 pub mod who_can;
 pub mod wire;
 pub mod yaml;
