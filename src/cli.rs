@@ -6,6 +6,7 @@
 mod baseline;
 #[cfg(feature = "cluster")]
 pub mod collect;
+pub mod estimate;
 pub mod explain;
 #[cfg(feature = "cluster")]
 mod fleet;
@@ -54,6 +55,8 @@ pub enum Command {
     Verify(verify::VerifyArguments),
     /// Say who may send a request to a Service, and which rule decides it
     WhoCan(who_can::WhoCanArguments),
+    /// Add up what sidecars reserve now, and what ztunnel and waypoints will reserve then
+    Estimate(estimate::EstimateArguments),
     /// Write what a cluster holds into one file that `--from-files` reads
     #[cfg(feature = "cluster")]
     Collect(collect::CollectArguments),
@@ -126,6 +129,7 @@ pub fn run() -> Exit {
         Command::Plan(options) => plan::run(&options),
         Command::Verify(options) => verify::run(&options),
         Command::WhoCan(options) => who_can::run(&options),
+        Command::Estimate(options) => estimate::run(&options),
         #[cfg(feature = "cluster")]
         Command::Collect(options) => collect::run(&options),
         Command::Rbac(options) => rbac::run(&options),

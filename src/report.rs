@@ -6,6 +6,7 @@
 
 pub mod access;
 mod access_for_machines;
+pub mod estimate;
 pub mod fleet;
 pub mod folder;
 pub mod intended;

@@ -84,7 +84,7 @@ spec:
 #[test]
 fn every_command_that_reads_a_mesh_says_whose_istio_it_is_and_which_namespaces() {
     let folder = tempfile::tempdir().unwrap();
-    for command in ["migrate", "plan", "verify", "who-can"] {
+    for command in ["migrate", "plan", "verify", "who-can", "estimate"] {
         let (_, help, _) = castoff(folder.path(), &[command, "--help"]);
         for flag in [
             "-n, --namespace <NAMESPACE>",

@@ -267,5 +267,10 @@ spec:
     let (exit, said) = castoff(state.path(), &["plan", "--from-files", "."]);
     assert_eq!(exit, Some(4), "{said}");
     assert!(!said.contains("Nothing to do"), "{said}");
+    let page = std::fs::read_to_string(state.path().join("castoff-plan/plan.md")).unwrap();
+    assert!(
+        page.contains("Nothing was planned, and not everything was read"),
+        "{page}"
+    );
     assert!(said.contains("Nothing was planned: no workload that was read has a sidecar, but not everything was read"), "{said}");
 }

@@ -503,7 +503,7 @@ fn scrapes(workload: &Workload) -> bool {
     let named = ["app.kubernetes.io/name", "app"]
         .iter()
         .filter_map(|key| labels.get(key))
-        .any(|value| SCRAPERS.contains(&value.as_ref()));
+        .any(|value| SCRAPERS.contains(&value));
     let name = workload.name.name.as_str();
     let of_family = named || SCRAPERS.iter().any(|one| name.starts_with(one));
     workload.role == Role::Application
