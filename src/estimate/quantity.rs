@@ -10,7 +10,7 @@ const SUFFIXES: [(&str, f64); 16] = [
     ("Gi", 1_073_741_824e3),
     ("Ti", 1_099_511_627_776e3),
     ("Pi", 1_125_899_906_842_624e3),
-    ("Ei", 1_152_921_504_606_846_976e3),
+    ("Ei", 1_152_921_504_606_847e6),
     ("n", 1e-6),
     ("u", 1e-3),
     ("m", 1.0),
@@ -35,7 +35,7 @@ fn thousandths(text: &str) -> Option<u128> {
     }
     let value: f64 = number.parse().ok()?;
     let scaled = (value * factor).ceil();
-    (scaled >= 0.0 && scaled < 1e30).then_some(scaled as u128)
+    (0.0..1e30).contains(&scaled).then_some(scaled as u128)
 }
 
 /// Processor time in thousandths of a core.
