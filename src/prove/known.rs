@@ -4,7 +4,7 @@
 //! a verdict never changes here; of those who lose, the witness is rather somebody who is known to call; a way out is told
 //! only where it exists for this caller, with what it costs.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use castoff_authz::decision::{Because, Decision, Outcome};
 use castoff_authz::path::{Address, AddressKind, EnforcementPath, Point, PointKind, PrincipalSeen};
@@ -12,6 +12,7 @@ use castoff_authz::verdict::{self, Comparison, Finding, Identities, Witness};
 
 use super::addresses::scraped_by_annotation;
 use super::callers::Member;
+use super::memory::Kind;
 use super::question::representatives;
 use super::row::{PortAnswer, ServerRow};
 use super::rows::Comparer;
@@ -42,6 +43,20 @@ const NO_SCRAPERS: [&str; 6] = [
 /// Names that are written out.
 const MOST_NAMES: usize = 4;
 
+/// Callers who are known to call in ways that a waypoint does not see.
+#[derive(Debug, Default)]
+pub(super) struct KnownCallers {
+    /// Workloads that scrape, as far as names tell, by how they arrive.
+    scrapers: BTreeMap<Kind, Vec<Member>>,
+    /// Workloads outside the mesh.
+    outside: Vec<Member>,
+}
+
+/// Whether those who arrive so had no identity and have none.
+fn is_plain((before, now, _): Kind) -> bool {
+    before == CallerMode::Plain && now == CallerMode::Plain
+}
+
 /// A loss, and who suffers it.
 struct Loss<'l> {
     witness: &'l Witness,
@@ -63,28 +78,29 @@ impl Comparer<'_> {
     pub(super) fn explain_losses(&self, row: &mut ServerRow, server: (WorkloadId, WorkloadId)) {
         for answer in &mut row.differences {
             self.explain_gain(answer);
-            let (Some((before, now, words)), Finding::Witness(witness)) =
-                (answer.kind, &answer.verdict.breaks)
+            let (Some(kind), Finding::Witness(witness)) = (answer.kind, &answer.verdict.breaks)
             else {
                 continue;
             };
             let scraped = self.scraped(server.0, &witness.address);
-            let mut members: Vec<&Member> = (self.classes.iter())
-                .filter(|class| class.kind() == (before, now, words))
-                .flat_map(|class| &class.members)
-                .collect();
-            let outsiders = members.contains(&&Member::Outsiders);
-            let of_workloads = members
-                .iter()
-                .any(|member| matches!(member, Member::Workload { .. }));
+            let first = (self.classes.iter())
+                .find(|class| class.kind() == kind)
+                .and_then(|class| class.members.first());
+            let outsiders = first == Some(&Member::Outsiders);
+            let of_workloads = matches!(first, Some(Member::Workload { .. }));
+            let plain = is_plain(kind);
+            let known = match (scraped.is_some(), plain) {
+                (true, _) => self.known().scrapers.get(&kind),
+                (false, true) if !outsiders => Some(&self.known().outside),
+                _ => None,
+            };
+            let mut members: Vec<&Member> = known.into_iter().flatten().collect();
             if let Some(asked) = &answer.member {
                 members.retain(|member| self.are_admitted_alike(member, asked, answer, server));
             }
             let mut callers = workloads(&members);
-            let plain = before == CallerMode::Plain && now == CallerMode::Plain;
+            answer.known = !callers.is_empty();
             if scraped.is_some() {
-                callers.retain(|id| self.scrapers().contains(id));
-                answer.known = !callers.is_empty();
                 if !plain && answer.known {
                     let principals = self.principals(&callers);
                     if let Some(found) = self.lost_by(answer, &principals) {
@@ -94,10 +110,6 @@ impl Comparer<'_> {
                         callers.clear();
                     }
                 }
-            } else if plain {
-                answer.known = !callers.is_empty();
-            } else {
-                callers.clear();
             }
             let Finding::Witness(witness) = &answer.verdict.breaks else {
                 continue;
@@ -105,7 +117,7 @@ impl Comparer<'_> {
             let loss = Loss {
                 witness,
                 answer,
-                now,
+                now: kind.1,
                 server,
                 callers,
                 outsiders,
@@ -129,11 +141,14 @@ impl Comparer<'_> {
     /// Names the workloads outside the mesh that gain, whom nobody would think of.
     fn explain_gain(&self, answer: &mut PortAnswer) {
         let Some(kind) = answer.kind else { return };
-        let plain = (kind.0, kind.1) == (CallerMode::Plain, CallerMode::Plain);
         let Finding::Witness(witness) = &answer.verdict.opens else {
             return;
         };
-        if !plain || answer.member.is_some() {
+        let outsiders = self
+            .classes
+            .iter()
+            .any(|class| class.kind() == kind && class.members.first() == Some(&Member::Outsiders));
+        if !is_plain(kind) || outsiders || answer.member.is_some() {
             return;
         }
         let by_rules = |decision: &Decision| {
@@ -145,9 +160,7 @@ impl Comparer<'_> {
             })
         };
         let by_rules = witness.before.iter().any(|(_, one)| by_rules(one));
-        let classes = self.classes.iter().filter(|class| class.kind() == kind);
-        let members: Vec<&Member> = classes.flat_map(|class| &class.members).collect();
-        let callers = workloads(&members);
+        let callers = workloads(&self.known().outside.iter().collect::<Vec<_>>());
         if callers.is_empty() {
             return;
         }
@@ -211,13 +224,27 @@ impl Comparer<'_> {
         )
     }
 
-    /// Workloads that scrape, as far as names tell.
-    fn scrapers(&self) -> &BTreeSet<WorkloadId> {
-        self.scrapers.get_or_init(|| {
+    /// Who is known to call in ways of his own, looked for once.
+    fn known(&self) -> &KnownCallers {
+        self.known.get_or_init(|| {
             let mesh = self.present.mesh;
-            mesh.workload_ids()
-                .filter(|id| scrapes(mesh.workload(*id)))
-                .collect()
+            let mut found = KnownCallers::default();
+            for class in &self.classes {
+                let outside = is_plain(class.kind());
+                for member in &class.members {
+                    let Some((id, _)) = member.places().1 else {
+                        continue;
+                    };
+                    if scrapes(mesh.workload(id)) {
+                        let scrapers = found.scrapers.entry(class.kind()).or_default();
+                        scrapers.push(member.clone());
+                    }
+                    if outside {
+                        found.outside.push(member.clone());
+                    }
+                }
+            }
+            found
         })
     }
 

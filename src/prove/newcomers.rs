@@ -104,8 +104,9 @@ pub fn newcomers(states: &States<'_>, limits: Limits) -> Vec<Newcomer> {
     let old = mesh
         .workload_ids()
         .filter(|id| !found.contains_key(id) && mesh.workload(*id).is_mesh_application());
+    let classes = comparer.classes_of(&found);
     for server in old.collect::<Vec<_>>() {
-        comparer.called(&mut found, server);
+        comparer.called(&mut found, &classes, server);
     }
     let mut all: Vec<Newcomer> = found.into_values().collect();
     all.sort_by(|left, right| left.name.cmp(&right.name));
@@ -274,15 +275,19 @@ impl Comparer<'_> {
     }
 
     /// Which newcomers may call a server that was there for who they are.
-    fn called(&self, newcomers: &mut BTreeMap<WorkloadId, Newcomer>, server: WorkloadId) {
-        let classes = self.classes_of(newcomers);
+    fn called(
+        &self,
+        newcomers: &mut BTreeMap<WorkloadId, Newcomer>,
+        classes: &[CallerClass],
+        server: WorkloadId,
+    ) {
         let generations = 0..self.present.mesh.workload(server).generations.len();
         for question in generations.flat_map(|one| self.questions((server, server), one)) {
             if question.known == PortKnown::Unknown {
                 continue;
             }
             let mut ways = self.ways(question);
-            for class in &classes {
+            for class in classes {
                 self.called_by(newcomers, &mut ways, class);
             }
         }

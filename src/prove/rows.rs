@@ -19,6 +19,7 @@ use super::answered::Answered;
 use super::callers::{self, CallerClass, Member};
 use super::gateways;
 use super::identities::Mentions;
+use super::known::KnownCallers;
 use super::memory::Memory;
 use super::network::Party;
 use super::others::told_by_others;
@@ -88,8 +89,8 @@ pub(super) struct Comparer<'a> {
     pub(super) seen: Option<Seen<'a>>,
     /// Waypoints that policies name one by one.
     pub(super) named: NamedWaypoints<'a>,
-    /// Workloads that scrape pods, once somebody asked.
-    pub(super) scrapers: OnceLock<BTreeSet<WorkloadId>>,
+    /// Who is known to call in ways of his own, once somebody asked.
+    pub(super) known: OnceLock<KnownCallers>,
 }
 
 impl<'a> Comparer<'a> {
@@ -111,7 +112,7 @@ impl<'a> Comparer<'a> {
             notes_closed: false,
             limits,
             seen: None,
-            scrapers: OnceLock::new(),
+            known: OnceLock::new(),
         }
     }
 
