@@ -11,8 +11,7 @@ use castoff_authz::path::{Address, AddressKind, EnforcementPath, Point, PointKin
 use castoff_authz::verdict::{self, Comparison, Finding, Identities, Witness};
 
 use super::addresses::scraped_by_annotation;
-use super::callers::Member;
-use super::memory::Kind;
+use super::callers::{CallerClass, Member};
 use super::question::representatives;
 use super::row::{PortAnswer, ServerRow};
 use super::rows::Comparer;
@@ -47,13 +46,21 @@ const MOST_NAMES: usize = 4;
 #[derive(Debug, Default)]
 pub(super) struct KnownCallers {
     /// Workloads that scrape, as far as names tell, by how they arrive.
-    scrapers: BTreeMap<Kind, Vec<Member>>,
+    scrapers: BTreeMap<Arrival, Vec<Member>>,
     /// Workloads outside the mesh.
     outside: Vec<Member>,
 }
 
+/// How callers arrived, how they arrive, and who they are, in words.
+pub(super) type Arrival = (CallerMode, CallerMode, &'static str);
+
+/// How those of a class arrive.
+pub(super) fn arrival(class: &CallerClass) -> Arrival {
+    (class.before, class.now, class.words)
+}
+
 /// Whether those who arrive so had no identity and have none.
-fn is_plain((before, now, _): Kind) -> bool {
+fn is_plain((before, now, _): Arrival) -> bool {
     before == CallerMode::Plain && now == CallerMode::Plain
 }
 
@@ -84,7 +91,7 @@ impl Comparer<'_> {
             };
             let scraped = self.scraped(server.0, &witness.address);
             let first = (self.classes.iter())
-                .find(|class| class.kind() == kind)
+                .find(|class| arrival(class) == kind)
                 .and_then(|class| class.members.first());
             let outsiders = first == Some(&Member::Outsiders);
             let of_workloads = matches!(first, Some(Member::Workload { .. }));
@@ -144,10 +151,9 @@ impl Comparer<'_> {
         let Finding::Witness(witness) = &answer.verdict.opens else {
             return;
         };
-        let outsiders = self
-            .classes
-            .iter()
-            .any(|class| class.kind() == kind && class.members.first() == Some(&Member::Outsiders));
+        let outsiders = self.classes.iter().any(|class| {
+            arrival(class) == kind && class.members.first() == Some(&Member::Outsiders)
+        });
         if !is_plain(kind) || outsiders || answer.member.is_some() {
             return;
         }
@@ -230,13 +236,13 @@ impl Comparer<'_> {
             let mesh = self.present.mesh;
             let mut found = KnownCallers::default();
             for class in &self.classes {
-                let outside = is_plain(class.kind());
+                let outside = is_plain(arrival(class));
                 for member in &class.members {
                     let Some((id, _)) = member.places().1 else {
                         continue;
                     };
                     if scrapes(mesh.workload(id)) {
-                        let scrapers = found.scrapers.entry(class.kind()).or_default();
+                        let scrapers = found.scrapers.entry(arrival(class)).or_default();
                         scrapers.push(member.clone());
                     }
                     if outside {

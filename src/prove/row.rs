@@ -10,7 +10,7 @@ use castoff_authz::path::{AddressKind, EnforcementPath};
 use castoff_authz::verdict::{Finding, Verdict};
 
 use super::callers::Member;
-use super::memory::Kind;
+use super::known::Arrival;
 use super::{Content, tell};
 use crate::mesh::{DataPlaneMode, Workload};
 use crate::snapshot::ObjectName;
@@ -33,7 +33,7 @@ pub struct PortAnswer {
     /// The verdict.
     pub verdict: Verdict,
     /// The class of callers, where the answer is for one.
-    pub(super) kind: Option<Kind>,
+    pub(super) kind: Option<Arrival>,
     /// The member of it for whom it was asked, where NetworkPolicies tell members apart.
     pub(super) member: Option<Member>,
     /// Whether somebody by name is known to call so and to lose by it.

@@ -19,7 +19,7 @@ use super::answered::Answered;
 use super::callers::{self, CallerClass, Member};
 use super::gateways;
 use super::identities::Mentions;
-use super::known::KnownCallers;
+use super::known::{KnownCallers, arrival};
 use super::memory::Memory;
 use super::network::Party;
 use super::others::told_by_others;
@@ -315,7 +315,7 @@ impl<'a> Comparer<'a> {
                     baseline: comparison.baseline,
                     present: comparison.present,
                     verdict,
-                    kind: Some(class.kind()),
+                    kind: Some(arrival(class)),
                     member: self.has_network_policies().then(|| member.clone()),
                     known: false,
                     told: Vec::new(),
