@@ -6,6 +6,7 @@
 mod baseline;
 #[cfg(feature = "cluster")]
 pub mod collect;
+pub mod estimate;
 pub mod explain;
 #[cfg(feature = "cluster")]
 mod fleet;
@@ -16,6 +17,7 @@ pub mod migrate;
 pub mod plan;
 mod plugin;
 pub mod rbac;
+pub mod shared;
 mod unread;
 mod unselected;
 pub mod verify;
@@ -53,12 +55,14 @@ pub enum Command {
     Verify(verify::VerifyArguments),
     /// Say who may send a request to a Service, and which rule decides it
     WhoCan(who_can::WhoCanArguments),
+    /// Add up what sidecars reserve now, and what ztunnel and waypoints will reserve then
+    Estimate(estimate::EstimateArguments),
     /// Write what a cluster holds into one file that `--from-files` reads
     #[cfg(feature = "cluster")]
     Collect(collect::CollectArguments),
     /// Print the least role that reading a cluster needs, for `kubectl apply -f -`
     Rbac(rbac::RbacArguments),
-    /// Explain a check by its code
+    /// Explain a check by its code, or a verdict
     Explain(explain::ExplainArguments),
     /// Print the completion script of a shell
     Completions {
@@ -125,6 +129,7 @@ pub fn run() -> Exit {
         Command::Plan(options) => plan::run(&options),
         Command::Verify(options) => verify::run(&options),
         Command::WhoCan(options) => who_can::run(&options),
+        Command::Estimate(options) => estimate::run(&options),
         #[cfg(feature = "cluster")]
         Command::Collect(options) => collect::run(&options),
         Command::Rbac(options) => rbac::run(&options),
@@ -162,6 +167,16 @@ fn invocation(called: CalledAs, words: &[std::ffi::OsString]) -> String {
         line.push_str(&crate::report::shell_word(&word.to_string_lossy()));
     }
     line
+}
+
+/// A report as JSON.
+///
+/// # Errors
+/// It cannot be written so, which would be a defect of castoff.
+pub(crate) fn json(report: &impl serde::Serialize) -> Result<String, CliError> {
+    serde_json::to_string_pretty(report)
+        .map(|json| format!("{json}\n"))
+        .map_err(|error| CliError::CouldNotRun(format!("cannot write the report: {error}")))
 }
 
 /// Writes to standard output. A reader that went away (`| head`) is no error.

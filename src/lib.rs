@@ -29,6 +29,8 @@ pub mod convert;
 
 pub mod phases;
 
+pub mod estimate;
+
 pub mod prove;
 
 pub mod plan;

@@ -5,17 +5,22 @@
 //! and of a [`text::Style`]; none of them filters, counts or decides.
 
 pub mod access;
+mod access_for_machines;
+pub mod estimate;
 pub mod fleet;
 pub mod folder;
 pub mod intended;
 pub mod junit;
 pub mod markdown;
+pub mod paint;
 pub mod plan;
 pub mod proof;
 pub mod recommended;
 pub mod sarif;
 pub mod script;
 pub mod text;
+pub mod verdicts;
+pub mod who_can;
 pub mod wire;
 pub mod yaml;
 

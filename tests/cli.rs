@@ -201,3 +201,28 @@ fn two_runs_write_and_print_the_same_bytes() {
     assert_eq!(text(&first.0), text(&second.0));
     assert_eq!(first.1, second.1);
 }
+
+#[test]
+fn a_verdict_is_explained_by_the_name_that_reports_write() {
+    for (name, code) in [
+        ("same", 0),
+        ("opens", 3),
+        ("Breaks", 3),
+        ("new", 3),
+        ("undecided", 4),
+    ] {
+        let output = castoff(&["explain", name]);
+        assert_eq!(output.status.code(), Some(0), "{name}");
+        let said = text(&output.stdout);
+        assert!(
+            said.starts_with(&format!("{} (verdict)\n", name.to_lowercase())),
+            "{said}"
+        );
+        assert!(said.contains(&format!("Exit code: {code}")), "{said}");
+    }
+    let list = text(&castoff(&["explain", "--list"]).stdout);
+    assert!(
+        list.contains("undecided") && list.contains("CAST0101"),
+        "{list}"
+    );
+}

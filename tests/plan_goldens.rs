@@ -40,7 +40,7 @@ fn transcript(plan: &Plan) -> String {
         "the state read now".to_owned(),
         Vec::new(),
     );
-    let mut out = report.text(false);
+    let mut out = report.text(castoff::report::text::Style::default());
     for (name, content) in folder::files(plan, &report) {
         if name != "plan.json" {
             out.push_str(&format!("----- {name}\n{content}"));

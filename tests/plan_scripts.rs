@@ -172,7 +172,8 @@ fn everything(plan: &Plan) -> String {
 }
 
 fn summary(plan: &Plan) -> String {
-    PlanReport::new(plan, String::new(), String::new(), Vec::new()).text(false)
+    PlanReport::new(plan, String::new(), String::new(), Vec::new())
+        .text(castoff::report::text::Style::default())
 }
 
 #[test]

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 
 /// A module may name those before it. `api` holds only serde types; `prove` and `plan` stand side
 /// by side with phases.
-const ORDER: [&str; 17] = [
+const ORDER: [&str; 18] = [
     "api", "snapshot", "source", "mesh", "finding", "manifest", "needs", "convert", "phases",
-    "prove", "simulate", "plan", "exit", "waiver", "report", "demo", "cli",
+    "estimate", "prove", "simulate", "plan", "exit", "waiver", "report", "demo", "cli",
 ];
 
 /// Files that were longer than the limit when it was set, with their length; they may only shrink.

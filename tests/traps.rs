@@ -311,7 +311,8 @@ fn the_page_names_every_check_and_no_other() {
     let page = std::fs::read_to_string("docs/traps.md").unwrap();
     let list = castoff(Path::new("."), &["explain", "--list"]).stdout;
     let list = String::from_utf8(list).unwrap();
-    let listed = list.lines().map(|line| line[..8].to_owned()).collect();
+    let checks = list.lines().filter(|line| line.starts_with("CAST"));
+    let listed = checks.map(|line| line[..8].to_owned()).collect();
     assert_eq!(codes(&page), listed);
 }
 

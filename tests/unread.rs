@@ -215,3 +215,62 @@ fn an_authorizer_is_not_taken_for_absent_where_the_mesh_configuration_was_not_re
         assert_eq!(ends, Some(exit), "{said}");
     }
 }
+
+#[test]
+fn an_object_of_a_version_that_nobody_knows_is_named_and_not_taken_for_one_of_today() {
+    let of_tomorrow = policy("GET").replace("security.istio.io/v1", "security.istio.io/v2");
+    let folder = folder(&[("mesh.yaml", MESH.to_owned()), ("policy.yaml", of_tomorrow)]);
+    for arguments in [
+        &["plan", "--from-files", "."][..],
+        &["verify", ".", "."],
+        &["who-can", "GET /", "shop/orders", "--from-files", "."],
+    ] {
+        let (exit, said) = castoff(folder.path(), arguments);
+        assert_ne!(exit, Some(0), "{said}");
+        assert!(
+            said.contains(
+                "this AuthorizationPolicy is left out: castoff does not know `security.istio.io/v2`"
+            ),
+            "{said}"
+        );
+    }
+    let (exit, said) = castoff(folder.path(), &["verify", ".", "."]);
+    assert_eq!(exit, Some(4), "{said}");
+}
+
+#[test]
+fn a_plan_without_sidecars_says_nothing_to_do_only_where_everything_was_read() {
+    let plain = "
+apiVersion: v1
+kind: Namespace
+metadata: {name: shop}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: orders, namespace: shop}
+spec:
+  selector: {matchLabels: {app: orders}}
+  template: {metadata: {labels: {app: orders}}, spec: {containers: [{name: app, image: app}]}}
+";
+    let state = tempfile::tempdir().unwrap();
+    for (name, text) in &castoff::demo::FILES[..2] {
+        std::fs::write(state.path().join(name.replace('/', "-")), text).unwrap();
+    }
+    std::fs::write(state.path().join("plain.yaml"), plain).unwrap();
+    let (exit, said) = castoff(state.path(), &["plan", "--from-files", "."]);
+    let all_read = (
+        exit,
+        said.contains("Nothing to do: no workload has a sidecar."),
+    );
+    assert_eq!(all_read, (Some(0), true), "{said}");
+    std::fs::write(state.path().join("rest.yaml"), "kind: [Deployment\n").unwrap();
+    let (exit, said) = castoff(state.path(), &["plan", "--from-files", "."]);
+    assert_eq!(exit, Some(4), "{said}");
+    assert!(!said.contains("Nothing to do"), "{said}");
+    let page = std::fs::read_to_string(state.path().join("castoff-plan/plan.md")).unwrap();
+    assert!(
+        page.contains("Nothing was planned, and not everything was read"),
+        "{page}"
+    );
+    assert!(said.contains("Nothing was planned: no workload that was read has a sidecar, but not everything was read"), "{said}");
+}

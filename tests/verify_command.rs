@@ -296,9 +296,10 @@ spec:
     let text = String::from_utf8(output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(3), "{text}");
     for way in [
-        "way out: an ALLOW policy on these pods for",
-        "way out: let it dial the Service",
-        "way out: label the waypoint `istio.io/waypoint-for: all`",
+        "why it counts: port 8080 is scraped (annotations prometheus.io/scrape and prometheus.io/port of shop/orders-1)",
+        "way out: an ALLOW policy on these pods for the principal of whoever scrapes at port 8080",
+        "way out: let it dial Service shop/orders:80",
+        "way out: label the waypoint shop/waypoint `istio.io/waypoint-for: all`",
     ] {
         assert!(text.contains(way), "{text}");
     }

@@ -105,7 +105,7 @@ fn read_side_by_side(
                     ..arguments.input.cluster.clone()
                 };
                 // One line of progress cannot tell of several clusters.
-                scope.spawn(move || live::record(&cluster, &arguments.namespace, true))
+                scope.spawn(move || live::record(&cluster, &arguments.mesh.namespace, true))
             })
             .collect();
         readers

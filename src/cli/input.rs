@@ -190,9 +190,11 @@ pub(crate) fn read_files(paths: &[PathBuf]) -> Result<(Snapshot, String), CliErr
 pub(crate) fn read_side(
     path: &Path,
     cluster: &ClusterArguments,
+    namespaces: &[String],
+    quiet: bool,
 ) -> Result<(Snapshot, String), CliError> {
     if path.as_os_str() == "live" {
-        return read_cluster(cluster, &[], false);
+        return read_cluster(cluster, namespaces, quiet);
     }
     read_files(&[path.to_owned()])
 }

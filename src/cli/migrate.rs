@@ -6,14 +6,14 @@
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use clap::{ArgAction, Args, ValueEnum};
+use clap::{Args, ValueEnum};
 
 use super::input::InputArguments;
+use super::shared::{LengthArguments, LookArguments, MeshArguments};
 use super::{CliError, baseline};
 use crate::exit::Exit;
 use crate::finding::Phase;
-use crate::mesh::MeshOverrides;
-use crate::mesh::{Distribution, Mesh, Version};
+use crate::mesh::Mesh;
 use crate::phases::{self, Context, MigrateOptions};
 use crate::plan::recommended;
 use crate::report::proof::AccessBlock;
@@ -60,15 +60,9 @@ pub struct MigrateArguments {
     /// File of declined recommendations; otherwise `castoff.yaml` beside the manifests
     #[arg(long, value_name = "FILE", env = "CASTOFF_WAIVERS")]
     pub waivers: Option<PathBuf>,
-    /// Migrate only this namespace; repeatable
-    #[arg(short, long, value_name = "NAMESPACE")]
-    pub namespace: Vec<String>,
-    /// Whose build of Istio runs
-    #[arg(long, value_enum, default_value = "auto", env = "CASTOFF_DISTRIBUTION")]
-    pub distribution: DistributionArgument,
-    /// Istio's version, where the input does not tell it: 1.30.3
-    #[arg(long, value_name = "VERSION", value_parser = parse_version, env = "CASTOFF_ISTIO_VERSION")]
-    pub istio_version: Option<Version>,
+    /// Which mesh it is.
+    #[command(flatten)]
+    pub mesh: MeshArguments,
     /// Format of the report
     #[arg(
         short,
@@ -78,39 +72,12 @@ pub struct MigrateArguments {
         env = "CASTOFF_OUTPUT"
     )]
     pub output: Format,
-    /// When to colour the text
-    #[arg(long, value_enum, default_value = "auto", env = "CASTOFF_COLOR")]
-    pub color: ColorArgument,
-    /// Letters instead of pictures
-    #[arg(long, env = "CASTOFF_ASCII", value_parser = clap::builder::FalseyValueParser::new())]
-    pub ascii: bool,
-    /// Only what needs somebody
-    #[arg(short, long, conflicts_with = "verbose")]
-    pub quiet: bool,
-    /// All names, codes and places
-    #[arg(short, long, action = ArgAction::SetTrue)]
-    pub verbose: bool,
-}
-
-/// Values of `--distribution`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum DistributionArgument {
-    /// As the images of istiod show
-    Auto,
-    /// istio.io
-    Upstream,
-    /// Solo.io
-    Solo,
-}
-
-impl From<DistributionArgument> for Option<Distribution> {
-    fn from(argument: DistributionArgument) -> Self {
-        match argument {
-            DistributionArgument::Auto => None,
-            DistributionArgument::Upstream => Some(Distribution::Upstream),
-            DistributionArgument::Solo => Some(Distribution::Solo),
-        }
-    }
+    /// How text looks.
+    #[command(flatten)]
+    pub look: LookArguments,
+    /// How much of it there is.
+    #[command(flatten)]
+    pub length: LengthArguments,
 }
 
 /// Values of `--output`.
@@ -128,17 +95,6 @@ pub enum Format {
     Sarif,
     /// JUnit XML, for CI
     Junit,
-}
-
-/// Values of `--color`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum ColorArgument {
-    /// On a terminal, unless NO_COLOR is set
-    Auto,
-    /// Always
-    Always,
-    /// Never
-    Never,
 }
 
 fn parse_phase(text: &str) -> Result<Phase, String> {
@@ -160,26 +116,6 @@ pub(super) fn parse_service(text: &str) -> Result<ObjectName, String> {
     }
 }
 
-pub(super) fn parse_version(text: &str) -> Result<Version, String> {
-    let (numbers, suffix) = text.split_once('-').unwrap_or((text, ""));
-    let parts: Option<Vec<u32>> = numbers
-        .trim_start_matches('v')
-        .split('.')
-        .map(|part| part.parse().ok())
-        .collect();
-    let (major, minor, patch) = match parts.as_deref() {
-        Some([major, minor]) => (*major, *minor, 0),
-        Some([major, minor, patch]) => (*major, *minor, *patch),
-        _ => return Err("write it as 1.30.3".to_owned()),
-    };
-    Ok(Version {
-        major,
-        minor,
-        patch,
-        suffix: suffix.to_owned(),
-    })
-}
-
 /// Runs the command. `invocation` is the command line that repeats it.
 ///
 /// # Errors
@@ -190,8 +126,11 @@ pub fn run(arguments: &MigrateArguments, invocation: &str) -> Result<Exit, CliEr
     if let Some(contexts) = super::fleet::contexts(&arguments.input.cluster)? {
         return super::fleet::run(arguments, &contexts, invocation);
     }
-    let (snapshot, input) =
-        super::input::read(&arguments.input, &arguments.namespace, arguments.quiet)?;
+    let (snapshot, input) = super::input::read(
+        &arguments.input,
+        &arguments.mesh.namespace,
+        arguments.length.quiet,
+    )?;
     let report = report_of(
         arguments,
         &snapshot,
@@ -216,17 +155,14 @@ pub(super) fn report_of(
 ) -> Result<Report, CliError> {
     let today = today()?;
     let waivers = read_waivers(arguments)?;
-    let overrides = MeshOverrides {
-        distribution: arguments.distribution.into(),
-        istio_version: arguments.istio_version.clone(),
-    };
+    let overrides = arguments.mesh.overrides();
     let mesh = Mesh::build(snapshot, &overrides);
-    check_names(&arguments.namespace, &arguments.waypoint, &mesh)?;
+    check_names(&arguments.mesh, &arguments.waypoint, &mesh)?;
     let options = MigrateOptions {
         enterprise: arguments.enterprise,
         per_service: arguments.per_service,
         chosen_waypoints: arguments.waypoint.iter().cloned().collect(),
-        namespaces: arguments.namespace.iter().cloned().collect(),
+        namespaces: arguments.mesh.namespace.iter().cloned().collect(),
         first_phase: arguments.phase,
         ignore_failures: arguments.ignore_failures,
     };
@@ -271,12 +207,7 @@ pub(super) fn report_of(
 
 /// How text is to look.
 pub(super) fn style(arguments: &MigrateArguments) -> Style {
-    Style {
-        ascii: arguments.ascii,
-        color: color(arguments.color),
-        quiet: arguments.quiet,
-        verbose: arguments.verbose,
-    }
+    arguments.look.style_of(&arguments.length)
 }
 
 fn render(report: &Report, arguments: &MigrateArguments) -> String {
@@ -287,16 +218,6 @@ fn render(report: &Report, arguments: &MigrateArguments) -> String {
         Format::Markdown => markdown::render(report),
         Format::Sarif => sarif::render(report),
         Format::Junit => junit::render(report),
-    }
-}
-
-fn color(choice: ColorArgument) -> bool {
-    match choice {
-        ColorArgument::Always => true,
-        ColorArgument::Never => false,
-        ColorArgument::Auto => {
-            anstream::AutoStream::choice(&std::io::stdout()) != anstream::ColorChoice::Never
-        }
     }
 }
 
@@ -333,17 +254,11 @@ fn read_waivers(arguments: &MigrateArguments) -> Result<Waivers, CliError> {
 
 /// Names on the command line that match nothing would silently check nothing.
 pub(super) fn check_names(
-    namespaces: &[String],
+    arguments: &MeshArguments,
     services: &[ObjectName],
     mesh: &Mesh,
 ) -> Result<(), CliError> {
-    for namespace in namespaces {
-        if !mesh.namespaces.contains_key(namespace.as_str()) {
-            return Err(CliError::Usage(format!(
-                "namespace `{namespace}` is not among the input; check the spelling of `-n`"
-            )));
-        }
-    }
+    arguments.check(&[mesh])?;
     for service in services {
         if mesh.service_named(service).is_none() {
             return Err(CliError::Usage(format!(

@@ -8,15 +8,17 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use super::input::{self, InputArguments};
-use super::migrate::{self, DistributionArgument, parse_service, parse_version};
+use super::migrate::{self, parse_service};
+use super::shared::{LengthArguments, LookArguments, MeshArguments};
 use super::{CliError, baseline, unread};
 use crate::exit::Exit;
-use crate::mesh::{MeshOverrides, Version};
 use crate::phases::MigrateOptions;
 use crate::plan::traffic::CallGraph;
 use crate::plan::{OnGap, PlanOptions};
 use crate::report::folder::BASELINE;
+use crate::report::paint::painted;
 use crate::report::plan::{PlanReport, exit, folder};
+use crate::report::yaml;
 use crate::snapshot::ObjectName;
 #[cfg(feature = "cluster")]
 use crate::source::prometheus;
@@ -67,21 +69,18 @@ pub struct PlanArguments {
     /// Give this Service a waypoint although nothing requires it; repeatable
     #[arg(long, value_name = "NAMESPACE/SERVICE", value_parser = parse_service)]
     pub waypoint: Vec<ObjectName>,
-    /// Migrate only this namespace; repeatable
-    #[arg(short, long, value_name = "NAMESPACE")]
-    pub namespace: Vec<String>,
-    /// Whose build of Istio runs
-    #[arg(long, value_enum, default_value = "auto", env = "CASTOFF_DISTRIBUTION")]
-    pub distribution: DistributionArgument,
-    /// Istio's version, where the input does not tell it: 1.30.3
-    #[arg(long, value_name = "VERSION", value_parser = parse_version, env = "CASTOFF_ISTIO_VERSION")]
-    pub istio_version: Option<Version>,
+    /// Which mesh it is.
+    #[command(flatten)]
+    pub mesh: MeshArguments,
     /// Format of what is printed; the folder holds all of them
     #[arg(short, long, value_enum, default_value = "text")]
     pub output: PlanFormat,
-    /// Letters instead of pictures
-    #[arg(long, env = "CASTOFF_ASCII", value_parser = clap::builder::FalseyValueParser::new())]
-    pub ascii: bool,
+    /// How text looks.
+    #[command(flatten)]
+    pub look: LookArguments,
+    /// How much of it there is.
+    #[command(flatten)]
+    pub length: LengthArguments,
 }
 
 /// Values of `--on-gap`.
@@ -102,6 +101,8 @@ pub enum PlanFormat {
     Text,
     /// schemas/plan.v1.json
     Json,
+    /// The same as YAML
+    Yaml,
     /// The whole plan for people
     Markdown,
 }
@@ -112,7 +113,11 @@ pub enum PlanFormat {
 /// [`CliError`] when nothing could be read, an argument names what does not exist, or the folder
 /// cannot be written.
 pub fn run(arguments: &PlanArguments) -> Result<Exit, CliError> {
-    let (snapshot, input) = input::read(&arguments.input, &arguments.namespace, false)?;
+    let (snapshot, input) = input::read(
+        &arguments.input,
+        &arguments.mesh.namespace,
+        arguments.length.quiet,
+    )?;
     input::warn(&snapshot);
     let (baseline, bundle) = baseline::of_plan(
         arguments.baseline.as_deref(),
@@ -120,12 +125,9 @@ pub fn run(arguments: &PlanArguments) -> Result<Exit, CliError> {
         &input,
         &arguments.output_dir,
     )?;
-    let overrides = MeshOverrides {
-        distribution: arguments.distribution.into(),
-        istio_version: arguments.istio_version.clone(),
-    };
+    let overrides = arguments.mesh.overrides();
     let mesh = crate::mesh::Mesh::build(&snapshot, &overrides);
-    migrate::check_names(&arguments.namespace, &arguments.waypoint, &mesh)?;
+    migrate::check_names(&arguments.mesh, &arguments.waypoint, &mesh)?;
     let mut unread = unread::lost(&snapshot, &mesh);
     if let Some(earlier) = &baseline.snapshot {
         let before = crate::mesh::Mesh::build(earlier, &overrides);
@@ -140,7 +142,7 @@ pub fn run(arguments: &PlanArguments) -> Result<Exit, CliError> {
             enterprise: arguments.enterprise,
             per_service: arguments.per_service,
             chosen_waypoints: arguments.waypoint.iter().cloned().collect(),
-            namespaces: arguments.namespace.iter().cloned().collect(),
+            namespaces: arguments.mesh.namespace.iter().cloned().collect(),
             ..MigrateOptions::default()
         },
         on_gap: match arguments.on_gap {
@@ -159,10 +161,12 @@ pub fn run(arguments: &PlanArguments) -> Result<Exit, CliError> {
         .map_err(|error| CliError::CouldNotRun(error.to_string()))?;
     let text = match arguments.output {
         PlanFormat::Text => {
-            let mut text = report.text(arguments.ascii);
+            let style = arguments.look.style_of(&arguments.length);
+            let mut text = report.text(style);
             text.push_str(&report.next(&arguments.output_dir.display().to_string()));
-            text
+            painted(&text, style)
         }
+        PlanFormat::Yaml => yaml::of_report(&report).map_err(CliError::CouldNotRun)?,
         PlanFormat::Json => files["plan.json"].clone(),
         PlanFormat::Markdown => files["plan.md"].clone(),
     };

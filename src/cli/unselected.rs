@@ -13,12 +13,17 @@ use crate::snapshot::{Kind, ObjectName};
 /// A policy's text, and whether it applies to something.
 type Found = (String, bool);
 
-/// Says which policies differ and apply to nothing.
-pub(super) fn differing(before: &Mesh, after: &Mesh) -> Vec<String> {
+/// Says which policies differ and apply to nothing, of the namespaces asked for.
+pub(super) fn differing(
+    before: &Mesh,
+    after: &Mesh,
+    includes: &dyn Fn(&str) -> bool,
+) -> Vec<String> {
     let (before, after) = (policies(before), policies(after));
     let keys: BTreeSet<_> = before.keys().chain(after.keys()).collect();
     let names: Vec<String> = keys
         .into_iter()
+        .filter(|key| includes(&key.1.namespace))
         .filter(|key| {
             let sides = [before.get(key), after.get(key)];
             let texts = sides.map(|side| side.map(|(text, _)| text));

@@ -1,7 +1,8 @@
 //! `castoff verify BEFORE AFTER`: who gains and who loses access between two inputs.
 //!
-//! In: two inputs. Out: the report of access and an exit code. Invariant: a server that only one
-//! input has, a policy that differs and selects nothing, and anything undecided, is never exit 0.
+//! In: two inputs. Out: the report of access and an exit code. Invariant: a server that only the first
+//! input has, a policy that differs and selects nothing, and anything undecided, is never exit 0; nor is access to
+//! or of a workload that is new, unless somebody says that it is meant.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -9,12 +10,18 @@ use std::path::PathBuf;
 use castoff_authz::verdict::Limits;
 
 use super::input::{self, ClusterArguments};
+use super::shared::{LookArguments, MeshArguments};
 use super::{CliError, unread, unselected};
 use crate::exit::Exit;
-use crate::mesh::{Mesh, MeshOverrides};
+use crate::mesh::Mesh;
+use crate::prove::newcomers::newcomers;
 use crate::prove::rows::{Counted, States, rows_counting};
 use crate::report::access::AccessReport;
 use crate::report::intended::Intended;
+use crate::report::paint::painted;
+use crate::report::text::Style;
+use crate::report::yaml;
+use crate::snapshot::ObjectName;
 
 /// Arguments of `castoff verify`.
 #[derive(Debug, clap::Args)]
@@ -26,8 +33,8 @@ pub struct VerifyArguments {
     /// Report only access that somebody gains
     #[arg(long)]
     pub only_new_access: bool,
-    /// A difference that is meant: `opens:NAMESPACE/WORKLOAD` or `breaks:NAMESPACE/WORKLOAD:PORT`; names may end in `*`;
-    /// repeatable
+    /// A difference that is meant: `opens:NAMESPACE/WORKLOAD` or `breaks:NAMESPACE/WORKLOAD:PORT`, `new:` for a workload
+    /// that only the second input has, `gone:` for one that only the first has; names may end in `*`; repeatable
     #[arg(long, value_name = "DIFFERENCE")]
     pub allow: Vec<Intended>,
     /// What it is when pod addresses are closed that nobody is known to dial
@@ -36,12 +43,18 @@ pub struct VerifyArguments {
     /// What it is when callers without identity are refused, none of whom is known to call
     #[arg(long, value_enum, default_value_t = Loss::Note)]
     pub outsiders: Loss,
+    /// Which mesh it is.
+    #[command(flatten)]
+    pub mesh: MeshArguments,
     /// Format of the output
     #[arg(short, long, value_enum, default_value_t = AccessFormat::Text)]
     pub output: AccessFormat,
-    /// No symbols outside ASCII
-    #[arg(long)]
-    pub ascii: bool,
+    /// How text looks.
+    #[command(flatten)]
+    pub look: LookArguments,
+    /// Leave servers that are the same out of the text
+    #[arg(short, long)]
+    pub quiet: bool,
     /// Which cluster `live` is.
     #[command(flatten)]
     pub cluster: ClusterArguments,
@@ -59,12 +72,18 @@ pub enum Loss {
 /// Formats of access reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum AccessFormat {
-    /// For people.
+    /// For people
     Text,
-    /// For pull requests.
+    /// For pull requests
     Markdown,
-    /// For programs.
+    /// schemas/access.v1.json
     Json,
+    /// The same as YAML
+    Yaml,
+    /// SARIF 2.1.0, for code scanning
+    Sarif,
+    /// JUnit XML, for CI
+    Junit,
 }
 
 /// Runs the command.
@@ -72,38 +91,57 @@ pub enum AccessFormat {
 /// # Errors
 /// [`CliError`] when an input holds nothing usable.
 pub fn run(arguments: &VerifyArguments) -> Result<Exit, CliError> {
-    let read =
-        |path: &PathBuf| input::read_side(path, &arguments.cluster).map(|(snapshot, _)| snapshot);
+    let scope = &arguments.mesh;
+    let read = |path: &PathBuf| {
+        input::read_side(path, &arguments.cluster, &scope.namespace, arguments.quiet)
+            .map(|(snapshot, _)| snapshot)
+    };
     let (before, after) = (read(&arguments.before)?, read(&arguments.after)?);
     input::warn(&before);
     input::warn(&after);
-    let overrides = MeshOverrides::default();
+    let overrides = scope.overrides();
     let (baseline, present) = (
         Mesh::build(&before, &overrides),
         Mesh::build(&after, &overrides),
     );
-    let mut rows = rows_counting(
-        &States {
-            baseline: &baseline,
-            present: &present,
-        },
-        Limits::default(),
-        Counted {
-            direct: arguments.direct == Loss::Fail,
-            outsiders: arguments.outsiders == Loss::Fail,
-        },
-    );
-    // These are named below, with those that only the first input has.
-    rows.retain(|row| !row.unmatched);
-    let mut open = only_in_one(&baseline, &present);
-    if rows.is_empty() && open.is_empty() {
+    scope.check(&[&baseline, &present])?;
+    let mut workloads = baseline.workloads.iter().chain(&present.workloads);
+    if !workloads.any(|one| one.is_mesh_application() && scope.includes(&one.name.namespace)) {
         return Err(CliError::UnusableInput(
-            "nothing to compare: neither input holds a workload of the mesh, and what policies do shows only at the \
-             workloads that they select; give the workloads, Services and namespaces too"
+            "nothing to compare: neither input holds a workload of the mesh (in the namespaces of `-n`, where that is \
+             given), and what policies do shows only at the workloads that they select; give the workloads, Services and \
+             namespaces too"
                 .to_owned(),
         ));
     }
-    open.extend(unselected::differing(&baseline, &present));
+    let states = States {
+        baseline: &baseline,
+        present: &present,
+    };
+    let counted = Counted {
+        direct: arguments.direct == Loss::Fail,
+        outsiders: arguments.outsiders == Loss::Fail,
+    };
+    let mut rows = rows_counting(&states, Limits::default(), counted);
+    // Newcomers are told apart.
+    rows.retain(|row| !row.unmatched && scope.includes(&row.server.namespace));
+    let mut newcomers = newcomers(&states, Limits::default());
+    for one in &mut newcomers {
+        one.keep_servers(|namespace| scope.includes(namespace));
+    }
+    newcomers.retain(|one| scope.includes(&one.name.namespace) || !one.calls.is_empty());
+    let mut gone = gone(&baseline, &present);
+    gone.retain(|name| scope.includes(&name.namespace));
+    let gone: Vec<String> = gone.iter().map(ToString::to_string).collect();
+    let mut open: Vec<String> = gone
+        .iter()
+        .filter(|name| !arguments.allow.iter().any(|one| one.covers_gone(name)))
+        .map(|name| format!("{name} is only in the first input"))
+        .collect();
+    open.extend(unselected::differing(&baseline, &present, &|namespace| {
+        let roots = [&baseline, &present].map(|mesh| mesh.settings.root_namespace.as_str());
+        scope.includes(namespace) || roots.contains(&namespace)
+    }));
     let lost = [(&before, &baseline), (&after, &present)]
         .into_iter()
         .flat_map(|(snapshot, mesh)| unread::lost(snapshot, mesh));
@@ -116,23 +154,28 @@ pub fn run(arguments: &VerifyArguments) -> Result<Exit, CliError> {
     for absent in absent.iter().flatten().collect::<BTreeSet<_>>() {
         input::note(absent);
     }
-    let report = AccessReport::new(
+    let mut report = AccessReport::new(
         arguments.before.display().to_string(),
         arguments.after.display().to_string(),
-        &rows,
-        open,
+        (&rows, &newcomers),
+        (open, gone),
         arguments.only_new_access,
         &arguments.allow,
     );
+    report.namespaces.clone_from(&scope.namespace);
     let text = match arguments.output {
-        AccessFormat::Text => report.text(arguments.ascii),
-        AccessFormat::Markdown => report.markdown(),
-        AccessFormat::Json => {
-            let json = serde_json::to_string_pretty(&report).map_err(|error| {
-                CliError::CouldNotRun(format!("cannot write the report: {error}"))
-            })?;
-            format!("{json}\n")
+        AccessFormat::Text => {
+            let style = Style {
+                quiet: arguments.quiet,
+                ..arguments.look.style()
+            };
+            painted(&report.text(style), style)
         }
+        AccessFormat::Markdown => report.markdown(),
+        AccessFormat::Json => super::json(&report)?,
+        AccessFormat::Yaml => yaml::of_report(&report).map_err(CliError::CouldNotRun)?,
+        AccessFormat::Sarif => report.sarif(),
+        AccessFormat::Junit => report.junit(),
     };
     let exit = if report.differs() {
         Exit::Failed
@@ -145,30 +188,15 @@ pub fn run(arguments: &VerifyArguments) -> Result<Exit, CliError> {
     Ok(exit)
 }
 
-/// Workloads of the mesh that only one side has: nothing can be said of them.
-fn only_in_one(baseline: &Mesh, present: &Mesh) -> Vec<String> {
-    let names = |mesh: &Mesh| -> BTreeSet<String> {
-        mesh.workloads
-            .iter()
-            .map(|workload| workload.name.to_string())
-            .collect()
-    };
-    let in_mesh = |mesh: &Mesh| -> BTreeSet<String> {
-        let applications = mesh
-            .workloads
-            .iter()
-            .filter(|workload| workload.is_mesh_application());
-        applications
-            .map(|workload| workload.name.to_string())
-            .collect()
-    };
-    let gone = in_mesh(baseline)
-        .difference(&names(present))
-        .map(|name| format!("{name} is only in the first input"))
-        .collect::<Vec<_>>();
-    let new = in_mesh(present)
-        .difference(&names(baseline))
-        .map(|name| format!("{name} is only in the second input"))
-        .collect::<Vec<_>>();
-    gone.into_iter().chain(new).collect()
+/// Workloads of the mesh that only the first side has: whom they let in is compared with nothing.
+fn gone(baseline: &Mesh, present: &Mesh) -> BTreeSet<ObjectName> {
+    let left: BTreeSet<&ObjectName> = present.workloads.iter().map(|one| &one.name).collect();
+    let applications = baseline
+        .workloads
+        .iter()
+        .filter(|workload| workload.is_mesh_application());
+    applications
+        .filter(|workload| !left.contains(&workload.name))
+        .map(|workload| workload.name.clone())
+        .collect()
 }

@@ -3,17 +3,18 @@
 //! In: a request and a Service. Out: callers grouped by answer, and an exit code. Invariant: what is
 //! not decided is listed as such.
 
-use std::collections::BTreeMap;
-use std::fmt::Write as _;
-
 use castoff_authz::request::Token;
 
 use super::input::{self, InputArguments};
+use super::shared::{LookArguments, MeshArguments};
 use super::{CliError, unread};
 use crate::exit::Exit;
-use crate::mesh::{DataPlaneMode, Mesh, MeshOverrides};
-use crate::prove::ask::{Answer, May, Sent, who_can};
+use crate::mesh::Mesh;
+use crate::prove::ask::{Sent, who_can};
 use crate::prove::fronts::elsewhere;
+use crate::report::paint::painted;
+use crate::report::who_can::{Question, Unasked, WhoCanReport};
+use crate::report::yaml;
 use crate::snapshot::ObjectName;
 
 /// Arguments of `castoff who-can`.
@@ -22,12 +23,18 @@ pub struct WhoCanArguments {
     /// What to read.
     #[command(flatten)]
     pub input: InputArguments,
-    /// No symbols outside ASCII
-    #[arg(long)]
-    pub ascii: bool,
+    /// Which mesh it is.
+    #[command(flatten)]
+    pub mesh: MeshArguments,
+    /// Format of the answer
+    #[arg(short, long, value_enum, default_value = "text")]
+    pub output: AnswerFormat,
+    /// How text looks.
+    #[command(flatten)]
+    pub look: LookArguments,
     /// What is sent: `GET /path`, or `connect` for bytes that are not HTTP
     pub request: String,
-    /// The Service: NAMESPACE/SERVICE
+    /// The Service: NAMESPACE/SERVICE, or its name alone with one `-n`
     pub service: String,
     /// Only this caller: NAMESPACE/WORKLOAD
     #[arg(long)]
@@ -41,6 +48,17 @@ pub struct WhoCanArguments {
     /// A valid token of this issuer for this subject
     #[arg(long, value_name = "ISSUER/SUBJECT", value_parser = parse_token)]
     pub token: Option<(String, String)>,
+}
+
+/// Values of `--output`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum AnswerFormat {
+    /// For people
+    Text,
+    /// schemas/who-can.v1.json
+    Json,
+    /// The same as YAML
+    Yaml,
 }
 
 fn parse_header(text: &str) -> Result<(String, String), String> {
@@ -106,11 +124,14 @@ fn sent(arguments: &WhoCanArguments) -> Result<Sent, CliError> {
 /// understood or found.
 pub fn run(arguments: &WhoCanArguments) -> Result<Exit, CliError> {
     let sent = sent(arguments)?;
-    let service = object_name(&arguments.service)?;
+    let service = service_of(arguments)?;
     let from = arguments.from.as_deref().map(object_name).transpose()?;
-    let (snapshot, _) = input::read(&arguments.input, &[service.namespace.to_string()], false)?;
+    let mut namespaces = arguments.mesh.namespace.clone();
+    namespaces.push(service.namespace.to_string());
+    let (snapshot, input) = input::read(&arguments.input, &namespaces, false)?;
     input::warn(&snapshot);
-    let mesh = Mesh::build(&snapshot, &MeshOverrides::default());
+    let mesh = Mesh::build(&snapshot, &arguments.mesh.overrides());
+    arguments.mesh.check(&[&mesh])?;
     let (id, _) = mesh
         .service_named(&service)
         .ok_or_else(|| CliError::Usage(format!("no Service `{service}` in the input")))?;
@@ -123,35 +144,54 @@ pub fn run(arguments: &WhoCanArguments) -> Result<Exit, CliError> {
             "no workload `{from}` in the input"
         )));
     }
-    let unread = unread::lost(&snapshot, &mesh);
-    let answers = who_can(&mesh, &sent, id, from.as_ref());
-    let elsewhere = elsewhere(&mesh, mesh.service(id));
-    let mut out = if answers.is_empty() {
-        format!("nothing in the input stands behind Service {service}\n")
-    } else {
-        text(&answers, arguments, &sent, &service)
+    let mut answers = who_can(&mesh, &sent, id, from.as_ref());
+    let all = answers.len();
+    answers.retain(|answer| arguments.mesh.includes(&answer.server.namespace));
+    if all > 0 && answers.is_empty() {
+        return Err(CliError::Usage(format!(
+            "no pods behind Service `{service}` are in the namespaces of `-n`"
+        )));
+    }
+    let unasked = Unasked {
+        hosts: elsewhere(&mesh, mesh.service(id))
+            .iter()
+            .map(ToString::to_string)
+            .collect(),
+        left_out: all - answers.len(),
+        unread: unread::lost(&snapshot, &mesh),
+        assumptions: unread::taken_for_absent(&mesh).into_iter().collect(),
     };
-    for host in &elsewhere {
-        let _ = writeln!(
-            out,
-            "a route leads to {host} too, which is no Service of the input: not asked"
-        );
+    for absent in &unasked.assumptions {
+        input::note(absent);
     }
-    for one in &unread {
-        let symbol = if arguments.ascii { "[?]" } else { "❔" };
-        let _ = writeln!(out, "{symbol} {one}");
+    let question = Question {
+        input: &input,
+        request: &arguments.request,
+        sent: &sent,
+        service: &service.to_string(),
+    };
+    let report = WhoCanReport::new(question, &answers, unasked);
+    let text = match arguments.output {
+        AnswerFormat::Text => {
+            let style = arguments.look.style();
+            painted(&report.text(style), style)
+        }
+        AnswerFormat::Json => super::json(&report)?,
+        AnswerFormat::Yaml => yaml::of_report(&report).map_err(CliError::CouldNotRun)?,
+    };
+    super::print(text.as_bytes())?;
+    Ok(report.exit())
+}
+
+/// The Service that was named, in its namespace or in that of `-n`.
+fn service_of(arguments: &WhoCanArguments) -> Result<ObjectName, CliError> {
+    let name = &arguments.service;
+    match arguments.mesh.namespace.as_slice() {
+        [namespace] if !name.is_empty() && !name.contains('/') => {
+            Ok(ObjectName::new(namespace, name))
+        }
+        _ => object_name(name),
     }
-    super::print(out.as_bytes())?;
-    if let Some(absent) = unread::taken_for_absent(&mesh) {
-        input::note(&absent);
-    }
-    let undecided = answers.iter().any(|answer| answer.may == May::Undecided);
-    let incomplete = answers.is_empty() || !unread.is_empty() || !elsewhere.is_empty();
-    Ok(if undecided || incomplete {
-        Exit::Undecided
-    } else {
-        Exit::Nothing
-    })
 }
 
 fn object_name(text: &str) -> Result<ObjectName, CliError> {
@@ -161,85 +201,4 @@ fn object_name(text: &str) -> Result<ObjectName, CliError> {
         }
         _ => Err(CliError::Usage(format!("`{text}` is no NAMESPACE/NAME"))),
     }
-}
-
-fn text(
-    answers: &[Answer],
-    arguments: &WhoCanArguments,
-    sent: &Sent,
-    service: &ObjectName,
-) -> String {
-    let mut out = format!(
-        "{} to Service {service}{}\n",
-        arguments.request,
-        carries(sent)
-    );
-    let ascii = arguments.ascii;
-    let mut groups: BTreeMap<(May, u16, String, &str, Option<&str>), Vec<&str>> = BTreeMap::new();
-    for answer in answers {
-        let pods = match answer.pods {
-            DataPlaneMode::Sidecar => "sidecar",
-            DataPlaneMode::Ambient => "ambient",
-            DataPlaneMode::None => "outside the mesh",
-        };
-        let by = if answer.routed {
-            ", where a route leads"
-        } else {
-            ""
-        };
-        let server = format!("{} ({pods}){by}", answer.server);
-        groups
-            .entry((
-                answer.may,
-                answer.port,
-                server,
-                &answer.how,
-                answer.may_with.as_deref(),
-            ))
-            .or_default()
-            .push(&answer.caller);
-    }
-    for ((may, port, server, how, with), callers) in groups {
-        let symbol = match (may, ascii) {
-            (May::Yes, false) => "✅ may",
-            (May::No, false) => "⛔ may not",
-            (May::Undecided, false) => "❔ not decided",
-            (May::Yes, true) => "[yes] may",
-            (May::No, true) => "[no] may not",
-            (May::Undecided, true) => "[?] not decided",
-        };
-        let with = with.map_or_else(String::new, |with| format!("; may with {with}"));
-        let _ = writeln!(out, "{symbol}, port {port}, pods of {server}: {how}{with}");
-        for caller in callers {
-            let _ = writeln!(out, "    {caller}");
-        }
-    }
-    out
-}
-
-/// What the request carries, or that it carries nothing.
-fn carries(sent: &Sent) -> String {
-    let Sent::Http {
-        headers,
-        token,
-        host,
-        ..
-    } = sent
-    else {
-        return String::new();
-    };
-    if headers.is_empty() && token.is_none() && host.is_none() {
-        return ", without token and headers".to_owned();
-    }
-    let mut words = String::new();
-    if let Some(host) = host {
-        let _ = write!(words, ", host {host}");
-    }
-    for (name, value) in headers {
-        let _ = write!(words, ", header {name}: {value}");
-    }
-    if let Some(issuer) = token.as_ref().and_then(Token::issuer) {
-        let _ = write!(words, ", a token of {issuer}");
-    }
-    words
 }

@@ -13,8 +13,7 @@ use super::moment::begins_after;
 use super::wave::{Gap, State, Wave};
 use crate::mesh::Mesh;
 use crate::prove::prover::Prover;
-use crate::prove::row::{RowVerdict, ServerRow};
-use crate::prove::tell;
+use crate::prove::row::{PortAnswer, RowVerdict, ServerRow};
 use crate::snapshot::ObjectName;
 
 /// Proves one state.
@@ -47,22 +46,27 @@ pub fn state(prover: &Prover<'_>, present: Arc<Mesh>, when: impl Into<String>) -
     state
 }
 
-/// The witnesses of a row, told: direction and lines, the first of each direction.
+/// The witnesses of a row, told: direction and lines, one of each direction.
 pub fn witnesses(row: &ServerRow) -> Vec<(&'static str, Vec<String>)> {
     let mut found: Vec<(&'static str, Vec<String>)> = Vec::new();
+    let mut add = |direction, finding, answer: &PortAnswer| {
+        if found.iter().all(|(known, _)| *known != direction)
+            && let Some(lines) = answer.witness_lines(finding)
+        {
+            found.push((direction, lines));
+        }
+    };
+    // Rather somebody who is known to call.
+    let mut known = row.differences.iter().filter(|answer| answer.known);
+    let mut gaining = (row.differences.iter()).filter(|answer| !answer.told_of_gain.is_empty());
     for answer in &row.differences {
-        for (direction, finding) in [
-            ("opens", &answer.verdict.opens),
-            ("breaks", &answer.verdict.breaks),
-        ] {
-            if let Finding::Witness(witness) = finding
-                && found.iter().all(|(known, _)| *known != direction)
-            {
-                found.push((
-                    direction,
-                    tell::witness(witness, &answer.baseline, &answer.present),
-                ));
-            }
+        if matches!(answer.verdict.opens, Finding::Witness(_)) {
+            let answer = gaining.next().unwrap_or(answer);
+            add("opens", &answer.verdict.opens, answer);
+        }
+        if matches!(answer.verdict.breaks, Finding::Witness(_)) {
+            let answer = known.next().unwrap_or(answer);
+            add("breaks", &answer.verdict.breaks, answer);
         }
     }
     found

@@ -56,7 +56,7 @@ pub fn ports(mesh: &Mesh, workload: WorkloadId) -> BTreeSet<u16> {
 }
 
 /// The port that annotations ask Prometheus to scrape at the pods' own addresses.
-fn scraped_by_annotation(workload: &Workload) -> Option<u16> {
+pub(super) fn scraped_by_annotation(workload: &Workload) -> Option<u16> {
     let annotations = &workload.template_annotations;
     let port = annotations.get("prometheus.io/port")?;
     annotations

@@ -192,6 +192,11 @@ impl Comparer<'_> {
                     opens: Finding::Never,
                     breaks,
                 },
+                kind: None,
+                member: None,
+                known: false,
+                told: Vec::new(),
+                told_of_gain: Vec::new(),
             });
         }
         answers

@@ -259,6 +259,11 @@ impl Comparer<'_> {
                 baseline: comparison.baseline,
                 present: comparison.present,
                 verdict,
+                kind: None,
+                member: None,
+                known: false,
+                told: Vec::new(),
+                told_of_gain: Vec::new(),
             });
         }
     }

@@ -57,6 +57,11 @@ pub(super) fn rows(baseline: &Side<'_>, present: &Side<'_>, limits: Limits) -> V
                         baseline: comparison.baseline,
                         present: comparison.present,
                         verdict,
+                        kind: None,
+                        member: None,
+                        known: false,
+                        told: Vec::new(),
+                        told_of_gain: Vec::new(),
                     });
                 }
             }

@@ -122,8 +122,13 @@ impl Comparer<'_> {
         })
     }
 
-    /// The ways that a question is about, with what was found for the same classes in others.
-    pub(super) fn ways(&self, question: Question, represented: Represented) -> Ways {
+    /// The ways that a question is about.
+    pub(super) fn ways(&self, question: Question) -> Ways {
+        self.ways_with(question, Represented::default())
+    }
+
+    /// The same, with what was found for the same classes in other questions.
+    pub(super) fn ways_with(&self, question: Question, represented: Represented) -> Ways {
         let Question { before, now, .. } = question;
         Ways {
             question,

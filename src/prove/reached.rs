@@ -12,7 +12,7 @@ use rayon::prelude::*;
 
 use super::Content;
 use super::callers::{CallerClass, Member};
-use super::question::{Question, Represented, When, never_took_bytes};
+use super::question::{Question, When, never_took_bytes};
 use super::rows::Comparer;
 use super::undeclared::PortKnown;
 use crate::mesh::WorkloadId;
@@ -71,7 +71,7 @@ impl Comparer<'_> {
 
     /// Whether nobody of a class gets in, in the baseline and now.
     fn denied(&self, class: &CallerClass, question: Question) -> bool {
-        let mut ways = self.ways(question, Represented::default());
+        let mut ways = self.ways(question);
         let addresses = self.addresses(class, &ways);
         let [member] = class.members.as_slice() else {
             return false;

@@ -121,6 +121,7 @@ impl Comparer<'_> {
                 row
             }
         });
+        self.explain_losses(&mut row, ids);
         self.compare_waypoints(&mut row, ids);
         Some((row, Some(learnt)))
     }
@@ -135,7 +136,7 @@ impl Comparer<'_> {
         let generations = 0..self.present.mesh.workload(ids.1).generations.len();
         let mut represented = Represented::default();
         for question in generations.flat_map(|generation| self.questions(ids, generation)) {
-            let mut ways = self.ways(question, represented);
+            let mut ways = self.ways_with(question, represented);
             for (class, indifferent) in classes.iter().zip(&mut indifferent) {
                 let (true, Some(member)) = (*indifferent, class.members.first()) else {
                     continue;

@@ -9,7 +9,9 @@ use std::collections::BTreeSet;
 use castoff_authz::path::{AddressKind, EnforcementPath};
 use castoff_authz::verdict::{Finding, Verdict};
 
-use super::Content;
+use super::callers::Member;
+use super::known::Arrival;
+use super::{Content, tell};
 pub use crate::finding::RowVerdict;
 use crate::mesh::{DataPlaneMode, Workload};
 use crate::snapshot::ObjectName;
@@ -31,6 +33,33 @@ pub struct PortAnswer {
     pub present: Vec<EnforcementPath>,
     /// The verdict.
     pub verdict: Verdict,
+    /// The class of callers, where the answer is for one.
+    pub(super) kind: Option<Arrival>,
+    /// The member of it for whom it was asked, where NetworkPolicies tell members apart.
+    pub(super) member: Option<Member>,
+    /// Whether somebody by name is known to call so and to lose by it.
+    pub known: bool,
+    /// Why the loss counts, and what can be done about it.
+    pub told: Vec<String>,
+    /// The same of a gain, where those who gain would not be thought of.
+    pub told_of_gain: Vec<String>,
+}
+
+impl PortAnswer {
+    /// What is said of a loss or a gain: the request, where it was decided, and for a loss why it counts.
+    pub fn witness_lines(&self, finding: &Finding) -> Option<Vec<String>> {
+        let Finding::Witness(witness) = finding else {
+            return None;
+        };
+        let mut lines = tell::witness(witness, &self.baseline, &self.present);
+        let told = if *finding == self.verdict.breaks {
+            &self.told
+        } else {
+            &self.told_of_gain
+        };
+        lines.extend(told.iter().cloned());
+        Some(lines)
+    }
 }
 
 /// Everything that can be said of one server.

@@ -7,7 +7,7 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use rayon::prelude::*;
 
@@ -19,6 +19,7 @@ use super::answered::Answered;
 use super::callers::{self, CallerClass, Member};
 use super::gateways;
 use super::identities::Mentions;
+use super::known::{KnownCallers, arrival};
 use super::memory::Memory;
 use super::network::Party;
 use super::others::told_by_others;
@@ -89,6 +90,8 @@ pub(super) struct Comparer<'a> {
     pub(super) seen: Option<Seen<'a>>,
     /// Waypoints that policies name one by one.
     pub(super) named: NamedWaypoints<'a>,
+    /// Who is known to call in ways of his own, once somebody asked.
+    pub(super) known: OnceLock<KnownCallers>,
 }
 
 impl<'a> Comparer<'a> {
@@ -110,6 +113,7 @@ impl<'a> Comparer<'a> {
             notes_closed: false,
             limits,
             seen: None,
+            known: OnceLock::new(),
         }
     }
 
@@ -162,6 +166,7 @@ impl<'a> Comparer<'a> {
         for generation in 0..present.generations.len() {
             self.compare_generation(&mut row, None, ids, generation, self.classes.iter());
         }
+        self.explain_losses(&mut row, ids);
         self.compare_waypoints(&mut row, ids);
         Some(row)
     }
@@ -177,7 +182,7 @@ impl<'a> Comparer<'a> {
     ) {
         let mut represented = Represented::default();
         for question in self.questions(ids, generation) {
-            let mut ways = self.ways(question, represented);
+            let mut ways = self.ways_with(question, represented);
             for class in classes.clone() {
                 self.compare(row, mentions.as_deref_mut(), &mut ways, class);
             }
@@ -322,6 +327,11 @@ impl<'a> Comparer<'a> {
                     baseline: comparison.baseline,
                     present: comparison.present,
                     verdict,
+                    kind: Some(arrival(class)),
+                    member: self.has_network_policies().then(|| member.clone()),
+                    known: false,
+                    told: Vec::new(),
+                    told_of_gain: Vec::new(),
                 });
             }
         }
@@ -424,7 +434,7 @@ impl<'a> Comparer<'a> {
 
     /// Members of a class that NetworkPolicies treat alike on the way to this server, each group
     /// with one of its members. Without NetworkPolicies the class is one group.
-    fn groups<'c>(
+    pub(super) fn groups<'c>(
         &self,
         class: &'c CallerClass,
         before: Server,

@@ -197,7 +197,6 @@ pub fn witness(
             witness.if_accepted_by.join(" and ")
         ));
     }
-    lines.extend(ways_out(witness, baseline, present));
     lines
 }
 
@@ -266,53 +265,6 @@ fn own_hosts(address: &Address) -> Vec<String> {
         (AddressKind::Pod, _) => vec![placeholder_address().to_string()],
         _ => Vec::new(),
     }
-}
-
-/// What can be done for a caller who dials pods and is refused by ztunnel, because what lets him in is
-/// at the waypoint now; each with what it costs.
-fn ways_out(
-    witness: &Witness,
-    baseline: &[EnforcementPath],
-    present: &[EnforcementPath],
-) -> Vec<String> {
-    let there =
-        |path: Option<&EnforcementPath>| path.is_some_and(|it| it.address == witness.address);
-    let was_allowed = witness
-        .before
-        .iter()
-        .any(|(index, decision)| there(baseline.get(*index)) && decision.outcome == Outcome::Allow);
-    let refused_by_ztunnel = witness.after.iter().any(|(index, decision)| {
-        let path = present.get(*index).filter(|path| there(Some(path)));
-        decision.outcome == Outcome::Deny
-            && decision.deciding().is_some_and(|deciding| {
-                let point = path.and_then(|path| path.points.get(deciding.point));
-                matches!(deciding.because, Because::NoAllowMatches { .. })
-                    && point.is_some_and(|point| point.kind == PointKind::Ztunnel)
-            })
-    });
-    if witness.address.kind != AddressKind::Pod || !was_allowed || !refused_by_ztunnel {
-        return Vec::new();
-    }
-    let port = port(witness.address.port);
-    let mut ways = vec![match &witness.request.principal {
-        Some(principal) => format!(
-            "way out: an ALLOW policy on these pods for principal {principal} at {port}; it may then send \
-             whatever it likes there"
-        ),
-        None => format!(
-            "way out: an ALLOW policy on these pods for {port}; everybody may then send whatever he likes there"
-        ),
-    }];
-    ways.push(
-        "way out: let it dial the Service, whose waypoint decides as before once it is ambient"
-            .to_owned(),
-    );
-    ways.push(
-        "way out: label the waypoint `istio.io/waypoint-for: all`, enrol the pods in it (`istio.io/use-waypoint`) and \
-         target the policies at the Gateway, for pod ports; only ambient callers come that way"
-            .to_owned(),
-    );
-    ways
 }
 
 /// The decision at the witness's own address, and others only where it has none there.

@@ -13,7 +13,7 @@ use smol_str::SmolStr;
 use super::callers::{CallerClass, Member};
 use super::identities::Mentions;
 use super::past::Past;
-use super::question::{Question, Represented, every_address_in_use};
+use super::question::{Question, every_address_in_use};
 use super::row::{PortAnswer, ServerRow};
 use super::rows::Comparer;
 use super::side::Side;
@@ -230,7 +230,7 @@ impl Comparer<'_> {
                     words: ASTRAY,
                 };
                 row.compared += 1;
-                let mut ways = self.ways(question, Represented::default());
+                let mut ways = self.ways(question);
                 let addresses = self.addresses(&class, &ways);
                 let member = (&class.members[0], &class.identities);
                 let asked = self.comparison(&class, member, &mut ways, &addresses);
@@ -265,6 +265,11 @@ impl Comparer<'_> {
                         baseline: comparison.baseline,
                         present: comparison.present,
                         verdict,
+                        kind: None,
+                        member: None,
+                        known: false,
+                        told: Vec::new(),
+                        told_of_gain: Vec::new(),
                     });
                 }
             }

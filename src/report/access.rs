@@ -9,7 +9,9 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::intended::Intended;
+use super::text::Style;
 use crate::mesh::DataPlaneMode;
+use crate::prove::newcomers::Newcomer;
 use crate::prove::row::{PortAnswer, RowVerdict, ServerRow};
 use crate::prove::{Content, tell};
 
@@ -23,10 +25,16 @@ pub struct AccessReport {
     pub before: String,
     /// What was compared.
     pub after: String,
+    /// Namespaces whose servers are reported; empty for all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub namespaces: Vec<String>,
     /// One entry a server.
     pub servers: Vec<ServerAccess>,
-    /// Servers that only one state has, in words.
+    /// What could not be compared, in words: servers that only the first state has, what was not read.
     pub only_in_one: Vec<String>,
+    /// Servers that only the first state has, as is said to be intended.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gone: Vec<String>,
     /// What was said to be intended and was not found, as written.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub not_found: Vec<String>,
@@ -40,7 +48,7 @@ pub struct AccessReport {
 pub struct ServerAccess {
     /// `namespace/name` of the workload.
     pub server: String,
-    /// `same`, `intended`, `opens`, `breaks`, `opensAndBreaks`, `undecided`.
+    /// `same`, `intended`, `opens`, `breaks`, `opensAndBreaks`, `new`, `undecided`.
     pub verdict: Verdict,
     /// What differs, port by port.
     pub differences: Vec<Difference>,
@@ -63,6 +71,8 @@ pub enum Verdict {
     Breaks,
     /// Both.
     OpensAndBreaks,
+    /// It was not there; somebody may call it, or it may call somebody for who it is.
+    New,
     /// Not decided.
     Undecided,
 }
@@ -71,7 +81,8 @@ pub enum Verdict {
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Difference {
-    /// The pods' port; 0 stands for any other port than those that something names.
+    /// The pods' port, of `calls` of the pods that it calls; 0 stands for any other port than those that something
+    /// names.
     pub port: u16,
     /// Which pods: `sidecar`, `ambient`.
     pub pods: &'static str,
@@ -79,7 +90,8 @@ pub struct Difference {
     pub content: &'static str,
     /// Who calls, in words.
     pub callers: &'static str,
-    /// `opens`, `breaks` or `undecided`.
+    /// `opens`, `breaks` or `undecided`; of a workload that was not there `new` (who may call it) or `calls` (whom it
+    /// may call for who it is).
     pub direction: &'static str,
     /// The request, and where it was decided before and now; or why it is not decided.
     pub lines: Vec<String>,
@@ -94,29 +106,36 @@ impl AccessReport {
     pub fn new(
         before: String,
         after: String,
-        rows: &[ServerRow],
-        only_in_one: Vec<String>,
+        (rows, newcomers): (&[ServerRow], &[Newcomer]),
+        (only_in_one, gone): (Vec<String>, Vec<String>),
         only_new_access: bool,
         intended: &[Intended],
     ) -> Self {
         let mut found = vec![false; intended.len()];
-        let servers = rows
-            .iter()
-            .map(|row| {
-                let mut server = server(row, only_new_access);
-                mark(&mut server, intended, &mut found);
-                server
-            })
-            .collect();
+        let rows_compared: usize = rows.iter().map(|row| row.compared).sum();
+        let new_compared: usize = newcomers.iter().map(|one| one.compared).sum();
+        let old = rows.iter().map(|row| server(row, only_new_access));
+        let mut servers: Vec<ServerAccess> = old.chain(newcomers.iter().map(newcomer)).collect();
+        for server in &mut servers {
+            mark(server, intended, &mut found);
+        }
+        for (one, found) in intended.iter().zip(&mut found) {
+            *found |= gone.iter().any(|name| one.covers_gone(name));
+        }
+        servers.sort_by(|left, right| left.server.cmp(&right.server));
+        let is_meant = |name: &String| intended.iter().any(|one| one.covers_gone(name));
+        let gone = gone.into_iter().filter(is_meant).collect();
         let not_found = intended.iter().zip(found).filter(|(_, found)| !found);
         Self {
             not_found: not_found.map(|(one, _)| one.text().to_owned()).collect(),
             api_version: "castoff/access/v1",
             before,
             after,
+            namespaces: Vec::new(),
             servers,
             only_in_one,
-            compared: rows.iter().map(|row| row.compared).sum(),
+            gone,
+            compared: rows_compared + new_compared,
         }
     }
 
@@ -133,7 +152,7 @@ impl AccessReport {
         self.servers.iter().any(|server| {
             matches!(
                 server.verdict,
-                Verdict::Opens | Verdict::Breaks | Verdict::OpensAndBreaks
+                Verdict::Opens | Verdict::Breaks | Verdict::OpensAndBreaks | Verdict::New
             )
         })
     }
@@ -144,12 +163,18 @@ impl AccessReport {
     }
 
     /// For people.
-    pub fn text(&self, ascii: bool) -> String {
+    pub fn text(&self, style: Style) -> String {
+        let ascii = style.ascii;
         let mut out = format!(
-            "Access now ({}) compared with {}\n",
-            self.after, self.before
+            "Access now ({}) compared with {}{}\n",
+            self.after,
+            self.before,
+            self.scope()
         );
         for server in &self.servers {
+            if style.quiet && server.verdict == Verdict::Same {
+                continue;
+            }
             out.push_str(&format!(
                 "{} {} {}",
                 symbol(server.verdict, ascii),
@@ -162,15 +187,18 @@ impl AccessReport {
             }
             out.push('\n');
             for difference in &server.differences {
+                let intended = if difference.intended {
+                    ", as intended,"
+                } else {
+                    ""
+                };
+                let callers = match difference.direction {
+                    "calls" => " for who it is,".to_owned(),
+                    _ => format!(" for {} to", difference.callers),
+                };
                 out.push_str(&format!(
-                    "    {}{} for {} to {} ({} pods, {}):\n",
+                    "    {}{intended}{callers} {} ({} pods, {}):\n",
                     difference.direction,
-                    if difference.intended {
-                        ", as intended,"
-                    } else {
-                        ""
-                    },
-                    difference.callers,
                     tell::port(difference.port),
                     difference.pods,
                     difference.content
@@ -183,6 +211,9 @@ impl AccessReport {
         for one in &self.only_in_one {
             out.push_str(&format!("{} {one}\n", symbol(Verdict::Undecided, ascii)));
         }
+        if !self.gone.is_empty() {
+            out.push_str(&format!("gone, as intended: {}\n", self.gone.join(", ")));
+        }
         for one in &self.not_found {
             out.push_str(&format!("nothing was found for --allow {one}\n"));
         }
@@ -193,8 +224,10 @@ impl AccessReport {
     /// For pull requests.
     pub fn markdown(&self) -> String {
         let mut out = format!(
-            "## Access: `{}` compared with `{}`\n\n",
-            self.after, self.before
+            "## Access: `{}` compared with `{}`{}\n\n",
+            self.after,
+            self.before,
+            self.scope()
         );
         out.push_str("| server | verdict | witness, notes |\n|---|---|---|\n");
         for server in &self.servers {
@@ -227,11 +260,22 @@ impl AccessReport {
         for one in &self.only_in_one {
             out.push_str(&format!("\n- {one}"));
         }
+        if !self.gone.is_empty() {
+            out.push_str(&format!("\n- gone, as intended: {}", self.gone.join(", ")));
+        }
         for one in &self.not_found {
             out.push_str(&format!("\n- nothing was found for `--allow {one}`"));
         }
         out.push_str(&format!("\n{}", self.summary()));
         out
+    }
+
+    /// Whose servers are reported, where not all are.
+    fn scope(&self) -> String {
+        match self.namespaces.as_slice() {
+            [] => String::new(),
+            some => format!(", servers of {} only", some.join(", ")),
+        }
     }
 
     fn summary(&self) -> String {
@@ -241,6 +285,7 @@ impl AccessReport {
             (Verdict::Opens, "opened"),
             (Verdict::Breaks, "broken"),
             (Verdict::OpensAndBreaks, "opened and broken"),
+            (Verdict::New, "new"),
             (Verdict::Undecided, "undecided"),
         ] {
             if self.count(verdict) > 0 {
@@ -303,9 +348,69 @@ pub fn server(row: &ServerRow, only_new_access: bool) -> ServerAccess {
     }
 }
 
+/// A workload that was not there as data.
+fn newcomer(one: &Newcomer) -> ServerAccess {
+    let mut differences: Vec<Difference> = Vec::new();
+    for answer in &one.callable {
+        let opens = direction(answer, "new", &answer.verdict.opens);
+        differences.extend(opens.map(|mut difference| {
+            // What was before is told by the word.
+            difference
+                .lines
+                .retain(|line| !line.starts_with("before: "));
+            difference
+        }));
+    }
+    differences.extend(one.calls.iter().map(|call| Difference {
+        port: call.port,
+        pods: pods(call.pods),
+        content: content(call.content),
+        callers: "itself",
+        direction: if call.is_decided {
+            "calls"
+        } else {
+            "undecided"
+        },
+        lines: call.lines.clone(),
+        intended: false,
+    }));
+    let is = |wanted: &[&str]| {
+        let mut all = differences.iter();
+        all.any(|one| wanted.contains(&one.direction))
+    };
+    let verdict = match (is(&["new", "calls"]), is(&["undecided"])) {
+        (true, _) => Verdict::New,
+        (false, true) => Verdict::Undecided,
+        (false, false) => Verdict::Same,
+    };
+    let mut notes = vec![NEW.to_owned(), one.account.clone()];
+    if one.callable.is_empty() {
+        notes.push(match one.has_ports {
+            true => "nobody may call it at its ports".to_owned(),
+            false => "it has no port that anything names or leads to".to_owned(),
+        });
+    }
+    if one.calls.is_empty() {
+        notes.push("it may call nobody whom others may not".to_owned());
+    }
+    ServerAccess {
+        server: one.name.to_string(),
+        verdict,
+        differences,
+        notes,
+    }
+}
+
+/// The first note on a workload that only the second input has.
+const NEW: &str = "only in the second input";
+
 /// Marks what is intended; the verdict is then that of the rest.
 fn mark(server: &mut ServerAccess, intended: &[Intended], found: &mut [bool]) {
     let mut some = false;
+    let is_new = server.notes.first().is_some_and(|note| note == NEW);
+    for (one, found) in intended.iter().zip(found.iter_mut()) {
+        *found |= is_new && one.covers_newcomer(&server.server);
+    }
     for difference in &mut server.differences {
         for (one, found) in intended.iter().zip(found.iter_mut()) {
             if one.covers(&server.server, difference.port, difference.direction) {
@@ -324,6 +429,9 @@ fn mark(server: &mut ServerAccess, intended: &[Intended], found: &mut [bool]) {
             .iter()
             .any(|one| !one.intended && one.direction == direction)
     };
+    if is_left("new") || is_left("calls") {
+        return;
+    }
     server.verdict = match (is_left("opens"), is_left("breaks"), is_left("undecided")) {
         (true, true, _) => Verdict::OpensAndBreaks,
         (true, false, _) => Verdict::Opens,
@@ -362,28 +470,33 @@ impl From<RowVerdict> for Verdict {
 fn direction(answer: &PortAnswer, name: &'static str, direction: &Direction) -> Option<Difference> {
     let (name, lines) = match direction {
         Direction::Never => return None,
-        Direction::Witness(witness) => (
-            name,
-            tell::witness(witness, &answer.baseline, &answer.present),
-        ),
+        Direction::Witness(_) => (name, answer.witness_lines(direction)?),
         Direction::Undecided(_) | Direction::Bug(_) => ("undecided", tell::undecided(direction)),
     };
     Some(Difference {
         port: answer.port,
-        pods: match answer.generation {
-            DataPlaneMode::Sidecar => "sidecar",
-            DataPlaneMode::Ambient => "ambient",
-            DataPlaneMode::None => "plain",
-        },
-        content: match answer.content {
-            Content::Http => "http",
-            Content::Bytes => "bytes",
-        },
+        pods: pods(answer.generation),
+        content: content(answer.content),
         callers: answer.callers,
         direction: name,
         lines,
         intended: false,
     })
+}
+
+fn pods(mode: DataPlaneMode) -> &'static str {
+    match mode {
+        DataPlaneMode::Sidecar => "sidecar",
+        DataPlaneMode::Ambient => "ambient",
+        DataPlaneMode::None => "plain",
+    }
+}
+
+fn content(content: Content) -> &'static str {
+    match content {
+        Content::Http => "http",
+        Content::Bytes => "bytes",
+    }
 }
 
 impl Difference {
@@ -425,11 +538,13 @@ pub fn symbol(verdict: Verdict, ascii: bool) -> &'static str {
         (Verdict::Intended, false) => "☑️",
         (Verdict::Opens | Verdict::OpensAndBreaks, false) => "⛔",
         (Verdict::Breaks, false) => "⚠️",
+        (Verdict::New, false) => "🆕",
         (Verdict::Undecided, false) => "❔",
         (Verdict::Same, true) => "[ok]",
         (Verdict::Intended, true) => "[intended]",
         (Verdict::Opens | Verdict::OpensAndBreaks, true) => "[opens]",
         (Verdict::Breaks, true) => "[breaks]",
+        (Verdict::New, true) => "[new]",
         (Verdict::Undecided, true) => "[?]",
     }
 }
@@ -442,6 +557,7 @@ pub fn words(verdict: Verdict) -> &'static str {
         Verdict::Opens => "opens",
         Verdict::Breaks => "breaks",
         Verdict::OpensAndBreaks => "opens and breaks",
+        Verdict::New => "new",
         Verdict::Undecided => "undecided",
     }
 }

@@ -1,7 +1,8 @@
-//! Differences that somebody says are meant: `opens:shop/orders`, `breaks:shop/*:8080`.
+//! Differences that somebody says are meant: `opens:shop/orders`, `breaks:shop/*:8080`, `new:shop/cart`,
+//! `gone:shop/basket`.
 //!
 //! In: text of an option. Out: [`Intended`], and whether it covers a difference. Invariant: it covers
-//! gains or losses that were shown by a witness; what is undecided is never covered.
+//! gains or losses that were shown by a witness, and workloads that only one input has; what is undecided is never covered.
 
 use std::str::FromStr;
 
@@ -22,15 +23,29 @@ impl Intended {
     }
 
     /// Whether it covers what was found at a server's port. `server` is `namespace/name`, `direction`
-    /// `opens` or `breaks`.
+    /// `opens`, `breaks`, `new`, or `calls`, which `new` without a port covers.
     pub fn covers(&self, server: &str, port: u16, direction: &str) -> bool {
-        let Some((namespace, name)) = server.split_once('/') else {
-            return false;
+        let of_port = match (self.direction, direction) {
+            ("new", "calls") => self.port.is_none(),
+            (own, other) => own == other && self.port.is_none_or(|wanted| wanted == port),
         };
-        self.direction == direction
-            && matches(&self.namespace, namespace)
-            && matches(&self.name, name)
-            && self.port.is_none_or(|wanted| wanted == port)
+        of_port && self.names(server)
+    }
+
+    /// Whether it is about a workload that only the second input has.
+    pub fn covers_newcomer(&self, server: &str) -> bool {
+        self.direction == "new" && self.port.is_none() && self.names(server)
+    }
+
+    /// Whether it covers that a workload is only in the first input.
+    pub fn covers_gone(&self, server: &str) -> bool {
+        self.direction == "gone" && self.names(server)
+    }
+
+    fn names(&self, server: &str) -> bool {
+        server.split_once('/').is_some_and(|(namespace, name)| {
+            matches(&self.namespace, namespace) && matches(&self.name, name)
+        })
     }
 }
 
@@ -48,7 +63,8 @@ impl FromStr for Intended {
     fn from_str(text: &str) -> Result<Self, String> {
         let wrong = |why: &str| {
             format!(
-                "{why}; write `opens:NAMESPACE/WORKLOAD` or `breaks:NAMESPACE/WORKLOAD:PORT`, with `*` at the end of a name"
+                "{why}; write `opens:NAMESPACE/WORKLOAD` or `breaks:NAMESPACE/WORKLOAD:PORT` (or `new:`, `gone:`), with `*` \
+                 at the end of a name"
             )
         };
         let (direction, rest) = text
@@ -57,7 +73,13 @@ impl FromStr for Intended {
         let direction = match direction {
             "opens" => "opens",
             "breaks" => "breaks",
-            _ => return Err(wrong("the direction is neither `opens` nor `breaks`")),
+            "new" => "new",
+            "gone" => "gone",
+            _ => {
+                return Err(wrong(
+                    "the direction is none of `opens`, `breaks`, `new` and `gone`",
+                ));
+            }
         };
         let (server, port) = match rest.split_once(':') {
             Some((server, port)) => {
@@ -66,6 +88,9 @@ impl FromStr for Intended {
             }
             None => (rest, None),
         };
+        if direction == "gone" && port.is_some() {
+            return Err(wrong("what is gone has no port"));
+        }
         let (namespace, name) = server
             .split_once('/')
             .ok_or_else(|| wrong("no `/` between namespace and workload"))?;
@@ -117,6 +142,14 @@ mod tests {
                 false,
             ),
             ("opens:shop/orders", "shop/orders", 8080, "undecided", false),
+            ("opens:shop/orders", "shop/orders", 8080, "new", false),
+            ("new:shop/cart", "shop/cart", 8080, "new", true),
+            ("new:shop/cart", "shop/cart", 8080, "opens", false),
+            ("new:shop/cart", "shop/cart", 8080, "calls", true),
+            ("new:shop/cart:8080", "shop/cart", 8080, "new", true),
+            // The port is that of another server.
+            ("new:shop/cart:8080", "shop/cart", 8080, "calls", false),
+            ("new:shop/cart", "shop/cart", 8080, "undecided", false),
         ];
         for (text, server, port, direction, expected) in table {
             let intended: Intended = text.parse().unwrap();
@@ -130,6 +163,8 @@ mod tests {
         for text in [
             "shop/orders",
             "undecided:shop/orders",
+            "calls:shop/orders",
+            "gone:shop/orders:80",
             "opens:orders",
             "opens:shop/",
             "opens:shop/a*b",

@@ -88,6 +88,11 @@ fn who_may(access: &AccessBlock, page: &mut String) {
         };
         ("what is recommended".to_owned(), Some(told))
     }));
+    suite(&cases, page);
+}
+
+/// The suite of these cases.
+pub(super) fn suite(cases: &[(String, Option<Told>)], page: &mut String) {
     let count = |element: &str| {
         let told = cases.iter().filter_map(|(_, told)| told.as_ref());
         told.filter(|told| told.element == element).count()
@@ -99,7 +104,7 @@ fn who_may(access: &AccessBlock, page: &mut String) {
         count("failure"),
         count("error"),
     );
-    for (name, told) in &cases {
+    for (name, told) in cases {
         let name = escape(name);
         let _ = match told {
             None => writeln!(page, "    <testcase classname=\"access\" name=\"{name}\"/>"),
@@ -116,11 +121,11 @@ fn who_may(access: &AccessBlock, page: &mut String) {
 }
 
 /// What is said of a case that did not pass.
-struct Told {
+pub(super) struct Told {
     /// `failure` or `error`.
-    element: &'static str,
-    message: String,
-    text: String,
+    pub(super) element: &'static str,
+    pub(super) message: String,
+    pub(super) text: String,
 }
 
 fn counts(finding: &&Finding) -> bool {

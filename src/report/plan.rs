@@ -6,13 +6,15 @@
 pub mod document;
 pub mod folder;
 pub mod kustomize;
+mod look;
 pub mod scripts;
 
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::access::{self, Verdict};
+use super::access::Verdict;
 use super::proof::{StateReport, state, worst};
+use super::text::Style;
 use crate::exit::Exit;
 use crate::finding::PhaseOutcome;
 use crate::plan::wave::WayBack;
@@ -239,7 +241,8 @@ impl PlanReport {
     }
 
     /// What the terminal shows: a line a wave, then everything that needs somebody.
-    pub fn text(&self, ascii: bool) -> String {
+    pub fn text(&self, style: Style) -> String {
+        let ascii = style.ascii;
         let mut out = format!(
             "Plan for {}: {}, {} servers, every state compared with {}\n",
             self.input,
@@ -248,38 +251,13 @@ impl PlanReport {
             self.baseline
         );
         for wave in &self.waves {
-            out.push_str(&format!(
-                "{} {}: {} ({}{})\n",
-                access::symbol(wave.verdict, ascii),
-                wave.folder,
-                wave.title,
-                proved(&wave.states),
-                if wave.way_back == "proved" {
-                    ", way back proved".to_owned()
-                } else {
-                    format!(", way back: {}", wave.way_back)
-                }
-            ));
+            look::push_wave(&mut out, wave, style);
         }
         self.push_problems(&mut out, ascii);
         for assumption in &self.assumptions {
             out.push_str(&format!("Note: {assumption}\n"));
         }
-        out.push_str(match self.ending {
-            "done" if self.waves.is_empty() => "Nothing to do: no workload has a sidecar.\n",
-            "done" => "At the end every workload is in ambient mode.\n",
-            "undecided" => {
-                "At the end every workload is in ambient mode; what is undecided above is not proved.\n"
-            }
-            "partial" if self.held.is_empty() => {
-                "At the end every workload is in ambient mode; what is left out above is not done.\n"
-            }
-            "partial" => "At the end the workloads above keep their sidecars.\n",
-            "notReady" => {
-                "Nothing was planned: run `castoff migrate` and settle what it says first.\n"
-            }
-            _ => "The plan ends there.\n",
-        });
+        out.push_str(&look::ending(self));
         out
     }
 

@@ -134,7 +134,9 @@ impl AccessBlock {
     /// What the proof means for the exit code.
     pub fn exit(&self) -> Exit {
         match worst(self.states().map(|state| state.verdict)) {
-            Verdict::Opens | Verdict::Breaks | Verdict::OpensAndBreaks => Exit::Failed,
+            Verdict::Opens | Verdict::Breaks | Verdict::OpensAndBreaks | Verdict::New => {
+                Exit::Failed
+            }
             Verdict::Undecided => Exit::Undecided,
             Verdict::Same | Verdict::Intended if self.not_played.is_empty() => Exit::Nothing,
             Verdict::Same | Verdict::Intended => Exit::Undecided,
@@ -186,7 +188,7 @@ pub fn rank(verdict: Verdict) -> u8 {
     match verdict {
         Verdict::Same | Verdict::Intended => 0,
         Verdict::Undecided => 1,
-        Verdict::Breaks => 2,
+        Verdict::Breaks | Verdict::New => 2,
         Verdict::Opens => 3,
         Verdict::OpensAndBreaks => 4,
     }

@@ -16,9 +16,9 @@ use crate::snapshot::{Origin, ProblemLevel};
 
 const SCHEMA: &str = "https://json.schemastore.org/sarif-2.1.0.json";
 /// Rule of a check that lacked an input.
-const COULD_NOT_CHECK: &str = "could-not-check";
+pub(super) const COULD_NOT_CHECK: &str = "could-not-check";
 /// Rule of a server whose access differs or is undecided.
-const ACCESS: &str = "access";
+pub(super) const ACCESS: &str = "access";
 /// Rule of a problem of the input.
 const INPUT: &str = "input";
 
@@ -143,6 +143,11 @@ pub fn render(report: &Report) -> String {
             "",
         ));
     }
+    log(rules, results)
+}
+
+/// The whole log: rules with their titles, and results.
+pub(super) fn log(rules: BTreeMap<String, String>, results: Vec<Value>) -> String {
     let rules: Vec<Value> = rules
         .into_iter()
         .map(|(id, title)| json!({"id": id, "shortDescription": {"text": title}}))
@@ -162,7 +167,7 @@ pub fn render(report: &Report) -> String {
     }))
 }
 
-fn result(
+pub(super) fn result(
     rule: &str,
     level: &str,
     message: &str,

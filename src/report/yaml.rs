@@ -12,6 +12,16 @@ pub fn render(report: &Report) -> String {
     of(&wire::value(report))
 }
 
+/// Whatever is also written as JSON.
+///
+/// # Errors
+/// It cannot be written so, which would be a defect of castoff.
+pub fn of_report(report: &impl serde::Serialize) -> Result<String, String> {
+    serde_json::to_value(report)
+        .map(|value| of(&value))
+        .map_err(|error| format!("cannot write the report: {error}"))
+}
+
 /// Any value as YAML.
 pub(crate) fn of(value: &Value) -> String {
     let mut text = String::new();

@@ -465,6 +465,27 @@ impl Kind {
             .map(|row| row.kind)
     }
 
+    /// Whether an object of this `apiVersion` means what castoff takes it for. Kubernetes' own kinds were served
+    /// in versions before those of today with the fields that are read here; those of Istio and of the Gateway API
+    /// are known by name (gateway.networking.k8s.io `v1alpha1` had other fields, and nobody knows what a `v2` says).
+    pub fn knows_version(self, api_version: &str) -> bool {
+        let row = self.row();
+        let version = api_version
+            .rsplit_once('/')
+            .map_or(api_version, |(_, version)| version);
+        let by_name = row.group.ends_with(".istio.io") || row.group == "gateway.networking.k8s.io";
+        if by_name {
+            return row.versions.contains(&version);
+        }
+        let major = |version: &str| -> Option<u32> {
+            let digits = version.strip_prefix('v')?;
+            let end = digits.find(|one: char| !one.is_ascii_digit());
+            digits[..end.unwrap_or(digits.len())].parse().ok()
+        };
+        let newest = row.versions.iter().filter_map(|one| major(one)).max();
+        major(version).is_some_and(|major| Some(major) <= newest)
+    }
+
     /// `pods`, `authorizationpolicies.security.istio.io`: as `kubectl` takes it.
     pub fn resource(self) -> String {
         let row = self.row();
@@ -484,6 +505,28 @@ mod tests {
     fn rows_stand_in_the_order_of_the_kinds() {
         for (index, row) in KINDS.iter().enumerate() {
             assert_eq!(row.kind as usize, index, "{}", row.name);
+        }
+    }
+
+    #[test]
+    fn what_a_version_means_that_nobody_knows_is_not_guessed() {
+        for (kind, version, known) in [
+            (Kind::AuthorizationPolicy, "security.istio.io/v1", true),
+            (Kind::AuthorizationPolicy, "security.istio.io/v1beta1", true),
+            (Kind::AuthorizationPolicy, "security.istio.io/v2", false),
+            (
+                Kind::AuthorizationPolicy,
+                "security.istio.io/v1alpha9",
+                false,
+            ),
+            (Kind::Gateway, "gateway.networking.k8s.io/v1alpha1", false),
+            (Kind::Deployment, "apps/v1beta2", true),
+            (Kind::Deployment, "apps/v2", false),
+            (Kind::Service, "v1", true),
+            (Kind::Service, "v2alpha1", false),
+            (Kind::Service, "latest", false),
+        ] {
+            assert_eq!(kind.knows_version(version), known, "{version}");
         }
     }
 

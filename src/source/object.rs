@@ -111,6 +111,13 @@ pub(crate) fn build(
     body: &impl Body,
     origin: Origin,
 ) -> Result<Option<AnyObject>, FieldError> {
+    if !kind.knows_version(&head.api_version) {
+        return Err(serde::de::Error::custom(format!(
+            "castoff does not know `{}` and cannot tell what it means there; known is {}",
+            head.api_version,
+            kind.row().versions.join(", ")
+        )));
+    }
     metadata.annotations.remove(LAST_APPLIED);
     if kind.row().namespaced {
         if metadata.namespace.is_empty() {

@@ -31,7 +31,15 @@ pub fn render(plan: &Plan, report: &PlanReport) -> String {
 
 fn overview(page: &mut String, report: &PlanReport) {
     if report.waves.is_empty() {
-        let _ = writeln!(page, "There is nothing to carry out.\n");
+        let _ = writeln!(
+            page,
+            "{}\n",
+            if report.unread.is_empty() {
+                "There is nothing to carry out."
+            } else {
+                "Nothing was planned, and not everything was read, as said below."
+            }
+        );
         return;
     }
     let _ = writeln!(

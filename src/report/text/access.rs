@@ -162,7 +162,7 @@ impl Page {
             Verdict::Same | Verdict::Intended => Symbol::Passed,
             Verdict::Undecided => Symbol::Unknown,
             Verdict::Breaks => Symbol::Warning,
-            Verdict::Opens | Verdict::OpensAndBreaks => Symbol::Failed,
+            Verdict::Opens | Verdict::OpensAndBreaks | Verdict::New => Symbol::Failed,
         };
         self.line(
             symbol,
