@@ -107,15 +107,13 @@ impl Comparer<'_> {
             }
             let mut callers = workloads(&members);
             answer.known = !callers.is_empty();
-            if scraped.is_some() {
-                if !plain && answer.known {
-                    let principals = self.principals(&callers);
-                    if let Some(found) = self.lost_by(answer, &principals) {
-                        answer.verdict.breaks = found;
-                    } else {
-                        answer.known = false;
-                        callers.clear();
-                    }
+            if scraped.is_some() && !plain && answer.known {
+                let principals = self.principals(&callers);
+                if let Some(found) = self.lost_by(answer, &principals) {
+                    answer.verdict.breaks = found;
+                } else {
+                    answer.known = false;
+                    callers.clear();
                 }
             }
             let Finding::Witness(witness) = &answer.verdict.breaks else {
