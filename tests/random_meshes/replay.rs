@@ -325,6 +325,7 @@ pub(crate) fn replay(
                                 port,
                                 content,
                                 some_are_ambient: ambient,
+                                own: present.paths.len(),
                                 now: present.since(&ways),
                                 before: ways.paths,
                             };
@@ -347,6 +348,8 @@ struct Asked<'a> {
     some_are_ambient: bool,
     before: Vec<EnforcementPath>,
     now: Vec<EnforcementPath>,
+    /// How many of them are of now; those behind are followed no more, and stay as they were.
+    own: usize,
 }
 
 impl Asked<'_> {
@@ -383,7 +386,9 @@ impl Asked<'_> {
             paths.iter().map(decide).collect()
         };
         let before = outcomes(&self.before, &self.pair.before.0);
-        let now = outcomes(&self.now, &self.pair.now.0);
+        let (own, gone) = self.now.split_at(self.own);
+        let mut now = outcomes(own, &self.pair.now.0);
+        now.extend(outcomes(gone, &self.pair.before.0));
         // Whoever has no identity is seen alike wherever it dials.
         let plain = self.pair.before.0.caller.mode == CallerMode::Plain;
         let refused = |address: &Address| {
