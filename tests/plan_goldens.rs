@@ -10,6 +10,7 @@ use std::sync::Arc;
 use castoff::mesh::{Distribution, Mesh, MeshOverrides};
 use castoff::plan::both::with_ambient_generations;
 use castoff::plan::traffic::CallGraph;
+use castoff::plan::wave::WayBack;
 use castoff::plan::{OnGap, Plan, PlanEnding, PlanOptions, plan, proof};
 use castoff::prove::prover::Prover;
 use castoff::prove::row::RowVerdict;
@@ -144,6 +145,11 @@ fn real_meshes_are_planned_on_upstream_and_on_solo() {
 
 /// A mesh of `tests/fixtures/plan`, in the cluster of the demo.
 fn fixture(name: &str) -> Snapshot {
+    fixture_with(name, "")
+}
+
+/// A fixture, and one more document.
+fn fixture_with(name: &str, document: &str) -> Snapshot {
     let mut collector = Collector::new();
     for (file, text) in &castoff::demo::FILES[..2] {
         collector.add_text(&Place::Demo(file), text);
@@ -151,7 +157,7 @@ fn fixture(name: &str) -> Snapshot {
     let path = format!("tests/fixtures/plan/{name}.yaml");
     let text = std::fs::read_to_string(&path).unwrap();
     let place = Place::File(path.as_str().into());
-    collector.add_text(&place, &text);
+    collector.add_text(&place, &format!("{text}---\n{document}"));
     collector.finish()
 }
 
@@ -294,6 +300,111 @@ fn a_circle_of_deployments_moves_with_its_callers_pinned() {
     assert!(end.resources(Kind::VirtualService).is_empty());
     assert!(end.resources(Kind::DestinationRule).is_empty());
     assert!(planned(&end, None).waves.is_empty());
+}
+
+const OWN_ROUTES: &str = r"
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata:
+  name: left-routes
+  namespace: ring
+spec:
+  hosts:
+  - left
+  http:
+  - name: reports
+    match:
+    - uri:
+        prefix: /reports
+      method:
+        exact: GET
+    timeout: 30s
+    route:
+    - destination:
+        host: left
+      weight: 100
+  - route:
+    - destination:
+        host: left.ring.svc.cluster.local
+    retries:
+      attempts: 2
+";
+
+/// The pin goes into the user's own VirtualService, in front of each of its routes, and out of it again.
+#[test]
+fn callers_are_pinned_within_routes_of_the_users_own() {
+    let snapshot = fixture_with("circle-of-deployments", OWN_ROUTES);
+    let plan = planned(&snapshot, None);
+    let mut problems = Vec::new();
+    compare(
+        "circle-of-deployments-with-routes",
+        &transcript(&plan),
+        &mut problems,
+    );
+    assert!(problems.is_empty(), "{problems:?}");
+    assert_eq!(plan.ending, PlanEnding::Done);
+    for state in plan.waves.iter().flat_map(|wave| &wave.states) {
+        assert!(state.differing.is_empty(), "{}", state.when);
+    }
+    let end = carried_out(&snapshot, &plan, "apply.sh").unwrap();
+    let [own] = end.resources(Kind::VirtualService) else {
+        panic!("the pins are gone, and the user's own routes are there");
+    };
+    let before = &snapshot.resources(Kind::VirtualService)[0];
+    assert_eq!(own.body["spec"], before.body["spec"]);
+    assert!(
+        plan.waves
+            .iter()
+            .all(|wave| wave.way_back == WayBack::Proved),
+        "{:?}",
+        plan.waves
+            .iter()
+            .map(|wave| &wave.way_back)
+            .collect::<Vec<_>>()
+    );
+}
+
+/// What a route of the user's own does besides would be read otherwise with a pin: nothing is pinned then.
+#[test]
+fn routes_that_do_more_are_not_pinned_and_the_plan_says_why() {
+    for (from, to, why) in [
+        (
+            "timeout: 30s",
+            "fault: {abort: {httpStatus: 500, percentage: {value: 1}}}",
+            "does more",
+        ),
+        (
+            "  hosts:\n  - left\n",
+            "  hosts:\n  - left\n  - right\n",
+            "other hosts",
+        ),
+        (
+            "  hosts:",
+            "  exportTo: [\".\"]\n  hosts:",
+            "some callers alone",
+        ),
+        (
+            "  hosts:",
+            "  gateways: [mesh, outer]\n  hosts:",
+            "gateways",
+        ),
+        (
+            "        prefix: /reports",
+            "        prefix: /reports\n      sourceNamespace: ring",
+            "waypoints",
+        ),
+    ] {
+        assert!(OWN_ROUTES.contains(from), "{from}");
+        let snapshot = fixture_with("circle-of-deployments", &OWN_ROUTES.replacen(from, to, 1));
+        let plan = planned(&snapshot, None);
+        let told = plan.held.iter().map(|held| held.why.as_str());
+        let told: Vec<&str> = told.filter(|one| one.contains("left-routes")).collect();
+        assert!(
+            told.iter().any(|one| one.contains(why)),
+            "{to}: {:?}",
+            plan.held
+        );
+    }
 }
 
 /// A caller that was not seen need not move before a server that it would only lose.

@@ -40,9 +40,7 @@ pub(super) fn play<'a>(
     if units.is_empty() {
         return Ok((Vec::new(), field.clone()));
     }
-    let Together { files, apply, run } = Together::of(units);
-    let applied = advanced(field, apply, &files)?;
-    let after = advanced(&applied, run, &files)?;
+    let (applied, after) = carried_out(field, units)?;
     let mut states = Vec::new();
     let moving = moved(&field.mesh(), &after.mesh());
     if !moving.is_empty() {
@@ -63,6 +61,21 @@ pub(super) fn play<'a>(
 /// What units of phase policy-simplification delete.
 fn deleted(units: &[Unit]) -> BTreeSet<(Kind, ObjectName)> {
     units.iter().filter_map(|unit| unit.about.clone()).collect()
+}
+
+/// The field after the files of units, and after their commands; nothing proved.
+fn carried_out<'a>(field: &Field<'a>, units: &[Unit]) -> Result<(Field<'a>, Field<'a>), String> {
+    let Together { files, apply, run } = Together::of(units);
+    let applied = advanced(field, apply, &files)?;
+    let after = advanced(&applied, run, &files)?;
+    let mesh = after.mesh();
+    match first_outside(&mesh, &moved(&field.mesh(), &mesh)) {
+        None => Ok((applied, after)),
+        Some(outside) => Err(format!(
+            "new pods of {outside} would run without sidecar and outside ambient mode, beside old ones: that is not \
+             played"
+        )),
+    }
 }
 
 /// The field after commands, nothing proved.
@@ -109,15 +122,24 @@ fn moved(before: &Mesh, after: &Mesh) -> BTreeSet<ObjectName> {
         .collect()
 }
 
+/// One of these whose pods are in no mesh any more.
+fn first_outside(after: &Mesh, moving: &BTreeSet<ObjectName>) -> Option<ObjectName> {
+    let ambient: BTreeSet<&ObjectName> = after
+        .workloads
+        .iter()
+        .filter(|workload| workload.has_mode(DataPlaneMode::Ambient))
+        .map(|workload| &workload.name)
+        .collect();
+    moving.iter().find(|name| !ambient.contains(name)).cloned()
+}
+
 /// How many of the units can be carried out, one after the other, and why the next one cannot.
 pub(super) fn playable(field: &Field<'_>, units: &[Unit]) -> (usize, String) {
     let (mut good, mut bad) = (0, units.len());
     let mut why = String::new();
     while good < bad {
         let middle = usize::midpoint(good, bad);
-        let Together { files, apply, run } = Together::of(&units[..=middle]);
-        let applied = advanced(field, apply, &files);
-        match applied.and_then(|applied| advanced(&applied, run, &files)) {
+        match carried_out(field, &units[..=middle]) {
             Ok(_) => good = middle + 1,
             Err(reason) => {
                 bad = middle;

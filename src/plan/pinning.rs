@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::attempt::move_wave;
 use super::field::Field;
@@ -14,14 +14,14 @@ use super::moves::template_label_changes;
 use super::saved;
 use super::wave::{Files, Step, Wave};
 use crate::manifest;
-use crate::mesh::traffic::DestinationRule;
+use crate::mesh::traffic::{DestinationRule, VirtualService};
 use crate::mesh::{
     Distribution, Mesh, OwnerKind, Protocol, Service, ServiceId, Workload, WorkloadId, ingress,
 };
 use crate::needs::GENERATED_LABEL;
 use crate::phases::commands::{LabelChange, template_labels};
 use crate::phases::wording;
-use crate::prove::pins::{SIDECAR_LABEL, is_exported, rivals};
+use crate::prove::pins::{SIDECAR_LABEL, for_sidecars, is_exported, pinnable, rivals};
 use crate::snapshot::{Kind, ObjectName, Snapshot};
 
 const SUBSETS_FILE: &str = "pin-subsets.yaml";
@@ -118,15 +118,11 @@ fn pinning(
     let mut subsets = Vec::new();
     let (mut pins, mut hand_over) = (Vec::new(), Vec::new());
     for service in &services {
-        let rule = own_rule(mesh, service)?;
+        let (rule, route) = own_objects(mesh, service)?;
         subsets.push(destination_rule(snapshot, service, rule)?);
-        pins.push(virtual_service(snapshot, service, None)?);
-        hand_over.push(virtual_service(snapshot, service, Some(NEW))?);
+        pins.push(virtual_service(snapshot, service, route, None)?);
+        hand_over.push(virtual_service(snapshot, service, route, Some(NEW))?);
     }
-    let unpin: Vec<String> = services
-        .iter()
-        .map(|service| saved::delete_command(Kind::VirtualService, &object_name(service)))
-        .collect();
     let files: Files = [
         (SUBSETS_FILE, &subsets),
         (PIN_FILE, &pins),
@@ -135,7 +131,8 @@ fn pinning(
     .map(|(name, objects)| (name.to_owned(), manifest::documents(objects.iter())))
     .into();
     let mut before = Files::new();
-    let forget = saved::undo_apply(snapshot, SUBSETS_FILE, &files[SUBSETS_FILE], &mut before);
+    let mut undo = |file: &str| saved::undo_apply(snapshot, file, &files[file], &mut before);
+    let (forget, unpin) = (undo(SUBSETS_FILE), undo(PIN_FILE));
     let apply = |file: &str| format!("kubectl apply -f {file}");
     let hosts: Vec<String> = services.iter().map(|service| service.host()).collect();
     let hosts = wording::first_few(&hosts, 3);
@@ -379,16 +376,28 @@ fn services<'m>(mesh: &'m Mesh, moving: &BTreeSet<ObjectName>) -> Result<Vec<&'m
     Ok(found)
 }
 
-/// The DestinationRule that a Service has already.
-fn own_rule<'m>(mesh: &'m Mesh, service: &Service) -> Result<Option<&'m DestinationRule>, String> {
+/// The DestinationRule and the VirtualService that a Service has already, which the subsets and the pin go into.
+fn own_objects<'m>(
+    mesh: &'m Mesh,
+    service: &Service,
+) -> Result<(Option<&'m DestinationRule>, Option<&'m VirtualService>), String> {
     let (virtual_services, rules, routes) = rivals(mesh, service);
-    if let Some(one) = virtual_services.first() {
-        return Err(format!(
-            "VirtualService {} routes calls to {} already",
-            one.name,
-            service.host()
-        ));
-    }
+    let own = match virtual_services.as_slice() {
+        [] => None,
+        [only] => {
+            let against = |what| format!("VirtualService {} {what}", only.name);
+            pinnable(mesh, only, service).map_err(against)?;
+            Some(*only)
+        }
+        [first, second, ..] => {
+            return Err(format!(
+                "VirtualServices {} and {} both route calls to {}",
+                first.name,
+                second.name,
+                service.host()
+            ));
+        }
+    };
     if routes {
         return Err(format!(
             "a route of Service {} exists already",
@@ -396,14 +405,14 @@ fn own_rule<'m>(mesh: &'m Mesh, service: &Service) -> Result<Option<&'m Destinat
         ));
     }
     match rules.as_slice() {
-        [] => Ok(None),
+        [] => Ok((None, own)),
         [rule]
             if rule.name.namespace == service.name.namespace
                 && !rule.has_workload_selector
                 && !rule.full_host.contains('*')
                 && is_exported(mesh, &rule.raw) =>
         {
-            Ok(Some(rule))
+            Ok((Some(rule), own))
         }
         [rule, ..] => Err(format!(
             "DestinationRule {} is read by some callers alone, or is not the only one for {}",
@@ -443,42 +452,61 @@ fn destination_rule(
     Ok(rule)
 }
 
-/// The pin: callers with sidecars first, then everybody, to all pods or to a subset.
+/// The pin: callers with sidecars first, then everybody, to all pods or to a subset; within the user's own routes
+/// where there are any.
 fn virtual_service(
     snapshot: &Snapshot,
     service: &Service,
+    own: Option<&VirtualService>,
     everybody: Option<&str>,
 ) -> Result<Value, String> {
-    let destination = |subset: Option<&str>| {
-        let mut destination = Map::new();
-        destination.insert("host".into(), json!(service.host()));
-        if let Some(subset) = subset {
-            destination.insert("subset".into(), json!(subset));
-        }
-        json!([{"destination": destination}])
+    let whole = json!([{"route": [{"destination": {"host": service.host()}}]}]);
+    let routes = |protocol: &str| {
+        let own = own.and_then(|own| own.raw["spec"].get(protocol));
+        let routes = own
+            .unwrap_or(&whole)
+            .as_array()
+            .cloned()
+            .unwrap_or_default();
+        let pinned = routes.iter().map(|route| {
+            let mut pinned = json!({"match": for_sidecars(route)});
+            if let (Some(pinned), Some(route)) = (pinned.as_object_mut(), route.as_object()) {
+                let others = route.iter().filter(|(field, _)| *field != "match");
+                pinned.extend(others.map(|(field, value)| (field.clone(), value.clone())));
+            }
+            pinned["route"][0]["destination"]["subset"] = json!(OLD);
+            pinned
+        });
+        let pinned: Vec<Value> = pinned.collect();
+        let others = routes.into_iter().map(|mut route| {
+            if let Some(subset) = everybody {
+                route["route"][0]["destination"]["subset"] = json!(subset);
+            }
+            route
+        });
+        pinned.into_iter().chain(others).collect::<Value>()
     };
-    let (key, value) = SIDECAR_LABEL;
-    let routes = json!([
-        {"match": [{"sourceLabels": {key: value}}], "route": destination(Some(OLD))},
-        {"route": destination(everybody)},
-    ]);
     let has = |wanted: &[Protocol]| {
         service
             .ports
             .iter()
             .any(|one| wanted.contains(&one.protocol))
     };
-    let mut spec = Map::new();
-    spec.insert("hosts".into(), json!([service.host()]));
-    spec.insert("exportTo".into(), json!(["*"]));
+    let mut object = match own {
+        Some(own) => saved::object(snapshot, Kind::VirtualService, &own.name)
+            .ok_or_else(|| format!("VirtualService {} is not among the input", own.name))?,
+        None => {
+            let mut object = generated(snapshot, Kind::VirtualService, service)?;
+            object["spec"] = json!({"hosts": [service.host()], "exportTo": ["*"]});
+            object
+        }
+    };
     if has(&[Protocol::Http, Protocol::Http2, Protocol::Unknown]) {
-        spec.insert("http".into(), routes.clone());
+        object["spec"]["http"] = routes("http");
     }
     if has(&[Protocol::Tcp, Protocol::Unknown]) {
-        spec.insert("tcp".into(), routes);
+        object["spec"]["tcp"] = routes("tcp");
     }
-    let mut object = generated(snapshot, Kind::VirtualService, service)?;
-    object["spec"] = Value::Object(spec);
     Ok(object)
 }
 

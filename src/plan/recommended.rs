@@ -126,7 +126,8 @@ fn phase<'a>(
         .as_ref()
         .is_ok_and(|(states, _)| states.iter().any(|state| !state.differing.is_empty()));
     let is_move = result.phase == Phase::RemoveSidecars;
-    if is_move && differs && mesh.distribution == Distribution::Upstream {
+    let goes_wrong = differs || outcome.is_err();
+    if is_move && goes_wrong && mesh.distribution == Distribution::Upstream {
         let plan_options = PlanOptions {
             migrate: field.options.clone(),
             ..PlanOptions::default()
@@ -307,8 +308,12 @@ fn only_what_is_proved(result: &mut PhaseResult, next: &NextMoves, mesh: &Mesh) 
             CODE,
             level,
             format!(
-                "{} keep their sidecars until their callers have moved: {}",
-                wording::count(waiting.len(), "workload"),
+                "{} until their callers have moved: {}",
+                if waiting.len() == 1 {
+                    "1 workload keeps its sidecar".to_owned()
+                } else {
+                    format!("{} workloads keep their sidecars", waiting.len())
+                },
                 wording::first_few(&waiting, 5)
             ),
         )

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::Value;
+use serde_json::{Map, Value, json};
 
 use super::{CallerMode, Content, Dial, Server};
 use crate::mesh::traffic::{DestinationRule, VirtualService};
@@ -196,17 +196,80 @@ fn pin(mesh: &Mesh, one: &VirtualService, service: &Service) -> Option<Pin> {
     })
 }
 
-/// Two routes, of which the first is for sidecars and the second for all others.
-fn split(routes: &Value, service: &Service, rule: &DestinationRule) -> Option<Split> {
-    let [first, second] = routes.as_array()?.as_slice() else {
-        return None;
-    };
+/// What stands against a pin within a VirtualService of the user's own: in front of each of its routes the same one
+/// for sidecars alone is to come.
+///
+/// # Errors
+/// What of it is not the same for every caller, or leads elsewhere.
+pub fn pinnable(mesh: &Mesh, one: &VirtualService, service: &Service) -> Result<(), &'static str> {
+    let spec = &one.raw["spec"];
+    let mut routes = ["http", "tcp"]
+        .into_iter()
+        .filter_map(|protocol| spec.get(protocol)?.as_array())
+        .flatten();
+    if one.name.namespace != service.name.namespace {
+        Err("is of another namespace, whose VirtualServices its waypoint passes over")
+    } else if one.full_hosts != [service.host().as_str()] {
+        Err("is for other hosts too")
+    } else if !one.gateways.is_empty() {
+        Err("is for gateways too")
+    } else if !is_exported(mesh, &one.raw) {
+        Err("is read by some callers alone")
+    } else if !one.waypoint_differences.is_empty() {
+        Err("is read by waypoints otherwise than by sidecars")
+    } else if spec.get("tls").is_some() {
+        Err("routes by server name")
+    } else if !routes.all(|route| subset(route, service) == Some(None)) {
+        Err("does more than to lead to all pods of the Service")
+    } else {
+        Ok(())
+    }
+}
+
+/// The matches of a route, as they are met by callers with sidecars alone; `None` where they tell callers apart
+/// already.
+pub fn for_sidecars(route: &Value) -> Option<Value> {
     let (key, value) = SIDECAR_LABEL;
-    let for_sidecars = serde_json::json!([{"sourceLabels": {key: value}}]);
-    if first["match"] != for_sidecars || second.get("match").is_some() {
+    let own = route.get("match").and_then(Value::as_array);
+    let mut matches = match own {
+        Some(list) if !list.is_empty() => list.clone(),
+        _ => vec![Value::Object(Map::new())],
+    };
+    for one in &mut matches {
+        let fields = one.as_object_mut()?;
+        let telling = [
+            "sourceLabels",
+            "sourceNamespace",
+            "gateways",
+            "sourceSubnet",
+        ];
+        if telling.iter().any(|field| fields.contains_key(*field)) {
+            return None;
+        }
+        fields.insert("sourceLabels".to_owned(), json!({key: value}));
+    }
+    Some(Value::Array(matches))
+}
+
+/// Routes of which the first half is for sidecars, and the second half the same for all others.
+fn split(routes: &Value, service: &Service, rule: &DestinationRule) -> Option<Split> {
+    let routes = routes.as_array()?;
+    let (pinned, others) = routes.split_at(routes.len() / 2);
+    if pinned.is_empty() || pinned.len() != others.len() {
         return None;
     }
-    let [sidecars, waypoint] = [first, second].map(|route| subset(route, service));
+    let mut leading: Vec<[Option<String>; 2]> = Vec::new();
+    for (first, second) in pinned.iter().zip(others) {
+        let alike = |field: &str| first.get(field) == second.get(field);
+        if first.get("match") != for_sidecars(second).as_ref() || !HARMLESS.into_iter().all(alike) {
+            return None;
+        }
+        leading.push([subset(first, service)?, subset(second, service)?]);
+    }
+    leading.dedup();
+    let [[sidecars, waypoint]] = leading.as_slice() else {
+        return None;
+    };
     let labels = |name: &str| {
         let mut subsets = rule.raw["spec"]["subsets"].as_array()?.iter();
         let subset = subsets.find(|subset| subset["name"] == name)?;
@@ -217,27 +280,36 @@ fn split(routes: &Value, service: &Service, rule: &DestinationRule) -> Option<Sp
         Some(pairs?.into_iter().collect::<Labels>())
     };
     Some(Split {
-        sidecars: labels(&sidecars??)?,
-        waypoint: match waypoint? {
-            Some(name) => Some(labels(&name)?),
+        sidecars: labels(sidecars.as_ref()?)?,
+        waypoint: match waypoint {
+            Some(name) => Some(labels(name)?),
             None => None,
         },
     })
 }
 
+/// What a route may say besides, which lets nobody in or out.
+const HARMLESS: [&str; 2] = ["timeout", "retries"];
+
 /// The subset that a route leads to, or `Some(None)` where it leads to the whole Service; `None` where it
 /// does more than that.
 fn subset(route: &Value, service: &Service) -> Option<Option<String>> {
     let mut fields = route.as_object()?.keys();
-    if !fields.all(|field| matches!(field.as_str(), "name" | "match" | "route")) {
+    let plain = |field: &str| matches!(field, "name" | "match" | "route");
+    if !fields.all(|field| plain(field) || HARMLESS.contains(&field.as_str())) {
         return None;
     }
     let [target] = route["route"].as_array()?.as_slice() else {
         return None;
     };
     let destination = target["destination"].as_object()?;
-    let only = target.as_object()?.len() == 1 && !destination.contains_key("port");
-    if !only || destination.get("host")? != service.host().as_str() {
+    let mut beside = target.as_object()?.keys();
+    let only = beside.all(|field| matches!(field.as_str(), "destination" | "weight"));
+    // A name without dots is of the VirtualService's namespace, which is the Service's
+    // (istio pilot/pkg/model/virtualservice.go `resolveVirtualServiceShortnames`).
+    let host = destination.get("host")?.as_str()?;
+    let is_ours = host == service.host() || host == service.name.name;
+    if !only || destination.contains_key("port") || !is_ours {
         return None;
     }
     match destination.get("subset") {

@@ -156,8 +156,12 @@ fn past_waypoints(context: &Context<'_>) -> Option<Finding> {
         CODE,
         Level::Warning,
         format!(
-            "{} with sidecars never use the {} of {}: move callers before the servers they call",
-            wording::count(sidecars.len(), "workload"),
+            "{} the {} of {}: move callers before the servers they call",
+            if sidecars.len() == 1 {
+                "1 workload with a sidecar never uses".to_owned()
+            } else {
+                format!("{} workloads with sidecars never use", sidecars.len())
+            },
             if bound.len() == 1 {
                 "waypoint"
             } else {
