@@ -45,11 +45,12 @@ pub(super) fn play<'a>(
     let moving = moved(&field.mesh(), &after.mesh());
     if !moving.is_empty() {
         let when = format!("while old and new pods run side by side, from {what}");
-        states.push(if say_for_themselves(&after.mesh(), &moving) {
-            applied.mixed_by_template(&moving, when)
+        let labels: &[_] = if say_for_themselves(&after.mesh(), &moving) {
+            &TEMPLATE_LABELS
         } else {
-            applied.mixed(&moving, when)
-        });
+            &[]
+        };
+        states.push(applied.mixed_into(&moving, labels, when));
     }
     if phase == Phase::PolicySimplification && units.len() > 1 {
         states.extend(cleanup::states_of(field, &deleted(units)));
@@ -68,14 +69,7 @@ fn carried_out<'a>(field: &Field<'a>, units: &[Unit]) -> Result<(Field<'a>, Fiel
     let Together { files, apply, run } = Together::of(units);
     let applied = advanced(field, apply, &files)?;
     let after = advanced(&applied, run, &files)?;
-    let mesh = after.mesh();
-    match first_outside(&mesh, &moved(&field.mesh(), &mesh)) {
-        None => Ok((applied, after)),
-        Some(outside) => Err(format!(
-            "new pods of {outside} would run without sidecar and outside ambient mode, beside old ones: that is not \
-             played"
-        )),
-    }
+    Ok((applied, after))
 }
 
 /// The field after commands, nothing proved.
@@ -92,11 +86,11 @@ fn advanced<'a>(field: &Field<'a>, run: Vec<String>, files: &Files) -> Result<Fi
 }
 
 /// Whether the templates of all of these say how their new pods run: policies select those by it.
-fn say_for_themselves(after: &Mesh, moving: &BTreeSet<ObjectName>) -> bool {
+fn say_for_themselves(after: &Mesh, moving: &BTreeMap<ObjectName, DataPlaneMode>) -> bool {
     let mut moved = after
         .workloads
         .iter()
-        .filter(|workload| moving.contains(&workload.name));
+        .filter(|workload| moving.contains_key(&workload.name));
     moved.all(|workload| {
         let labels = &workload.template_labels;
         TEMPLATE_LABELS
@@ -105,32 +99,35 @@ fn say_for_themselves(after: &Mesh, moving: &BTreeSet<ObjectName>) -> bool {
     })
 }
 
-/// Workloads with sidecars before that have none after.
-fn moved(before: &Mesh, after: &Mesh) -> BTreeSet<ObjectName> {
-    let still: BTreeSet<&ObjectName> = after
+/// Workloads with sidecars before that have none after, and how they run then.
+fn moved(before: &Mesh, after: &Mesh) -> BTreeMap<ObjectName, DataPlaneMode> {
+    let had: BTreeSet<&ObjectName> = before
         .workloads
         .iter()
         .filter(|workload| workload.has_mode(DataPlaneMode::Sidecar))
         .map(|workload| &workload.name)
         .collect();
-    before
+    after
         .workloads
         .iter()
-        .filter(|workload| workload.has_mode(DataPlaneMode::Sidecar))
-        .map(|workload| workload.name.clone())
-        .filter(|name| !still.contains(name))
+        .filter(|workload| {
+            had.contains(&workload.name) && !workload.has_mode(DataPlaneMode::Sidecar)
+        })
+        .map(|workload| {
+            let mode = if workload.has_mode(DataPlaneMode::Ambient) {
+                DataPlaneMode::Ambient
+            } else {
+                DataPlaneMode::None
+            };
+            (workload.name.clone(), mode)
+        })
         .collect()
 }
 
-/// One of these whose pods are in no mesh any more.
-fn first_outside(after: &Mesh, moving: &BTreeSet<ObjectName>) -> Option<ObjectName> {
-    let ambient: BTreeSet<&ObjectName> = after
-        .workloads
-        .iter()
-        .filter(|workload| workload.has_mode(DataPlaneMode::Ambient))
-        .map(|workload| &workload.name)
-        .collect();
-    moving.iter().find(|name| !ambient.contains(name)).cloned()
+/// Whether somebody who had a sidecar is in no mesh any more.
+pub(super) fn leave_the_mesh(before: &Mesh, after: &Mesh) -> bool {
+    let mut modes = moved(before, after).into_values();
+    modes.any(|mode| mode == DataPlaneMode::None)
 }
 
 /// How many of the units can be carried out, one after the other, and why the next one cannot.

@@ -26,13 +26,23 @@ pub fn with_labelled_generations(
     moves: impl Fn(&ObjectName) -> bool,
     added_labels: &[(&str, &str)],
 ) -> Mesh {
+    let mode = |name: &ObjectName| moves(name).then_some(DataPlaneMode::Ambient);
+    with_generations(mesh, mode, added_labels)
+}
+
+/// The same, where each workload that moves says how its new pods run.
+pub fn with_generations(
+    mesh: &Mesh,
+    mode: impl Fn(&ObjectName) -> Option<DataPlaneMode>,
+    added_labels: &[(&str, &str)],
+) -> Mesh {
     let mut both = mesh.clone();
     for index in 0..both.workloads.len() {
         let workload = &mut both.workloads[index];
-        if workload.role != Role::Application
-            || workload.has_mode(DataPlaneMode::Ambient)
-            || !moves(&workload.name)
-        {
+        let Some(mode) = mode(&workload.name) else {
+            continue;
+        };
+        if workload.role != Role::Application || workload.has_mode(mode) {
             continue;
         }
         let sidecars: Vec<usize> = (0..workload.generations.len())
@@ -43,7 +53,7 @@ pub fn with_labelled_generations(
                 .services_of(WorkloadId(index))
                 .map(|(id, _)| id)
                 .collect();
-            let moved = ambient(&workload.generations[position], added_labels);
+            let moved = without_sidecar(&workload.generations[position], mode, added_labels);
             let added = workload.generations.len();
             workload.generations.push(moved);
             for service in services {
@@ -66,7 +76,11 @@ pub fn with_labelled_generations(
     both
 }
 
-fn ambient(sidecar: &Generation, added_labels: &[(&str, &str)]) -> Generation {
+fn without_sidecar(
+    sidecar: &Generation,
+    mode: DataPlaneMode,
+    added_labels: &[(&str, &str)],
+) -> Generation {
     let labels: Labels = sidecar
         .labels
         .iter()
@@ -74,9 +88,9 @@ fn ambient(sidecar: &Generation, added_labels: &[(&str, &str)]) -> Generation {
         .chain(added_labels.iter().copied())
         .collect();
     Generation {
-        mode: DataPlaneMode::Ambient,
+        mode,
         labels,
-        accepts_hbone: true,
+        accepts_hbone: mode == DataPlaneMode::Ambient,
         native_sidecar: false,
         proxy_version: None,
         revision: Default::default(),

@@ -4,17 +4,17 @@
 //! states. Invariant: only the written commands and files change it.
 
 use std::cell::OnceCell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use smol_str::SmolStr;
 
-use super::both::{with_ambient_generations, with_labelled_generations};
+use super::both::{with_ambient_generations, with_generations, with_labelled_generations};
 use super::moves::TEMPLATE_LABELS;
 use super::wave::{Files, State, Step, WayBack};
 use super::{proof, saved};
 use crate::api::{Pod, PodOwner};
-use crate::mesh::{Mesh, MeshOverrides};
+use crate::mesh::{DataPlaneMode, Mesh, MeshOverrides};
 use crate::phases::MigrateOptions;
 use crate::prove::prover::Prover;
 use crate::simulate::controllers::act;
@@ -97,6 +97,17 @@ impl<'a> Field<'a> {
     ) -> State {
         let both =
             with_labelled_generations(&self.mesh(), |name| moving.contains(name), &TEMPLATE_LABELS);
+        proof::state(self.prover, Arc::new(both), when)
+    }
+
+    /// The same, where each workload says how its new pods run, and all which labels they have besides.
+    pub(super) fn mixed_into(
+        &self,
+        moving: &BTreeMap<ObjectName, DataPlaneMode>,
+        labels: &[(&str, &str)],
+        when: impl Into<String>,
+    ) -> State {
+        let both = with_generations(&self.mesh(), |name| moving.get(name).copied(), labels);
         proof::state(self.prover, Arc::new(both), when)
     }
 

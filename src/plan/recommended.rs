@@ -126,8 +126,11 @@ fn phase<'a>(
         .as_ref()
         .is_ok_and(|(states, _)| states.iter().any(|state| !state.differing.is_empty()));
     let is_move = result.phase == Phase::RemoveSidecars;
-    let goes_wrong = differs || outcome.is_err();
-    if is_move && goes_wrong && mesh.distribution == Distribution::Upstream {
+    let goes_wrong = || match &outcome {
+        Ok((_, after)) => differs || attributed::leave_the_mesh(&mesh, &after.mesh()),
+        Err(_) => true,
+    };
+    if is_move && goes_wrong() && mesh.distribution == Distribution::Upstream {
         let plan_options = PlanOptions {
             migrate: field.options.clone(),
             ..PlanOptions::default()
