@@ -375,7 +375,7 @@ fn routes_that_do_more_are_not_pinned_and_the_plan_says_why() {
         ),
         (
             "  hosts:\n  - left\n",
-            "  hosts:\n  - left\n  - right\n",
+            "  hosts:\n  - left\n  - old.example\n",
             "other hosts",
         ),
         (

@@ -4,7 +4,7 @@
 //! after it, where the user tolerates what it opens or breaks. Invariant: a wave given back was played to its
 //! end, and every one of its states proved.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::field::Field;
 use super::forward::OnGap;
@@ -126,6 +126,35 @@ pub(super) fn new_gaps(wave: &Wave, known: &KnownGaps) -> Vec<Gap> {
     let mut gaps = proof::gaps(std::slice::from_ref(wave));
     gaps.retain(|gap| !known.contains(&(gap.server.clone(), gap.direction)));
     gaps
+}
+
+/// Who of those who move is let in or cut off for his own move alone, whatever the servers do; each with the gap
+/// that shows it.
+pub(super) fn by_own_move(
+    wave: &Wave,
+    gaps: &[Gap],
+    mesh: &Mesh,
+    moving: &BTreeSet<ObjectName>,
+) -> BTreeMap<ObjectName, Gap> {
+    let mut by_principal: BTreeMap<&str, &Gap> = BTreeMap::new();
+    for row in wave.states.iter().flat_map(|state| state.witnessed()) {
+        let Some(gap) = gaps.iter().find(|gap| gap.server == row.server) else {
+            continue;
+        };
+        let answers = row.differences.iter();
+        for principal in answers.flat_map(|answer| answer.gained_or_lost_by_moving()) {
+            by_principal.entry(principal).or_insert(gap);
+        }
+    }
+    let movers = mesh.workloads.iter();
+    let movers = movers.filter(|workload| moving.contains(&workload.name));
+    movers
+        .filter_map(|workload| {
+            let principal = workload.principal(&mesh.settings.trust_domain);
+            let gap = by_principal.get(principal.as_str())?;
+            Some((workload.name.clone(), (*gap).clone()))
+        })
+        .collect()
 }
 
 /// Servers that somebody gains.

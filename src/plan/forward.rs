@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 
 use castoff_authz::verdict::Limits;
 
-use super::attempt::{KnownGaps, Trial, move_wave, new_gaps, opening};
+use super::attempt::{KnownGaps, Trial, by_own_move, move_wave, new_gaps, opening};
 use super::edges::edges;
 use super::field::{Field, way_back};
 use super::held::held;
@@ -302,20 +302,39 @@ impl<'a> Player<'a> {
             &seen,
             self.field.prover.limits(),
         );
-        let order = order(&movable, &found);
-        for wave in order.waves {
-            let moving: BTreeSet<ObjectName> = wave
-                .workloads
-                .into_iter()
-                .filter(|name| movable.contains(name))
+        let waves = order::order(&movable, &found).waves;
+        for wave in &waves {
+            let names = wave.workloads.iter();
+            let moving = names
+                .filter(|name| movable.contains(*name))
+                .cloned()
                 .collect();
-            let moved = self.move_together(moving, wave.circle)?;
+            let moved = self.move_together(moving, wave.circle, OnGap::Stop)?;
             if self.stops_after_one && !moved.is_empty() {
                 break;
             }
             movable.retain(|name| !moved.contains(name));
         }
-        self.try_again()
+        self.try_again()?;
+        self.move_with_gaps(&waves)
+    }
+
+    /// Moves in their order those for whom there is no way without a gap, where the user lets that be.
+    fn move_with_gaps(&mut self, waves: &[order::Wave]) -> Result<(), PlanEnding> {
+        if self.options.on_gap == OnGap::Stop {
+            return Ok(());
+        }
+        for wave in waves {
+            let (moving, rest): (Vec<Held>, Vec<Held>) = std::mem::take(&mut self.plan.held)
+                .into_iter()
+                .partition(|held| {
+                    !held.lines.is_empty() && wave.workloads.contains(&held.workload)
+                });
+            self.plan.held = rest;
+            let moving = moving.into_iter().map(|held| held.workload).collect();
+            self.move_together(moving, wave.circle, self.options.on_gap)?;
+        }
+        Ok(())
     }
 
     /// What was held by a proof may move once others have: a policy that closes the way around a
@@ -335,7 +354,7 @@ impl<'a> Player<'a> {
             }
             let circle = moving.len() > 1;
             let waves = self.plan.waves.len();
-            self.move_together(moving, circle)?;
+            self.move_together(moving, circle, OnGap::Stop)?;
             if self.plan.waves.len() == waves {
                 return Ok(());
             }
@@ -347,6 +366,7 @@ impl<'a> Player<'a> {
         &mut self,
         mut moving: BTreeSet<ObjectName>,
         circle: bool,
+        on_gap: OnGap,
     ) -> Result<BTreeSet<ObjectName>, PlanEnding> {
         let known = self.known_gaps();
         let mut no_pin = None;
@@ -355,7 +375,7 @@ impl<'a> Player<'a> {
             let trial = Trial {
                 field: &self.field,
                 known: &known,
-                on_gap: self.options.on_gap,
+                on_gap,
             };
             let tried = trial.side_by_side(&moving, circle);
             let (mut wave, mut goes) = tried.map_err(PlanEnding::Failed)?;
@@ -387,6 +407,14 @@ impl<'a> Player<'a> {
             if let Some(after) = goes {
                 self.push(wave, after);
                 return Ok(moving);
+            }
+            let callers = by_own_move(&wave, &gaps, &self.field.mesh(), &moving);
+            if !callers.is_empty() {
+                for (caller, gap) in callers {
+                    self.plan.held.push(held(&caller, &[gap], &moving, false));
+                    moving.remove(&caller);
+                }
+                continue;
             }
             let culprits: BTreeSet<ObjectName> = gaps
                 .iter()

@@ -11,7 +11,7 @@ use castoff_authz::verdict::{Finding, Verdict};
 
 use super::callers::Member;
 use super::known::Arrival;
-use super::{Content, tell};
+use super::{CallerMode, Content, tell};
 pub use crate::finding::RowVerdict;
 use crate::mesh::{DataPlaneMode, Workload};
 use crate::snapshot::ObjectName;
@@ -46,6 +46,22 @@ pub struct PortAnswer {
 }
 
 impl PortAnswer {
+    /// Who is named as gaining or losing for his own move alone: he came by a sidecar and is ambient now, and the
+    /// pods that answer are old ones.
+    pub fn gained_or_lost_by_moving(&self) -> impl Iterator<Item = &str> {
+        let moved = self.generation == DataPlaneMode::Sidecar
+            && self
+                .kind
+                .is_some_and(|(before, now, _)| (before, now) == MOVED);
+        [&self.verdict.opens, &self.verdict.breaks]
+            .into_iter()
+            .filter(move |_| moved)
+            .filter_map(|finding| match finding {
+                Finding::Witness(witness) => witness.request.principal.as_deref(),
+                _ => None,
+            })
+    }
+
     /// What is said of a loss or a gain: the request, where it was decided, and for a loss why it counts.
     pub fn witness_lines(&self, finding: &Finding) -> Option<Vec<String>> {
         let Finding::Witness(witness) = finding else {
@@ -61,6 +77,9 @@ impl PortAnswer {
         Some(lines)
     }
 }
+
+/// How somebody arrived who has moved, and how he arrives.
+const MOVED: (CallerMode, CallerMode) = (CallerMode::Sidecar, CallerMode::Ambient);
 
 /// Everything that can be said of one server.
 #[derive(Debug, Clone, PartialEq, Eq)]
