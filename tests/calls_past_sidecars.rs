@@ -170,7 +170,17 @@ fn whoever_moves_from_such_a_state_gains_an_identity() {
     write(folder.path(), "mesh", &past, &[]);
     let (code, said) = run(folder.path(), &["plan", "--from-files", "mesh", "--ascii"]);
     assert_eq!(code, Some(3), "{said}");
-    assert!(said.contains("opens shop/orders"), "{said}");
+    // It is held alone: the others move.
+    let held: Vec<&str> = said
+        .lines()
+        .filter(|line| line.contains("their sidecars: ") || line.contains("its sidecar: "))
+        .collect();
+    assert_eq!(held.len(), 1, "{said}");
+    assert!(
+        held[0].contains("desk/web keeps its sidecar: moving it opens shop/orders"),
+        "{said}"
+    );
+    assert!(said.contains("-move-"), "{said}");
     assert!(said.contains("from cluster.local/ns/desk/sa/web"), "{said}");
     let page = std::fs::read_to_string(folder.path().join("castoff-plan/plan.md")).unwrap();
     assert!(

@@ -449,6 +449,24 @@ fn planned_with(snapshot: &Snapshot, on_gap: OnGap) -> Plan {
     )
 }
 
+/// What moves without a gap by policies for new pods moves so, too, where gaps would be let be.
+#[test]
+fn a_gap_is_not_accepted_where_there_is_a_way_without_one() {
+    let snapshot = fixture("already-ambient");
+    let slugs = |on_gap| -> Vec<(String, Vec<String>)> {
+        let plan = planned_with(&snapshot, on_gap);
+        let moves = plan.waves.into_iter();
+        moves
+            .filter(|wave| wave.slug.starts_with("move-"))
+            .map(|wave| (wave.slug, wave.manifests.into_keys().collect()))
+            .collect()
+    };
+    let stopping = slugs(OnGap::Stop);
+    assert!(stopping.iter().any(|(_, files)| !files.is_empty()));
+    assert_eq!(slugs(OnGap::Accept), stopping);
+    assert_eq!(slugs(OnGap::Deny), stopping);
+}
+
 #[test]
 fn an_accepted_gap_says_from_when_until_when_it_lasts() {
     let plan = planned_with(&fixture("circle"), OnGap::Accept);
