@@ -92,6 +92,29 @@ fn a_server_that_lets_in_a_waypoint_which_does_not_lead_to_it_opens() {
     assert_eq!(server(&report, "shop/stock")["verdict"], "same");
 }
 
+/// A second waypoint gets a share of the requests and has policies of its own, which are not looked at
+/// (istio pilot/pkg/serviceregistry/ambient/waypoints.go, since 1.31).
+#[test]
+fn what_goes_to_a_canary_waypoint_is_undecided() {
+    let ambient = "---
+apiVersion: v1
+kind: Namespace
+metadata: {name: desk, labels: {istio.io/dataplane-mode: ambient}}
+";
+    let canary = BOUND.replace(
+        "istio.io/use-waypoint: waypoint",
+        "istio.io/use-waypoint: waypoint, istio.io/use-waypoint-canary: other",
+    );
+    let before = [WAYPOINT, READERS, BOUND, COPY, ambient];
+    let report = verify(&before, &[WAYPOINT, READERS, &canary, COPY, ambient]);
+    let orders = server(&report, "shop/orders");
+    assert_eq!(orders["verdict"], "undecided", "{report:#}");
+    assert!(
+        orders.to_string().contains("istio.io/use-waypoint-canary"),
+        "{orders:#}"
+    );
+}
+
 #[test]
 fn a_denial_of_a_waypoint_that_is_taken_away_opens() {
     let denial = lets_waypoint_in("stock", "", None).replace("  rules", "  action: DENY\n  rules");

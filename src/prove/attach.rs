@@ -24,6 +24,11 @@ use crate::snapshot::{Kind, Labels, ObjectName};
 /// (istio pilot/pkg/model/policyattachment.go).
 const WAYPOINT_CLASS: &str = "istio-waypoint";
 
+/// Labels and an annotation that give a Service a second waypoint.
+const CANARY: &str = "istio.io/use-waypoint-canary";
+const CANARY_NAMESPACE: &str = "istio.io/use-waypoint-canary-namespace";
+const CANARY_WEIGHT: &str = "istio.io/use-waypoint-canary-weight";
+
 /// The class of waypoints that are no Envoy.
 const AGENTGATEWAY_CLASS: &str = "istio-agentgateway-waypoint";
 
@@ -246,6 +251,9 @@ impl<'a> Attachments<'a> {
                 content: String::new(),
             });
         }
+        if let Some(service) = service {
+            at.opaque.extend(self.canary(service));
+        }
         // Its own translation of policies is not modelled (istio pilot/pkg/model/context.go
         // `IsAgentgateway`).
         if waypoint.class == AGENTGATEWAY_CLASS {
@@ -253,6 +261,23 @@ impl<'a> Attachments<'a> {
             at.opaque.push(Unmodelled::new(reason, &Value::Null));
         }
         at
+    }
+
+    /// A second waypoint of a Service, which gets a share of the requests and has policies of its own (since
+    /// Istio 1.31, pilot/pkg/serviceregistry/ambient/waypoints.go).
+    fn canary(&self, service: &Service) -> Option<Unmodelled> {
+        let namespace = self.mesh.namespaces.get(&service.name.namespace);
+        let mut holders = std::iter::once((&service.labels, &service.annotations))
+            .chain(namespace.map(|one| (&one.labels, &one.annotations)));
+        holders.find_map(|(labels, annotations)| {
+            let canary = labels.get(CANARY)?;
+            let weight = annotations.get(CANARY_WEIGHT).unwrap_or_default();
+            let other = labels.get(CANARY_NAMESPACE).unwrap_or_default();
+            Some(Unmodelled {
+                reason: format!("the label {CANARY} of Service {}", service.name),
+                content: format!("{other}/{canary} {weight}"),
+            })
+        })
     }
 
     /// Whether the istiod of a revision (empty: that of waypoints and ztunnel) reads an object: one with
