@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use smol_str::SmolStr;
 
 use crate::api::pod::{Container, PodSpec};
-use crate::mesh::{DataPlaneMode, Mesh, Role, Workload};
+use crate::mesh::{DataPlaneMode, Mesh, OwnerKind, Role, Workload};
 use crate::needs::recommended_waypoints;
 use crate::phases::Context;
 use crate::snapshot::{Object, ObjectName, Snapshot};
@@ -177,6 +177,7 @@ fn sidecars(context: &Context<'_>, values: &[serde_json::Value], found: &mut Est
     let pods = pods(snapshot);
     let (usual, was_read) = of_chart(values, "proxy", SIDECAR);
     let mut predicted = 0;
+    let mut missing = Vec::new();
     let includes = |workload: &&Workload| context.choice().includes(&workload.name.namespace);
     let applications = mesh
         .workloads
@@ -193,22 +194,50 @@ fn sidecars(context: &Context<'_>, values: &[serde_json::Value], found: &mut Est
                     Some(container) => reserved.add(1, requests(container)),
                     None if workload.idle => {}
                     None => {
-                        predicted += workload.replicas.max(1);
-                        reserved.add(workload.replicas.max(1), Some(of_pod(workload, usual)));
+                        let (count, unknown) = expected(workload, snapshot);
+                        predicted += count;
+                        reserved.add(count, Some(of_pod(workload, usual)));
+                        missing.extend(unknown);
                     }
                 }
             }
         }
     }
     found.sidecars.retain(|_, reserved| reserved.count > 0);
+    found.missing.extend(missing);
     if predicted > 0 {
         found.assumptions.push(format!(
-            "{} {} not among the input: counted from the replicas of their owners, each sidecar with what {}, or what \
+            "{} {} not among the input: counted from the replicas of their owners (of a DaemonSet without \
+             status: one on every node), each sidecar with what {}, or what \
              annotations of the pod say",
             crate::phases::wording::count(predicted, "pod"),
             if predicted == 1 { "is" } else { "are" },
             source(was_read),
         ));
+    }
+}
+
+/// How many pods an owner wants whose pods were not read, and what is not known of it.
+fn expected(workload: &Workload, snapshot: &Snapshot) -> (usize, Option<String>) {
+    if workload.owner != OwnerKind::DaemonSet {
+        return (workload.replicas.max(1), None);
+    }
+    let mut owners = snapshot.owners.iter();
+    let owner =
+        owners.find(|owner| owner.kind == "DaemonSet" && owner.object_name() == workload.name);
+    let scheduled = owner
+        .and_then(|owner| usize::try_from(owner.body.status.desired_number_scheduled).ok())
+        .unwrap_or_default();
+    match (scheduled, snapshot.nodes.len()) {
+        (0, 0) => (
+            1,
+            Some(format!(
+                "on how many nodes {} runs: its DaemonSet has no status, and no Node is among the input; counted once",
+                workload.name
+            )),
+        ),
+        (0, nodes) => (nodes, None),
+        (scheduled, _) => (scheduled, None),
     }
 }
 

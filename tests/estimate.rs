@@ -204,6 +204,44 @@ data:
     );
 }
 
+/// What of the demo's control plane injects, without nodes and agents.
+fn injector() -> String {
+    let demo = castoff::demo::FILES[..2].iter();
+    demo.flat_map(|(_, text)| text.split("---\n"))
+        .filter(|one| one.contains("kind: MutatingWebhookConfiguration"))
+        .map(|document| format!("{document}---\n"))
+        .collect()
+}
+
+#[test]
+fn a_daemon_set_whose_pods_were_not_read_runs_on_every_node() {
+    let agent = "apiVersion: apps/v1
+kind: DaemonSet
+metadata: {name: agent, namespace: shop}
+spec:
+  selector: {matchLabels: {app: agent}}
+  template:
+    metadata: {labels: {app: agent}}
+    spec: {serviceAccountName: agent, containers: [{name: app, image: app}]}
+---
+";
+    let scheduled = agent.replace("---\n", "status: {desiredNumberScheduled: 2}\n---\n");
+    for (mesh, count) in [
+        ([NAMESPACES, NODES, SERVICE, agent].concat(), 3),
+        ([NAMESPACES, NODES, SERVICE, &scheduled].concat(), 2),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let (exit, found, text) = estimate(folder.path(), &(mesh + &injector()), &[]);
+        assert_eq!(exit, 0, "{text}");
+        assert_eq!(found["now"]["sidecars"]["count"], count, "{text}");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let mesh = [NAMESPACES, SERVICE, agent].concat() + &injector();
+    let (exit, _, text) = estimate(folder.path(), &mesh, &[]);
+    assert_eq!(exit, 4, "{text}");
+    assert!(text.contains("on how many nodes shop/agent runs"), "{text}");
+}
+
 #[test]
 fn pods_that_are_not_there_are_assumed_aloud_and_annotations_count() {
     let folder = tempfile::tempdir().unwrap();
@@ -219,16 +257,7 @@ spec:
 ---
 ";
     let mut mesh = [NAMESPACES, NODES, SERVICE, deployment].concat();
-    // The injector alone, without nodes and agents.
-    let is_injector = |one: &&str| one.contains("kind: MutatingWebhookConfiguration");
-    let demo = castoff::demo::FILES[..2].iter();
-    for document in demo
-        .flat_map(|(_, text)| text.split("---\n"))
-        .filter(is_injector)
-    {
-        mesh.push_str(document);
-        mesh.push_str("---\n");
-    }
+    mesh.push_str(&injector());
     let (exit, found, text) = estimate(folder.path(), &mesh, &[]);
     assert_eq!(exit, 0, "{text}");
     assert_eq!(

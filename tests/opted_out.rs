@@ -106,3 +106,47 @@ fn migrate_recommends_the_others_alone() {
     );
     assert!(!text.contains("istio-injection-"), "{text}");
 }
+
+#[test]
+fn who_keeps_its_sidecar_for_one_reason_is_one_finding_with_an_object() {
+    let folder = tempfile::tempdir().unwrap();
+    run(folder.path(), "migrate", "");
+    let kept = |more: &str| -> Vec<serde_json::Value> {
+        fs::write(folder.path().join("mesh.yaml"), format!("{MESH}{more}")).unwrap();
+        let output = Command::new(env!("CARGO_BIN_EXE_castoff"))
+            .args(["migrate", "--phase", "remove-sidecars", "-o", "json"])
+            .args([
+                "--from-files",
+                "mesh.yaml",
+                "cluster.yaml",
+                "control-plane.yaml",
+            ])
+            .current_dir(folder.path())
+            .output()
+            .unwrap();
+        let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let phases = report["phases"].as_array().unwrap().iter();
+        let checks = phases.flat_map(|phase| phase["checks"].as_array().unwrap());
+        let findings = checks.flat_map(|check| check["findings"].as_array().unwrap());
+        findings
+            .filter(|one| one["message"].as_str().unwrap().contains("must keep"))
+            .cloned()
+            .collect()
+    };
+    let one = kept("");
+    assert_eq!(one.len(), 1, "{one:?}");
+    assert_eq!(one[0]["subject"]["kind"], "Deployment", "{one:?}");
+    assert_eq!(one[0]["subject"]["name"], "cart", "{one:?}");
+    assert_eq!(one[0]["facts"]["workloads"][0], "shop/cart", "{one:?}");
+    let second = MESH.split("---").nth(1).unwrap().replace("cart", "till");
+    let two = kept(&format!("---{second}"));
+    assert_eq!(two.len(), 1, "{two:?}");
+    let message = two[0]["message"].as_str().unwrap();
+    assert!(
+        message.starts_with("shop/cart, shop/till must keep their sidecars: "),
+        "{message}"
+    );
+    assert_eq!(two[0]["subject"]["kind"], "Namespace", "{two:?}");
+    assert_eq!(two[0]["subject"]["name"], "shop", "{two:?}");
+    assert_eq!(two[0]["names"].as_array().unwrap().len(), 2, "{two:?}");
+}

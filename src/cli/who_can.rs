@@ -168,6 +168,7 @@ pub fn run(arguments: &WhoCanArguments) -> Result<Exit, CliError> {
         input: &input,
         request: &arguments.request,
         sent: &sent,
+        taken_as: sent.taken_as(&mesh),
         service: &service.to_string(),
     };
     let report = WhoCanReport::new(question, &answers, unasked);

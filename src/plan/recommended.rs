@@ -4,7 +4,7 @@
 //! In: results of phases and the baseline. Out: [`Access`]. Invariant: only what was written is
 //! played; a command that cannot be played is named, never taken for harmless.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::attributed::{self, Attribution, play};
 use super::cleanup;
@@ -13,7 +13,7 @@ use super::forward::{self, NextMoves, PlanOptions};
 use super::lock;
 use super::saved;
 use super::units::{self, Units};
-use super::wave::State;
+use super::wave::{Held, State};
 use crate::finding::{
     Artefact, CheckOutcome, CheckResult, Code, Finding, Level, Phase, PhaseOutcome, PhaseResult,
     Proof, Remedy, Subject,
@@ -239,9 +239,67 @@ fn only_proved_deletions(
     result.outcome = phases::outcome(&result.checks);
 }
 
+const CODE: Code = Code("CAST0702");
+
+/// What is said of workloads that must keep their sidecars: those of a namespace together where reason
+/// and witness are the same, so that a finding has an object by which it can be waived.
+fn kept(held: &[Held], mesh: &Mesh, level: Level) -> Vec<Finding> {
+    let mut groups: BTreeMap<(&str, &str, &[String]), Vec<&Held>> = BTreeMap::new();
+    for one in held {
+        let key = (
+            one.workload.namespace.as_str(),
+            one.why.as_str(),
+            one.lines.as_slice(),
+        );
+        groups.entry(key).or_default().push(one);
+    }
+    groups
+        .into_iter()
+        .map(|((namespace, why, lines), group)| {
+            let names: Vec<String> = group.iter().map(|one| one.workload.to_string()).collect();
+            let keep = match names.len() {
+                1 => "must keep its sidecar",
+                _ => "must keep their sidecars",
+            };
+            let message = format!("{} {keep}: {why}", wording::first_few(&names, 5));
+            let mut finding = Finding::new(CODE, level, message);
+            finding.details = lines.to_vec();
+            let ways: BTreeSet<&String> = group.iter().flat_map(|one| &one.ways_out).collect();
+            let said = ways.iter().map(|way| format!("way out: {way}"));
+            finding.details.extend(said);
+            let ways: Vec<String> = ways.into_iter().cloned().collect();
+            finding = (finding.fact("workloads", names.clone()))
+                .fact("reason", why)
+                .fact("witness", lines.to_vec())
+                .fact("waysOut", ways);
+            finding = match group.as_slice() {
+                [one] => about(finding, &one.workload, mesh),
+                _ => {
+                    let origin = mesh.namespaces.get(namespace);
+                    let origin = origin.and_then(|found| found.origin.as_ref());
+                    finding.about(Kind::Namespace, &ObjectName::new("", namespace), origin)
+                }
+            };
+            if names.len() > 1 {
+                finding.names = names;
+            }
+            finding
+        })
+        .collect()
+}
+
+/// The finding about the owner of a workload, where that is of a kind that is read.
+fn about(finding: Finding, name: &ObjectName, mesh: &Mesh) -> Finding {
+    let workload = mesh.workloads.iter().find(|one| one.name == *name);
+    let owner = workload.and_then(|one| Some((wording::owner_resource(&one.owner)?, &one.origin)));
+    match owner {
+        Some((kind, origin)) => finding.about(kind, name, Some(origin)),
+        None => finding,
+    }
+}
+
 /// Leaves in the phase only the moves that are proved, and says of the others what they wait for.
 fn only_what_is_proved(result: &mut PhaseResult, next: &NextMoves, mesh: &Mesh) {
-    const CODE: Code = Code("CAST0702");
     let (steps, held) = (&next.steps, &next.held);
     // Where nothing can move, what stands against it is what is left to do.
     let level = if steps.is_empty() {
@@ -324,17 +382,7 @@ fn only_what_is_proved(result: &mut PhaseResult, next: &NextMoves, mesh: &Mesh) 
         finding.names = waiting;
         findings.push(finding);
     }
-    findings.extend(held.iter().map(|one| {
-        let mut finding = Finding::new(
-            CODE,
-            level,
-            format!("{} must keep its sidecar: {}", one.workload, one.why),
-        );
-        finding.details = one.lines.clone();
-        let ways = one.ways_out.iter().map(|way| format!("way out: {way}"));
-        finding.details.extend(ways);
-        finding
-    }));
+    findings.extend(kept(held, mesh, level));
     for check in &mut result.checks {
         if check.code == CODE {
             *check = CheckResult {

@@ -3,16 +3,18 @@
 //! In: a mesh, a request in words, a Service. Out: one [`Answer`] for each caller, port and kind of
 //! pods, those included to which a route of the Service leads. Invariant: the answer is the
 //! evaluator's on the same paths that proofs use; what it cannot decide (an external authorizer, an
-//! EnvoyFilter) stays undecided. What would let a refused caller in is the prover's, and was tried.
+//! EnvoyFilter, an address that nobody knows) stays undecided. What would let a refused caller in is
+//! the prover's, and was tried.
 
+mod taken;
 mod ways_in;
+mod whence;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 
 use castoff_authz::decision::Outcome;
-use castoff_authz::eval::evaluate;
-use castoff_authz::path::{EnforcementPath, IpSeen};
+use castoff_authz::path::{EnforcementPath, HttpSeen, IpSeen, PointKind};
 use castoff_authz::request::{Http, Request, Token};
 
 use super::addresses::DialledAddress;
@@ -22,6 +24,8 @@ use super::side::Side;
 use super::{Caller, Content, Dial, Server, tell};
 use crate::mesh::{DataPlaneMode, Mesh, Protocol, Role, ServiceId, WorkloadId};
 use crate::snapshot::ObjectName;
+use taken::{Taken, taken};
+use whence::Settled;
 
 /// What is sent: `GET /admin`, or a connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,6 +70,22 @@ impl Sent {
             _ => Err(format!(
                 "`{text}` is no request: write `GET /path`, or `connect` for a bare connection"
             )),
+        }
+    }
+
+    /// The path that the proxies of a mesh take its path for, where it is another.
+    pub fn taken_as(&self, mesh: &Mesh) -> Option<String> {
+        match self.taken(mesh)? {
+            (path, Taken::As(taken)) if taken != path => Some(taken),
+            _ => None,
+        }
+    }
+
+    /// Its path, and what proxies take it for.
+    fn taken(&self, mesh: &Mesh) -> Option<(&str, Taken)> {
+        match self {
+            Self::Http { path, .. } => Some((path, taken(path, &mesh.settings.path_normalization))),
+            Self::Connection => None,
         }
     }
 }
@@ -113,6 +133,7 @@ pub fn who_can(
         side: Side::of(mesh),
         pasts: Pasts::of(mesh),
         sent,
+        taken: sent.taken(mesh).map(|(_, taken)| taken),
     };
     let routed = asker.side.fronts.behind(service);
     let mut servers: BTreeSet<Server> = BTreeSet::new();
@@ -143,25 +164,33 @@ pub fn who_can(
                 let Some((request, path, past)) = question else {
                     continue;
                 };
-                let decision = evaluate(&request, &path);
+                let addresses = whence::addresses(&path, &addresses_of(mesh, *place));
+                let (may, how) = match whence::settle(&request, &path, &addresses) {
+                    Settled::Alike(decision) => {
+                        let may = match decision.outcome {
+                            Outcome::Allow => May::Yes,
+                            Outcome::Deny => May::No,
+                            Outcome::Depends(_) => May::Undecided,
+                        };
+                        (may, tell::decision(&decision, &path))
+                    }
+                    Settled::Hangs(how) => (May::Undecided, how),
+                };
                 let answer = Answer {
                     caller: name.clone(),
                     port: port.port,
                     server: pods.name.clone(),
                     pods: pods.generations[server.generation].mode,
                     routed,
-                    may: match decision.outcome {
-                        Outcome::Allow => May::Yes,
-                        Outcome::Deny => May::No,
-                        Outcome::Depends(_) => May::Undecided,
-                    },
-                    how: tell::decision(&decision, &path) + &past,
+                    may,
+                    how: how + &past,
                     may_with: None,
                 };
                 asked.push(Asked {
                     answer,
                     request,
                     path,
+                    addresses,
                 });
             }
         }
@@ -209,10 +238,18 @@ struct Asked {
     answer: Answer,
     request: Request,
     path: EnforcementPath,
+    addresses: Vec<whence::Address>,
 }
 
 /// A caller with its name and its place, where it has pods.
 type Named = (String, Caller, Option<(WorkloadId, usize)>);
+
+/// The addresses of a caller's pods, as far as they are known.
+fn addresses_of(mesh: &Mesh, place: Option<(WorkloadId, usize)>) -> Vec<IpAddr> {
+    let pods = place.map(|(id, generation)| &mesh.workload(id).generations[generation].pods);
+    let pods = pods.into_iter().flatten();
+    pods.flat_map(|pod| pod.addresses.iter().copied()).collect()
+}
 
 fn callers(mesh: &Mesh, from: Option<&ObjectName>) -> Vec<Named> {
     let mut list: Vec<Named> = Vec::new();
@@ -244,6 +281,8 @@ struct Asker<'a> {
     side: Side<'a>,
     pasts: Pasts<'a>,
     sent: &'a Sent,
+    /// What the path is taken for.
+    taken: Option<Taken>,
 }
 
 impl Asker<'_> {
@@ -275,13 +314,11 @@ impl Asker<'_> {
         let past = place
             .map(|place| self.pasts.past(place))
             .unwrap_or_default();
-        let path = (self.side).path((caller, &past), sender, server, dialled, content)?;
-        let address = place.and_then(|(id, generation)| {
-            mesh.workload(id).generations[generation]
-                .pods
-                .iter()
-                .find_map(|pod| pod.addresses.first().copied())
-        });
+        let mut path = (self.side).path((caller, &past), sender, server, dialled, content)?;
+        if let Some(Taken::Unknown(by)) = &self.taken {
+            not_read(&mut path, by);
+        }
+        let address = addresses_of(mesh, place).first().copied();
         let host = mesh.service(service).host();
         let request = self.request(caller, address, &host, &path);
         let is_past = self.side.leaves(&past, dialled, server) == Leaves::Past;
@@ -334,7 +371,10 @@ impl Asker<'_> {
                     token,
                 } => Some(Http {
                     method: method.clone(),
-                    path: path.clone(),
+                    path: match &self.taken {
+                        Some(Taken::As(taken)) => taken.clone(),
+                        _ => path.clone(),
+                    },
                     host: named.clone().unwrap_or_else(|| host.to_owned()),
                     headers: headers.clone(),
                     token: token.clone(),
@@ -344,6 +384,18 @@ impl Asker<'_> {
             surroundings,
             answers: BTreeMap::new(),
         }
+    }
+}
+
+/// Marks the proxies that read a path as seeing another one, not known.
+fn not_read(path: &mut EnforcementPath, by: &str) {
+    let points = path.points.iter_mut();
+    let proxies = points.filter(|point| matches!(point.kind, PointKind::Envoy { .. }));
+    for point in proxies.filter(|point| point.seen.http == HttpSeen::AsSent) {
+        point.seen.http = HttpSeen::Rewritten {
+            by: by.to_owned(),
+            content: "".into(),
+        };
     }
 }
 

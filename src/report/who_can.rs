@@ -29,6 +29,8 @@ pub struct WhoCanReport {
     pub input: String,
     /// The request as it was given: `GET /admin`, `connect`.
     pub request: String,
+    /// The path that proxies take the request's for, where it is another (`/x/../admin`: `/admin`).
+    pub taken_as: Option<String>,
     /// Its host; the Service's where none was given.
     pub host: Option<String>,
     /// Headers by lower-case name.
@@ -86,7 +88,7 @@ pub enum MayReport {
 }
 
 /// What the answers are to.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Question<'q> {
     /// What was read.
     pub input: &'q str,
@@ -94,6 +96,8 @@ pub struct Question<'q> {
     pub request: &'q str,
     /// As it was understood.
     pub sent: &'q Sent,
+    /// The path that proxies take its path for, where it is another.
+    pub taken_as: Option<String>,
     /// `namespace/name`.
     pub service: &'q str,
 }
@@ -128,6 +132,7 @@ impl WhoCanReport {
             kind: "WhoCan",
             input: question.input.to_owned(),
             request: question.request.to_owned(),
+            taken_as: question.taken_as,
             host,
             headers,
             token_issuer: token.and_then(Token::issuer).map(str::to_owned),
@@ -187,9 +192,10 @@ impl WhoCanReport {
 
     fn groups(&self, ascii: bool) -> String {
         let mut out = format!(
-            "{} to Service {}{}\n",
+            "{} to Service {}{}{}\n",
             self.request,
             self.service,
+            self.taken(),
             self.carries()
         );
         let mut groups: BTreeMap<(MayReport, u16, String, &str, Option<&str>), Vec<&str>> =
@@ -222,6 +228,14 @@ impl WhoCanReport {
             }
         }
         out
+    }
+
+    /// What proxies make of the request, where it is something else.
+    fn taken(&self) -> String {
+        match (&self.taken_as, self.request.split_once(' ')) {
+            (Some(path), Some((method, _))) => format!(", taken as {method} {path}"),
+            _ => String::new(),
+        }
     }
 
     /// What the request carries, or that it carries nothing.

@@ -4,7 +4,10 @@
 //!
 //! Namespaces and workloads whose labels still ask for a sidecar, and pods that still run one. The
 //! commands remove exactly the labels that are there and enrol in ambient mode; then every owner's
-//! pods are replaced in the way that its kind needs.
+//! pods are replaced in the way that its kind needs. Where moving all of them at once would open or break
+//! something, the moves that are proved; and the workloads that must keep their sidecars, each with the
+//! reason, the witness and the ways out. Those of one namespace with one reason are one finding, about the
+//! namespace.
 //!
 //! ## Why it matters
 //!

@@ -7,12 +7,12 @@
 use std::sync::Arc;
 
 use castoff_authz::decision::Outcome;
-use castoff_authz::eval::evaluate;
 use castoff_authz::path::{EnforcementPath, Point, PointKind, Protocol, Proxy};
 use castoff_authz::policy::{Action, Operation, Policy, Rule};
 use castoff_authz::request::Http;
 use castoff_authz::verdict::{self, Comparison, Finding, Identities, Limits};
 
+use super::whence::{Settled, settle};
 use super::{Asked, May, tell};
 
 /// Ways in that are looked for, at most: most meshes have one for many callers.
@@ -153,6 +153,7 @@ fn lets_in(asked: &Asked, way: &Http) -> Option<String> {
     http.headers.clone_from(&way.headers);
     http.token.clone_from(&way.token);
     parts.extend(tell::carried(http));
-    let allowed = evaluate(&request, &asked.path).outcome == Outcome::Allow;
+    let settled = settle(&request, &asked.path, &asked.addresses);
+    let allowed = matches!(settled, Settled::Alike(decision) if decision.outcome == Outcome::Allow);
     (allowed && !parts.is_empty()).then(|| parts.join(" and "))
 }
