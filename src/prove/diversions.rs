@@ -355,9 +355,6 @@ fn gateway_route(
     let mut destinations = BTreeSet::new();
     for rule in spec["rules"].as_array()? {
         for one in rule["backendRefs"].as_array()? {
-            if one["weight"] == 0 && rule["backendRefs"].as_array()?.len() > 1 {
-                continue;
-            }
             let namespace = one["namespace"].as_str().unwrap_or(namespace);
             let name = ObjectName::new(namespace, one["name"].as_str()?);
             let port = one["port"].as_u64().and_then(|port| port.try_into().ok());
