@@ -7,6 +7,7 @@ pub mod authorization;
 mod backends;
 mod build;
 pub mod control_plane;
+mod delegates;
 pub mod ingress;
 mod injection;
 mod injector;

@@ -175,3 +175,77 @@ fn a_route_that_not_everybody_sees_is_undecided_where_it_leads_elsewhere() {
         "{text}"
     );
 }
+
+/// istio pilot/pkg/model/virtualservice.go `mergeVirtualServicesIfNeeded`.
+#[test]
+fn the_routes_of_a_delegate_are_followed() {
+    let root =
+        virtual_service("{match: [{uri: {prefix: /}}], delegate: {name: part, namespace: shop}}");
+    let part = "---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: part, namespace: shop}
+spec: {http: [{route: [{destination: {host: orders}}]}]}
+";
+    let both = format!("{root}{part}");
+    let (code, text) = verified("", &both);
+    assert_eq!(code, Some(3), "{text}");
+    assert!(text.contains("shop/stock breaks"), "{text}");
+    assert_eq!(verified(&both, &both).0, Some(0));
+    let (code, text) = verified("", &root);
+    assert_eq!(code, Some(4), "{text}");
+    assert!(
+        text.contains("VirtualService shop/stock answers requests itself or names"),
+        "{text}"
+    );
+    assert_eq!(verified(&root, &root).0, Some(0));
+}
+
+#[test]
+fn a_route_for_the_port_of_a_service_is_followed() {
+    for kind in ["HTTPRoute", "GRPCRoute"] {
+        for (port, expected) in [("", 3), (", port: 80", 3), (", port: 81", 0)] {
+            let route = format!(
+                "---
+apiVersion: gateway.networking.k8s.io/v1
+kind: {kind}
+metadata: {{name: stock, namespace: shop}}
+spec: {{parentRefs: [{{group: '', kind: Service, name: stock{port}}}], rules: [{{backendRefs: [{{name: orders, port: 80}}]}}]}}
+"
+            );
+            let (code, text) = verified("", &route);
+            assert_eq!(code, Some(expected), "{kind} {port}: {text}");
+            assert_eq!(verified(&route, &route).0, Some(0));
+        }
+    }
+}
+
+#[test]
+fn nothing_goes_to_a_weight_of_nought() {
+    let split = virtual_service(
+        "{route: [{destination: {host: stock}, weight: 0}, {destination: {host: orders}, weight: 100}]}",
+    );
+    let (code, text) = verified("", &split);
+    assert_eq!(code, Some(3), "{text}");
+    assert!(text.contains("shop/stock breaks"), "{text}");
+}
+
+#[test]
+fn a_route_that_answers_itself_is_undecided_where_it_is_new_or_gone() {
+    for rule in [
+        "{directResponse: {status: 403}}",
+        "{redirect: {authority: elsewhere.example}}",
+        "{fault: {abort: {httpStatus: 403, percentage: {value: 100}}}, route: [{destination: {host: stock}}]}",
+    ] {
+        let route = virtual_service(rule);
+        for (before, after) in [("", route.as_str()), (route.as_str(), "")] {
+            let (code, text) = verified(before, after);
+            assert_eq!(code, Some(4), "{rule}: {text}");
+            assert!(
+                text.contains("VirtualService shop/stock answers requests itself"),
+                "{text}"
+            );
+        }
+        assert_eq!(verified(&route, &route).0, Some(0));
+    }
+}

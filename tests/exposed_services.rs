@@ -153,3 +153,35 @@ fn a_service_that_is_exposed_lets_in_who_needs_no_identity() {
     let (code, text) = verified(STRICT, STRICT, exposed);
     assert_eq!(code, Some(0), "{text}");
 }
+
+#[test]
+fn a_service_that_a_gateway_mirrors_to_is_exposed_too() {
+    for mirror in [
+        "mirror: {host: stock}",
+        "mirrors: [{destination: {host: stock}}]",
+    ] {
+        let led = route("['*']").replace("host: stock", "host: orders");
+        let mirrored = led.replace("[{route:", &format!("[{{{mirror}, route:"));
+        let before = format!("{STRICT}{led}");
+        let (code, text) = verified(&before, &format!("{STRICT}{mirrored}"), str::to_owned);
+        assert_eq!(code, Some(4), "{mirror}: {text}");
+        assert!(text.contains("shop/stock"), "{text}");
+    }
+}
+
+#[test]
+fn a_service_that_the_delegate_of_a_gateways_routes_leads_to_is_exposed() {
+    let root = route("['*']").replace(
+        "route: [{destination: {host: stock}}]",
+        "delegate: {name: part, namespace: shop}",
+    );
+    let part = "---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: part, namespace: shop}
+spec: {http: [{route: [{destination: {host: stock}}]}]}
+";
+    let (code, text) = verified(STRICT, &format!("{STRICT}{root}{part}"), str::to_owned);
+    assert_eq!(code, Some(3), "{text}");
+    assert!(text.contains("[opens] shop/stock opens"), "{text}");
+}

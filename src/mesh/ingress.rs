@@ -104,7 +104,7 @@ pub fn entrances(mesh: &Mesh) -> Entrances {
             let Some(service) = by_host(mesh, host) else {
                 continue;
             };
-            let any_request = leads_always(&one.raw["spec"]["http"], |rule| {
+            let any_request = leads_always(&one.merged["spec"]["http"], |rule| {
                 let mut routes = rule["route"].as_array().into_iter().flatten();
                 rule.get("match").is_none()
                     && routes.any(|to| {

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use serde_json::Value;
 use smol_str::{SmolStr, format_smolstr};
 
+use super::delegates;
 use super::policies::labels;
 use super::traffic::{
     DestinationRule, NetworkPolicy, PlainObject, Route, ServiceEntry, Traffic, VirtualService,
@@ -37,7 +38,7 @@ pub(super) fn read(snapshot: &Snapshot) -> Traffic {
         virtual_services: snapshot
             .resources(Kind::VirtualService)
             .iter()
-            .map(virtual_service)
+            .map(|one| virtual_service(one, snapshot.resources(Kind::VirtualService)))
             .collect(),
         destination_rules: snapshot
             .resources(Kind::DestinationRule)
@@ -109,8 +110,9 @@ fn texts(list: &Value) -> Vec<SmolStr> {
         .collect()
 }
 
-fn virtual_service(object: &Object<Value>) -> VirtualService {
+fn virtual_service(object: &Object<Value>, all: &[Object<Value>]) -> VirtualService {
     let spec = &object.body["spec"];
+    let merged = delegates::merged(object, all);
     let namespace = &object.metadata.namespace;
     let hosts = texts(&spec["hosts"]);
     let gateways = texts(&spec["gateways"]);
@@ -118,12 +120,13 @@ fn virtual_service(object: &Object<Value>) -> VirtualService {
     let mut differences = Vec::new();
     let mut rewrites = false;
     for protocol in ["http", "tcp", "tls"] {
-        for (index, rule) in spec[protocol].as_array().into_iter().flatten().enumerate() {
+        for rule in merged["spec"][protocol].as_array().into_iter().flatten() {
             let targets = rule["route"]
                 .as_array()
                 .into_iter()
                 .flatten()
-                .chain(rule.get("mirror"));
+                .chain(rule.get("mirror"))
+                .chain(rule["mirrors"].as_array().into_iter().flatten());
             for target in targets {
                 let host = target
                     .pointer("/destination/host")
@@ -134,6 +137,8 @@ fn virtual_service(object: &Object<Value>) -> VirtualService {
                 );
             }
             rewrites |= rewrites_requests(rule);
+        }
+        for (index, rule) in spec[protocol].as_array().into_iter().flatten().enumerate() {
             for (position, matched) in rule["match"].as_array().into_iter().flatten().enumerate() {
                 for field in ["sourceLabels", "sourceNamespace", "sourceSubnet"] {
                     if matched.get(field).is_some() {
@@ -169,6 +174,7 @@ fn virtual_service(object: &Object<Value>) -> VirtualService {
         destinations,
         rewrites,
         raw: Arc::clone(&object.body),
+        merged,
     }
 }
 
@@ -259,7 +265,13 @@ fn route(kind: Kind, object: &Object<Value>) -> Route {
             .as_array()
             .into_iter()
             .flatten()
-            .flat_map(|rule| rule["backendRefs"].as_array().into_iter().flatten())
+            .flat_map(|rule| {
+                let backends = rule["backendRefs"].as_array().into_iter().flatten();
+                let holders = std::iter::once(rule).chain(backends.clone());
+                let filters =
+                    holders.flat_map(|holder| holder["filters"].as_array().into_iter().flatten());
+                backends.chain(filters.filter_map(|one| one.pointer("/requestMirror/backendRef")))
+            })
             .filter(|one| one["kind"].as_str().unwrap_or("Service") == "Service")
             .filter_map(reference)
             .collect(),

@@ -53,6 +53,8 @@ pub struct VirtualService {
     pub rewrites: bool,
     /// The object as read.
     pub raw: Arc<Value>,
+    /// The object with the routes of its delegates in place of what names them.
+    pub merged: Arc<Value>,
 }
 
 impl VirtualService {

@@ -66,6 +66,8 @@ struct Object<'m> {
     name: &'m ObjectName,
     exported: bool,
     raw: &'m Value,
+    /// All rules, where one leads nowhere that is known.
+    apart: Vec<&'m Value>,
     /// `None` where not all are known.
     destinations: Option<BTreeSet<Destination>>,
 }
@@ -135,23 +137,29 @@ impl Diverted {
                     kind: Kind::VirtualService,
                     name: &one.name,
                     exported: is_exported(mesh, &one.raw),
-                    raw: &one.raw,
+                    raw: &one.merged,
+                    apart: if led == Led::Requests {
+                        apart(&one.merged["spec"]["http"])
+                    } else {
+                        Vec::new()
+                    },
                     destinations: virtual_service(mesh, one, service, led)?,
                 })
             });
-            let wanted = match led {
-                Led::Requests => Kind::HttpRoute,
-                Led::Connections(_) => Kind::TcpRoute,
-                Led::Tls(_) => Kind::TlsRoute,
+            let wanted: &[Kind] = match led {
+                Led::Requests => &[Kind::HttpRoute, Kind::GrpcRoute],
+                Led::Connections(_) => &[Kind::TcpRoute],
+                Led::Tls(_) => &[Kind::TlsRoute],
             };
-            let of_parents = routes.iter().filter(|route| route.kind == wanted);
+            let of_parents = routes.iter().filter(|route| wanted.contains(&route.kind));
             let of_parents = of_parents.map(|route| Object {
                 kind: route.kind,
                 name: &route.name,
                 // One of another namespace is for callers there alone (Gateway API, "consumer" routes).
                 exported: route.name.namespace == service.name.namespace,
                 raw: &route.raw,
-                destinations: gateway_route(mesh, &route.name.namespace, &route.raw),
+                apart: apart(&route.raw["spec"]["rules"]),
+                destinations: gateway_route(mesh, service, &route.name.namespace, &route.raw),
             });
             let objects: Vec<Object<'_>> = of_hosts.chain(of_parents).collect();
             if let Some(diversion) = diversion(mesh, id, &objects) {
@@ -183,6 +191,20 @@ fn diversion(mesh: &Mesh, id: ServiceId, objects: &[Object<'_>]) -> Option<Diver
     let known = objects.iter().filter_map(|one| one.destinations.as_ref());
     let destinations: BTreeSet<Destination> = known.flatten().copied().collect();
     let unclear = match objects {
+        [only] if !only.apart.is_empty() => {
+            let rules: Vec<String> = only.apart.iter().map(|rule| rule.to_string()).collect();
+            let reason = format!(
+                "{} {} answers requests itself or names a delegate that is not among the input",
+                only.kind.row().name,
+                only.name
+            );
+            return Some(Diversion {
+                destinations: BTreeSet::new(),
+                namespaces: [only.name.namespace.to_string()].into(),
+                unclear: Some((reason, rules.join("\n"))),
+            });
+        }
+        _ if !destinations.iter().any(elsewhere) => return None,
         [only] => {
             if !destinations.iter().all(elsewhere) {
                 return None;
@@ -191,9 +213,6 @@ fn diversion(mesh: &Mesh, id: ServiceId, objects: &[Object<'_>]) -> Option<Diver
         }
         _ => Some("are for one host"),
     };
-    if !destinations.iter().any(elsewhere) {
-        return None;
-    }
     let unclear = unclear.map(|what| {
         let name = |one: &Object<'_>| format!("{} {}", one.kind.row().name, one.name);
         let names: Vec<String> = objects.iter().map(name).collect();
@@ -216,11 +235,15 @@ fn virtual_service(
     service: &Service,
     led: Led,
 ) -> Option<Option<BTreeSet<Destination>>> {
-    let spec = &one.raw["spec"];
+    let spec = &one.merged["spec"];
     let destinations = |rules: &[&Value]| -> Option<BTreeSet<Destination>> {
         let mut destinations = BTreeSet::new();
         for rule in rules {
             for one_of in rule["route"].as_array()? {
+                // Nothing goes to a weight of nought, where others have one.
+                if one_of["weight"] == 0 && rule["route"].as_array()?.len() > 1 {
+                    continue;
+                }
                 let destination = &one_of["destination"];
                 let port = destination.pointer("/port/number");
                 let port = port.map(|port| port.as_u64()?.try_into().ok());
@@ -283,11 +306,50 @@ fn asks_for_port_alone(one: &Value) -> bool {
     fields.all(|field| field == "port" || field == "gateways")
 }
 
-/// The same of a route of the Gateway API.
-fn gateway_route(mesh: &Mesh, namespace: &SmolStr, raw: &Value) -> Option<BTreeSet<Destination>> {
+/// All rules, where one answers requests itself or names a delegate that is not among the input.
+fn apart(rules: &Value) -> Vec<&Value> {
+    let answers = |rule: &&Value| {
+        let mut filters = rule["filters"].as_array().into_iter().flatten();
+        let fields = ["directResponse", "redirect", "delegate"];
+        fields.iter().any(|field| rule.get(field).is_some())
+            || rule.pointer("/fault/abort").is_some()
+            || filters.any(|filter| filter["type"] == "RequestRedirect")
+    };
+    let rules: Vec<&Value> = rules.as_array().into_iter().flatten().collect();
+    if rules.iter().any(answers) {
+        rules
+    } else {
+        Vec::new()
+    }
+}
+
+/// The same of a route of the Gateway API, where it is for every port of a Service.
+fn gateway_route(
+    mesh: &Mesh,
+    service: &Service,
+    namespace: &SmolStr,
+    raw: &Value,
+) -> Option<BTreeSet<Destination>> {
     let spec = &raw["spec"];
-    let mut parents = spec["parentRefs"].as_array()?.iter();
-    if parents.any(|one| one.get("port").is_some() || one.get("sectionName").is_some()) {
+    let parents = spec["parentRefs"].as_array()?;
+    if parents.iter().any(|one| one.get("sectionName").is_some()) {
+        return None;
+    }
+    let of_service = || {
+        parents.iter().filter(|one| {
+            one["kind"] == "Service"
+                && one["name"] == service.name.name.as_str()
+                && one["namespace"].as_str().unwrap_or(namespace) == service.name.namespace
+        })
+    };
+    let whole = service.ports.iter().all(|port| {
+        of_service().any(|one| {
+            one["port"]
+                .as_u64()
+                .is_none_or(|own| own == u64::from(port.port))
+        })
+    });
+    if !whole {
         return None;
     }
     let mut destinations = BTreeSet::new();

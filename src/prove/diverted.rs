@@ -6,7 +6,7 @@
 //! unclear is undecided.
 
 use castoff_authz::path::{EnforcementPath, Point, PointKind, PrincipalSeen};
-use castoff_authz::verdict::{self, Comparison, Finding, Verdict};
+use castoff_authz::verdict::{self, Comparison, Finding};
 
 use super::addresses::DialledAddress;
 use super::callers::{CallerClass, Member};
@@ -50,6 +50,10 @@ impl Side<'_> {
             || waypoint.is_some_and(|one| is_of_object(&one.name.namespace));
         let front = Front::new(id, port, by_waypoint);
         let mut all: Vec<Vec<EnforcementPath>> = Vec::new();
+        if diversion.destinations.is_empty() {
+            // Nobody answers where nobody follows the route.
+            front.dial(self.mesh, &caller, dialled.dial)?;
+        }
         for (destination, number) in &diversion.destinations {
             let behind = self.mesh.service(*destination);
             let dialled_port = service.ports[port].port;
@@ -103,6 +107,12 @@ impl Side<'_> {
         }
         Some(all)
     }
+}
+
+/// Whether it is not known what becomes of the call.
+fn is_unclear(paths: &[EnforcementPath]) -> bool {
+    let mut points = paths.iter().map(|path| path.points.as_slice());
+    points.any(|points| matches!(points, [only] if matches!(only.kind, PointKind::Opaque { .. })))
 }
 
 impl Comparer<'_> {
@@ -159,6 +169,7 @@ impl Comparer<'_> {
                 let arrival = (class.now, &class.is_past);
                 vec![(self.present).paths(arrival, party, question.now, addresses, content)]
             };
+            let gains = is_unclear(&baseline);
             let mut first = None;
             let destinations = new.unwrap_or_else(here);
             let lost = destinations.into_iter().all(|mut present| {
@@ -172,12 +183,16 @@ impl Comparer<'_> {
                     baseline: baseline.clone(),
                     present,
                 };
-                let breaks = verdict::compare(&comparison, self.limits).breaks;
-                let lost = breaks != Finding::Never;
-                first.get_or_insert((comparison.present, breaks));
-                lost
+                let mut verdict = verdict::compare(&comparison, self.limits);
+                // What is gained elsewhere is asked for by the addresses of those pods.
+                if !gains && !is_unclear(&comparison.present) {
+                    verdict.opens = Finding::Never;
+                }
+                let differs = verdict.breaks != Finding::Never || verdict.opens != Finding::Never;
+                first.get_or_insert((comparison.present, verdict));
+                differs
             });
-            let Some((present, breaks)) = first.filter(|_| lost) else {
+            let Some((present, verdict)) = first.filter(|_| lost) else {
                 continue;
             };
             let now = self.present.mesh.workload(question.now.workload);
@@ -188,10 +203,7 @@ impl Comparer<'_> {
                 callers: class.words,
                 baseline,
                 present,
-                verdict: Verdict {
-                    opens: Finding::Never,
-                    breaks,
-                },
+                verdict,
                 kind: None,
                 member: None,
                 known: false,

@@ -41,7 +41,10 @@ impl Rewrites {
             .filter(|one| one.rewrites)
         {
             let rule = Rule {
-                object: Unmodelled::new(format!("VirtualService {}", service.name), &service.raw),
+                object: Unmodelled::new(
+                    format!("VirtualService {}", service.name),
+                    &service.merged,
+                ),
                 namespace: service.name.namespace.clone(),
             };
             for host in &service.full_hosts {
