@@ -90,7 +90,11 @@ fn a_destination_rule_for_a_wildcard_turns_mutual_tls_off() {
     let wide = destination_rule("wide", "*.local", "DISABLE");
     let exact = destination_rule("exact", "orders.shop.svc.cluster.local", "ISTIO_MUTUAL");
     let (code, text) = verified(&state(&format!("{wide}{exact}"), &[]), &state(&wide, &[]));
-    assert_ne!(code, Some(0), "the exact host shadowed the wildcard: {text}");
+    assert_ne!(
+        code,
+        Some(0),
+        "the exact host shadowed the wildcard: {text}"
+    );
 }
 
 #[test]

@@ -184,9 +184,10 @@ pub fn own_hbone(mesh: &Mesh, workload: &Workload, is_hbone: bool) -> Vec<Unmode
         })
     };
     let mut list = Vec::new();
-    // Said again by a pod, what the mesh says changes nothing.
+    // Said again by a pod, what the mesh says changes nothing; pods that run show by labels what they take.
     list.extend(annotated("proxy.istio.io/config", "HBONE").filter(|one| {
-        !enabled || one.content.contains("false") || one.content.contains("DISABLE_HBONE")
+        let differs = !enabled || one.content.contains("false");
+        workload.predicted && (differs || one.content.contains("DISABLE_HBONE"))
     }));
     list.extend(annotated("inject.istio.io/templates", "grpc"));
     let mode = workload.template_labels.get("security.istio.io/tlsMode");
@@ -197,7 +198,12 @@ pub fn own_hbone(mesh: &Mesh, workload: &Workload, is_hbone: bool) -> Vec<Unmode
         });
     }
     const LISTENS: &str = "PILOT_ENABLE_SIDECAR_LISTENING_HBONE";
-    if is_hbone && mesh.control_planes.iter().any(|one| !one.flag(LISTENS, true)) {
+    if is_hbone
+        && mesh
+            .control_planes
+            .iter()
+            .any(|one| !one.flag(LISTENS, true))
+    {
         list.push(Unmodelled {
             reason: format!("istiod's {LISTENS} false"),
             content: String::new(),
