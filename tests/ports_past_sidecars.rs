@@ -26,11 +26,11 @@ fn a_port_that_is_not_redirected_is_undecided() {
     let plain = annotated("", "");
     let (same, undecided) = (RowVerdict::Same, RowVerdict::Undecided);
     for (key, value, expected) in [
-        (exclude, "3306", same),
+        (exclude, "3306", undecided),
         (exclude, "3306, 8080", undecided),
         (exclude, "", same),
         (include, "*", same),
-        (include, "8080,9090", same),
+        (include, "8080,9090", undecided),
         (include, "9090", undecided),
         (include, "", undecided),
         ("sidecar.istio.io/interceptionMode", "NONE", undecided),

@@ -89,14 +89,14 @@ pub fn hops(
     let sender = match way.waypoint() {
         Some(waypoint) => {
             let mut hop = way.waypoint_hop(waypoint);
-            way.rewrite_by_caller(&mut hop.point, Sender::Caller(caller.mode));
+            way.rewrite_by_caller(&mut hop, Sender::Caller(caller.mode));
             hops.push(hop);
             Sender::Waypoint(waypoint)
         }
         None => Sender::Caller(caller.mode),
     };
     if let Some(mut hop) = way.server_hop(sender) {
-        way.rewrite_by_caller(&mut hop.point, sender);
+        way.rewrite_by_caller(&mut hop, sender);
         if let Some(before) = hops.first() {
             hop.point
                 .seen
@@ -223,7 +223,7 @@ impl Way<'_> {
 
     /// Lets a point see what the proxy before it makes of the request: routes that rewrite it, and
     /// transports of their own.
-    fn rewrite_by_caller(&self, point: &mut Point, sender: Sender<'_>) {
+    fn rewrite_by_caller(&self, hop: &mut Hop, sender: Sender<'_>) {
         let hosts = self.hosts();
         let rewrites = &self.attachments.rewrites;
         let routed_by_caller = matches!(sender, Sender::Caller(CallerMode::Gateway))
@@ -238,12 +238,53 @@ impl Way<'_> {
             Sender::Caller(_) => None,
         };
         if let Some(rewritten) = rewritten {
-            point.seen.http = rewritten;
+            hop.point.seen.http = rewritten;
         }
-        let own_tls = || hosts.iter().find_map(|host| rewrites.own_tls(host));
-        if routed_by_caller && let Some(opaque) = own_tls() {
-            point.kind = opaque;
+        if routed_by_caller {
+            let mut opaque = self.transport_by_settings(&hosts, hop.transport);
+            opaque.extend(hosts.iter().find_map(|host| rewrites.own_tls(host)));
+            let at = super::attach::AtPoint {
+                opaque,
+                ..Default::default()
+            };
+            if let Some(kind) = at.opaque_kind() {
+                hop.point.kind = kind;
+            }
         }
+    }
+
+    /// What decides, besides DestinationRules with TLS of their own, how a sidecar or gateway sends to hosts and is
+    /// not modelled: without auto mTLS, and to what is outside the mesh, it encrypts only where a DestinationRule
+    /// says so (istio pilot/pkg/networking/core/cluster_tls.go `buildUpstreamTLSSettings`); a proxy can be told to
+    /// send no HBONE (istio pkg/model/proxy.go `DisableHBONESend`).
+    fn transport_by_settings(&self, hosts: &[SmolStr], transport: Transport) -> Vec<Unmodelled> {
+        const NO_HBONE: &str = "ISTIO_META_DISABLE_HBONE_SEND";
+        let settings = &self.mesh.settings;
+        let rules = |host: &SmolStr| self.attachments.rewrites.destinations(host);
+        let rules = || hosts.iter().map(rules).collect::<Vec<_>>().join(" and ");
+        let mut list = Vec::new();
+        if !settings.auto_mtls && transport != Transport::Plain {
+            list.push(Unmodelled {
+                reason: "meshConfig.enableAutoMtls false".to_owned(),
+                content: rules(),
+            });
+        }
+        if let Some(entry) = self.service_entry().filter(|entry| !entry.internal) {
+            let reason = format!("ServiceEntry {} is MESH_EXTERNAL", entry.name);
+            list.push(Unmodelled {
+                reason,
+                content: format!("{} {}", entry.raw["spec"], rules()),
+            });
+        }
+        if let Some(value) = settings.proxy_metadata.get(NO_HBONE)
+            && transport == Transport::Hbone
+        {
+            list.push(Unmodelled {
+                reason: format!("proxyMetadata {NO_HBONE}"),
+                content: value.to_string(),
+            });
+        }
+        list
     }
 
     /// A sidecar routes by itself, but for builds whose sidecars leave that to the waypoint.
@@ -335,6 +376,11 @@ impl Way<'_> {
                 at.opaque.extend(self.waypoint_of_entry());
                 at.opaque
                     .extend(reading::past_sidecar(self.mesh, self.server));
+                at.opaque.extend(reading::own_hbone(
+                    self.mesh,
+                    self.workload(),
+                    transport == Transport::Hbone,
+                ));
                 let chain = self.chain(reading::inbound_protocol(self.mesh, self.server));
                 let mode =
                     self.mesh

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use castoff_authz::path::ANY_OTHER_PORT;
 use castoff_authz::policy::{Action, Policy, Rule, Source};
 use castoff_authz::settings::{Authorizer, Behaviour, Release, Settings};
 
@@ -155,10 +156,60 @@ pub fn past_sidecar(mesh: &Mesh, server: Server) -> Option<Unmodelled> {
         Some(included) if included.value != "*" => Some(included).filter(|one| !named(&one.value)),
         _ => setting("excludeInboundPorts").filter(|one| named(&one.value)),
     }?;
+    let port = if server.port == ANY_OTHER_PORT {
+        "any other port".to_owned()
+    } else {
+        format!("port {port}")
+    };
     Some(Unmodelled {
-        reason: format!("{} takes port {port} past the sidecar", found.by),
+        reason: format!("{} takes {port} past the sidecar", found.by),
         content: found.value,
     })
+}
+
+/// What makes a sidecar take, or be sent, something else than its mesh's settings say: its proxy's own
+/// configuration about HBONE, the label by which senders choose TLS, an istiod that lets no sidecar listen for HBONE
+/// (istio pilot/pkg/model/service.go `GetTLSModeFromEndpointLabels`, pilot/pkg/features/ambient.go
+/// `PILOT_ENABLE_SIDECAR_LISTENING_HBONE`), a gRPC application without Envoy (istio.io, "Proxyless gRPC").
+pub fn own_hbone(mesh: &Mesh, workload: &Workload, is_hbone: bool) -> Vec<Unmodelled> {
+    const ENABLED: &str = "ISTIO_META_ENABLE_HBONE";
+    let metadata = mesh.settings.proxy_metadata.get(ENABLED);
+    let enabled = metadata.is_some_and(|value| value == "true");
+    let annotations = &workload.template_annotations;
+    let annotated = |key: &str, word: &str| {
+        let value = annotations.get(key).filter(|value| value.contains(word))?;
+        Some(Unmodelled {
+            reason: format!("annotation {key}"),
+            content: value.to_owned(),
+        })
+    };
+    let mut list = Vec::new();
+    // Said again by a pod, what the mesh says changes nothing; pods that run show by labels what they take.
+    list.extend(annotated("proxy.istio.io/config", "HBONE").filter(|one| {
+        let differs = !enabled || one.content.contains("false");
+        workload.predicted && (differs || one.content.contains("DISABLE_HBONE"))
+    }));
+    list.extend(annotated("inject.istio.io/templates", "grpc"));
+    let mode = workload.template_labels.get("security.istio.io/tlsMode");
+    if let Some(mode) = mode.filter(|mode| *mode != "istio") {
+        list.push(Unmodelled {
+            reason: format!("label security.istio.io/tlsMode {mode}"),
+            content: String::new(),
+        });
+    }
+    const LISTENS: &str = "PILOT_ENABLE_SIDECAR_LISTENING_HBONE";
+    if is_hbone
+        && mesh
+            .control_planes
+            .iter()
+            .any(|one| !one.flag(LISTENS, true))
+    {
+        list.push(Unmodelled {
+            reason: format!("istiod's {LISTENS} false"),
+            content: String::new(),
+        });
+    }
+    list
 }
 
 /// An annotation that keeps inbound traffic from being redirected to ztunnel: plaintext reaches the

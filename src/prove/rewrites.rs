@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use castoff_authz::path::{HttpSeen, PointKind};
+use castoff_authz::path::HttpSeen;
 use serde_json::Value;
 use smol_str::SmolStr;
 
@@ -28,7 +28,25 @@ pub(super) struct Rewrites {
     by_host: BTreeMap<SmolStr, Vec<Rule>>,
     /// Wildcard hosts, as the suffix after `*`.
     by_suffix: Vec<(SmolStr, Rule)>,
-    own_tls: BTreeMap<SmolStr, Unmodelled>,
+    destination_rules: Vec<Destination>,
+}
+
+/// A DestinationRule for a host, or a wildcard.
+#[derive(Debug)]
+struct Destination {
+    host: SmolStr,
+    /// `DestinationRule shop/orders sets tls.mode SIMPLE`, where it turns Istio's mutual TLS off.
+    own_tls: Option<String>,
+    content: String,
+}
+
+impl Destination {
+    fn is_for(&self, host: &str) -> bool {
+        match self.host.strip_prefix('*') {
+            Some(suffix) => host.ends_with(suffix),
+            None => self.host == host,
+        }
+    }
 }
 
 impl Rewrites {
@@ -80,20 +98,15 @@ impl Rewrites {
             }
         }
         for destination in &mesh.traffic.destination_rules {
-            let own = destination
-                .tls_modes
-                .iter()
-                .find(|(mode, _)| mode != "ISTIO_MUTUAL");
-            if let Some((mode, _)) = own {
-                rewrites
-                    .own_tls
-                    .entry(destination.full_host.clone())
-                    .or_insert_with(|| {
-                        let reason =
-                            format!("DestinationRule {} sets tls.mode {mode}", destination.name);
-                        Unmodelled::new(reason, &destination.raw)
-                    });
-            }
+            let mut modes = destination.tls_modes.iter();
+            let own = modes.find(|(mode, _)| mode != "ISTIO_MUTUAL");
+            let name = &destination.name;
+            rewrites.destination_rules.push(Destination {
+                host: destination.full_host.clone(),
+                own_tls: own
+                    .map(|(mode, _)| format!("DestinationRule {name} sets tls.mode {mode}")),
+                content: format!("{name} {}", destination.raw["spec"]),
+            });
         }
         rewrites
     }
@@ -111,13 +124,25 @@ impl Rewrites {
         })
     }
 
-    /// A DestinationRule that changes the transport to a host at a caller's proxy.
-    pub(super) fn own_tls(&self, host: &str) -> Option<PointKind> {
-        let rule = self.own_tls.get(host)?;
-        Some(PointKind::Opaque {
-            reason: rule.reason.clone(),
-            content: rule.content.as_str().into(),
+    /// DestinationRules that change the transport to a host at a caller's proxy, by wildcard too. Which one a
+    /// proxy follows hangs on namespaces and on the more specific host (istio
+    /// pilot/pkg/model/push_context.go `destinationRule`): all of them are content.
+    pub(super) fn own_tls(&self, host: &str) -> Option<Unmodelled> {
+        let rules = self.destination_rules.iter();
+        let own = rules.filter(|one| one.is_for(host));
+        let reasons: Vec<&str> = own.filter_map(|one| one.own_tls.as_deref()).collect();
+        (!reasons.is_empty()).then(|| Unmodelled {
+            reason: reasons.join(" and "),
+            content: self.destinations(host),
         })
+    }
+
+    /// What all DestinationRules for a host say.
+    pub(super) fn destinations(&self, host: &str) -> String {
+        let rules = self.destination_rules.iter();
+        let contents = rules.filter(|one| one.is_for(host));
+        let contents: Vec<&str> = contents.map(|one| one.content.as_str()).collect();
+        contents.join(" and ")
     }
 
     fn seen(&self, host: &str, counts: impl Fn(&Rule) -> bool) -> Option<HttpSeen> {

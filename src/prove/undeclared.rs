@@ -38,6 +38,8 @@ pub(super) struct Named {
     ports: BTreeMap<u16, bool>,
     /// Ranges of more than one port.
     ranges: BTreeSet<(u16, u16)>,
+    /// Whether ports that nothing names are treated otherwise than those that are declared.
+    others: bool,
 }
 
 impl Named {
@@ -60,6 +62,7 @@ impl Named {
             self.add((port, port), meant);
         }
         self.ranges.extend(other.ranges);
+        self.others |= other.others;
     }
 
     /// The ports to ask for besides those that are declared: each that is named, of each range one that is
@@ -86,7 +89,7 @@ impl Named {
                 list.entry(port).or_insert(PortKnown::Unknown);
             }
         }
-        let something_named = !(self.ports.is_empty() && self.ranges.is_empty());
+        let something_named = self.others || !(self.ports.is_empty() && self.ranges.is_empty());
         if (something_named || declared.is_empty()) && !self.cover_everything() {
             list.insert(ANY_OTHER_PORT, PortKnown::Unknown);
         }
@@ -172,6 +175,9 @@ impl<'a> PortNames<'a> {
                 }
             }
         }
+        for index in 0..workload.generations.len() {
+            self.past_sidecar(workload, index, &mut named);
+        }
         for generation in &workload.generations {
             let pods = Pods {
                 namespace,
@@ -186,6 +192,20 @@ impl<'a> PortNames<'a> {
             }
         }
         named
+    }
+
+    /// Ports that annotations take past the sidecar, and those that they leave to it alone.
+    fn past_sidecar(&self, workload: &Workload, generation: usize, named: &mut Named) {
+        let setting = |name: &str| self.mesh.redirection(workload, generation, name);
+        let included = setting("includeInboundPorts").filter(|one| one.value != "*");
+        named.others |= included.is_some();
+        let excluded = setting("excludeInboundPorts");
+        for one in included.into_iter().chain(excluded) {
+            let ports = one.value.split(',');
+            for port in ports.filter_map(|port| port.trim().parse().ok()) {
+                named.add((port, port), true);
+            }
+        }
     }
 }
 
