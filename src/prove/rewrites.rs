@@ -28,7 +28,9 @@ pub(super) struct Rewrites {
     by_host: BTreeMap<SmolStr, Vec<Rule>>,
     /// Wildcard hosts, as the suffix after `*`.
     by_suffix: Vec<(SmolStr, Rule)>,
-    destination_rules: Vec<Destination>,
+    /// All DestinationRules by full host, and those for wildcards, where some say how callers send; else none.
+    destination_rules: BTreeMap<SmolStr, Vec<Destination>>,
+    wide_destination_rules: Vec<Destination>,
 }
 
 /// A DestinationRule for a host, or a wildcard.
@@ -38,15 +40,6 @@ struct Destination {
     /// `DestinationRule shop/orders sets tls.mode SIMPLE`, where it turns Istio's mutual TLS off.
     own_tls: Option<String>,
     content: String,
-}
-
-impl Destination {
-    fn is_for(&self, host: &str) -> bool {
-        match self.host.strip_prefix('*') {
-            Some(suffix) => host.ends_with(suffix),
-            None => self.host == host,
-        }
-    }
 }
 
 impl Rewrites {
@@ -97,16 +90,32 @@ impl Rewrites {
                     .push(rule.clone());
             }
         }
-        for destination in &mesh.traffic.destination_rules {
+        let turns_off = |(mode, _): &(SmolStr, SmolStr)| mode != "ISTIO_MUTUAL";
+        let rules = mesh.traffic.destination_rules.iter();
+        let mut entries = mesh.traffic.service_entries.iter();
+        let concerned = !mesh.settings.auto_mtls
+            || entries.any(|one| !one.internal && one.workload_selector.is_some())
+            || rules.clone().any(|one| one.tls_modes.iter().any(turns_off));
+        for destination in rules.filter(|_| concerned) {
             let mut modes = destination.tls_modes.iter();
-            let own = modes.find(|(mode, _)| mode != "ISTIO_MUTUAL");
+            let own = modes.find(|one| turns_off(one));
             let name = &destination.name;
-            rewrites.destination_rules.push(Destination {
-                host: destination.full_host.clone(),
+            let host = destination.full_host.clone();
+            let rule = Destination {
+                host: host.clone(),
                 own_tls: own
                     .map(|(mode, _)| format!("DestinationRule {name} sets tls.mode {mode}")),
                 content: format!("{name} {}", destination.raw["spec"]),
-            });
+            };
+            if host.starts_with('*') {
+                rewrites.wide_destination_rules.push(rule);
+            } else {
+                rewrites
+                    .destination_rules
+                    .entry(host)
+                    .or_default()
+                    .push(rule);
+            }
         }
         rewrites
     }
@@ -128,9 +137,8 @@ impl Rewrites {
     /// proxy follows hangs on namespaces and on the more specific host (istio
     /// pilot/pkg/model/push_context.go `destinationRule`): all of them are content.
     pub(super) fn own_tls(&self, host: &str) -> Option<Unmodelled> {
-        let rules = self.destination_rules.iter();
-        let own = rules.filter(|one| one.is_for(host));
-        let reasons: Vec<&str> = own.filter_map(|one| one.own_tls.as_deref()).collect();
+        let rules = self.rules_for(host);
+        let reasons: Vec<&str> = rules.filter_map(|one| one.own_tls.as_deref()).collect();
         (!reasons.is_empty()).then(|| Unmodelled {
             reason: reasons.join(" and "),
             content: self.destinations(host),
@@ -139,10 +147,17 @@ impl Rewrites {
 
     /// What all DestinationRules for a host say.
     pub(super) fn destinations(&self, host: &str) -> String {
-        let rules = self.destination_rules.iter();
-        let contents = rules.filter(|one| one.is_for(host));
-        let contents: Vec<&str> = contents.map(|one| one.content.as_str()).collect();
+        let contents: Vec<&str> = self
+            .rules_for(host)
+            .map(|one| one.content.as_str())
+            .collect();
         contents.join(" and ")
+    }
+
+    fn rules_for(&self, host: &str) -> impl Iterator<Item = &Destination> {
+        let wide = self.wide_destination_rules.iter();
+        let exact = self.destination_rules.get(host).into_iter().flatten();
+        exact.chain(wide.filter(move |one| host.ends_with(&one.host[1..])))
     }
 
     fn seen(&self, host: &str, counts: impl Fn(&Rule) -> bool) -> Option<HttpSeen> {
