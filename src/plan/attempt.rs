@@ -10,8 +10,9 @@ use super::field::Field;
 use super::forward::OnGap;
 use super::wave::{Files, Gap, Wave, WayBack};
 use super::{lock, moves, proof};
-use crate::mesh::{DataPlaneMode, Mesh};
+use crate::mesh::{DataPlaneMode, Mesh, WorkloadId};
 use crate::phases::wording;
+use crate::prove::past::{Past, Pasts};
 use crate::snapshot::ObjectName;
 
 /// Who differs from the baseline already, and how.
@@ -128,8 +129,8 @@ pub(super) fn new_gaps(wave: &Wave, known: &KnownGaps) -> Vec<Gap> {
     gaps
 }
 
-/// Who of those who move is let in or cut off for his own move alone, whatever the servers do; each with the gap
-/// that shows it.
+/// Who of those whose calls went past their sidecars is let in or cut off for his own move alone, whatever the
+/// servers do; each with the gap that shows it.
 pub(super) fn by_own_move(
     wave: &Wave,
     gaps: &[Gap],
@@ -146,10 +147,15 @@ pub(super) fn by_own_move(
             by_principal.entry(principal).or_insert(gap);
         }
     }
-    let movers = mesh.workloads.iter();
-    let movers = movers.filter(|workload| moving.contains(&workload.name));
-    movers
-        .filter_map(|workload| {
+    let pasts = Pasts::of(mesh);
+    let went_past = |id: WorkloadId| {
+        let mut generations = 0..mesh.workload(id).generations.len();
+        generations.any(|generation| pasts.past((id, generation)) != Past::default())
+    };
+    mesh.workload_ids()
+        .filter(|id| moving.contains(&mesh.workload(*id).name) && went_past(*id))
+        .filter_map(|id| {
+            let workload = mesh.workload(id);
             let principal = workload.principal(&mesh.settings.trust_domain);
             let gap = by_principal.get(principal.as_str())?;
             Some((workload.name.clone(), (*gap).clone()))

@@ -32,7 +32,7 @@ use super::side::{Admitted, Side};
 use super::undeclared::PortKnown;
 use super::waypoints::NamedWaypoints;
 use super::{CallerMode, Content, Server};
-use crate::mesh::{DataPlaneMode, Mesh, OwnerKind, Protocol, WorkloadId};
+use crate::mesh::{DataPlaneMode, Mesh, OwnerKind, WorkloadId};
 use crate::snapshot::ObjectName;
 
 /// Two states of one mesh.
@@ -374,30 +374,6 @@ impl<'a> Comparer<'a> {
         })
     }
 
-    /// The loss of bytes at addresses whose port is not declared to take HTTP. Where it is, what is no HTTP is nobody's
-    /// call: a ztunnel lets it pass where it lets requests pass, which are compared, and any other proxy's parser ends it.
-    fn lost_where_no_http_is_declared(&self, comparison: &Comparison) -> Finding {
-        let takes_http = |address: &Address| {
-            let service = address.name.split_once('/').and_then(|(namespace, name)| {
-                let name = ObjectName::new(namespace, name);
-                self.baseline.mesh.service_named(&name)
-            });
-            address.kind == AddressKind::Service
-                && service.is_some_and(|(_, service)| {
-                    let mut ports = service.ports.iter();
-                    ports.any(|port| {
-                        port.port == address.port
-                            && matches!(port.protocol, Protocol::Http | Protocol::Http2)
-                    })
-                })
-        };
-        let mut narrower = comparison.clone();
-        for path in &mut narrower.baseline {
-            path.in_use &= !takes_http(&path.address);
-        }
-        self.answered.compare(&narrower, self.limits).breaks
-    }
-
     /// The prover's answer, narrowed to losses that somebody can have and gains that are new.
     fn ask(
         &self,
@@ -428,9 +404,6 @@ impl<'a> Comparer<'a> {
             if is_wider {
                 verdict.opens = self.answered.compare(&wider, self.limits).opens;
             }
-        }
-        if question.content == Content::Bytes && verdict.breaks != Finding::Never {
-            verdict.breaks = self.lost_where_no_http_is_declared(comparison);
         }
         if verdict.breaks == Finding::Never || class.now == CallerMode::Ambient {
             return verdict;
