@@ -164,6 +164,23 @@ fn where_several_objects_may_lead_a_host_elsewhere_it_is_undecided() {
     assert_eq!(verified(&own, &format!("{own}{again}")).0, Some(0));
 }
 
+/// The other object of the host may be the one that counts; that one of them answers by itself is no less new.
+#[test]
+fn a_route_that_answers_itself_beside_another_of_its_host_is_undecided() {
+    let own = virtual_service("{route: [{destination: {host: stock}}]}")
+        .replace("name: stock", "name: own");
+    let other = virtual_service("{route: [{destination: {host: stock}}]}");
+    let answering = virtual_service("{directResponse: {status: 403}}");
+    let (before, after) = (format!("{own}{other}"), format!("{own}{answering}"));
+    let (code, text) = verified(&before, &after);
+    assert_eq!(code, Some(4), "{text}");
+    assert!(
+        text.contains("VirtualService shop/stock answers requests itself"),
+        "{text}"
+    );
+    assert_eq!(verified(&after, &after).0, Some(0));
+}
+
 #[test]
 fn a_route_that_not_everybody_sees_is_undecided_where_it_leads_elsewhere() {
     let seen =
@@ -195,7 +212,7 @@ spec: {http: [{route: [{destination: {host: orders}}]}]}
     let (code, text) = verified("", &root);
     assert_eq!(code, Some(4), "{text}");
     assert!(
-        text.contains("VirtualService shop/stock answers requests itself or names"),
+        text.contains("VirtualService shop/stock names a delegate that is not among the input"),
         "{text}"
     );
     assert_eq!(verified(&root, &root).0, Some(0));

@@ -13,6 +13,7 @@ use super::{lock, moves, proof};
 use crate::mesh::{DataPlaneMode, Mesh, WorkloadId};
 use crate::phases::wording;
 use crate::prove::past::{Past, Pasts};
+use crate::prove::row::PortAnswer;
 use crate::snapshot::ObjectName;
 
 /// Who differs from the baseline already, and how.
@@ -137,14 +138,18 @@ pub(super) fn by_own_move(
     mesh: &Mesh,
     moving: &BTreeSet<ObjectName>,
 ) -> BTreeMap<ObjectName, Gap> {
-    let mut by_principal: BTreeMap<&str, &Gap> = BTreeMap::new();
+    let mut by_principal: BTreeMap<&str, Gap> = BTreeMap::new();
     for row in wave.states.iter().flat_map(|state| state.witnessed()) {
-        let Some(gap) = gaps.iter().find(|gap| gap.server == row.server) else {
-            continue;
-        };
         let answers = row.differences.iter();
-        for principal in answers.flat_map(|answer| answer.gained_or_lost_by_moving()) {
-            by_principal.entry(principal).or_insert(gap);
+        for (principal, direction, lines) in answers.flat_map(PortAnswer::by_own_move) {
+            let same = |gap: &&Gap| gap.server == row.server && gap.direction == direction;
+            if let Some(gap) = gaps.iter().find(same) {
+                let gap = Gap {
+                    lines,
+                    ..gap.clone()
+                };
+                by_principal.entry(principal).or_insert(gap);
+            }
         }
     }
     let pasts = Pasts::of(mesh);
@@ -158,7 +163,7 @@ pub(super) fn by_own_move(
             let workload = mesh.workload(id);
             let principal = workload.principal(&mesh.settings.trust_domain);
             let gap = by_principal.get(principal.as_str())?;
-            Some((workload.name.clone(), (*gap).clone()))
+            Some((workload.name.clone(), gap.clone()))
         })
         .collect()
 }

@@ -339,12 +339,14 @@ fn found(before: &[ServerRow], states: &[State], together_with: usize) -> Proof 
 pub(super) fn joined(proofs: Vec<Proof>) -> Proof {
     let joined = proofs.into_iter().reduce(|mut one, other| {
         for differing in other.differing {
-            if one
-                .differing
-                .iter()
-                .all(|known| known.server != differing.server)
-            {
-                one.differing.push(differing);
+            let mut known = one.differing.iter_mut();
+            match known.find(|known| known.server == differing.server) {
+                Some(known) => {
+                    for (direction, lines) in differing.directions {
+                        known.directions.entry(direction).or_insert(lines);
+                    }
+                }
+                None => one.differing.push(differing),
             }
         }
         let more = one.differing_servers.max(other.differing_servers);
@@ -426,6 +428,27 @@ mod tests {
         "kubectl label namespace payments team=money",
         "kubectl label namespace payments team-",
     ];
+
+    /// What one unit leaves undecided another may open.
+    #[test]
+    fn a_recommendation_of_several_units_says_the_worst_of_each_server() {
+        let proof = |direction: &'static str, before: bool| Proof {
+            differing: vec![Differing {
+                server: ObjectName::new("shop", "orders"),
+                before,
+                directions: BTreeMap::from([(direction, vec![direction.to_owned()])]),
+            }],
+            differing_servers: 1,
+            ..Proof::default()
+        };
+        let joined = joined(vec![proof("undecided", true), proof("opens", false)]);
+        assert_eq!(joined.verdict(), RowVerdict::Opens);
+        let [orders] = joined.differing.as_slice() else {
+            panic!("one server: {joined:?}");
+        };
+        assert!(orders.before, "it differed before the first of them");
+        assert_eq!(joined.differing_servers, 1);
+    }
 
     #[test]
     fn a_large_phase_is_halved_until_it_is_clear_who_opens() {

@@ -32,12 +32,13 @@ pub(super) fn obstacle(workload: &Workload) -> Option<String> {
         return Some(why.to_string());
     }
     let chosen = workload.template_labels.get(DATAPLANE_MODE);
+    if let Some(mode) = chosen.filter(|mode| *mode != "ambient") {
+        return Some(format!(
+            "its pod template has the label {DATAPLANE_MODE}={mode}, so that ztunnel takes none of its calls and new \
+             pods without sidecar would be in no mesh: take the label away, and it can move"
+        ));
+    }
     match &workload.owner {
-        _ if chosen.is_some_and(|mode| mode != "ambient") => Some(format!(
-            "its pod template has the label {DATAPLANE_MODE}={}, so that ztunnel takes none of its calls and new pods \
-             without sidecar would be in no mesh: take the label away, and it can move",
-            chosen.unwrap_or_default()
-        )),
         _ if workload.host_network => {
             Some("its pods share the node's network, which ztunnel does not capture".to_owned())
         }

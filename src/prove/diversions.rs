@@ -66,8 +66,9 @@ struct Object<'m> {
     name: &'m ObjectName,
     exported: bool,
     raw: &'m Value,
-    /// All rules, where one leads nowhere that is known.
-    apart: Vec<&'m Value>,
+    rules: &'m [Value],
+    /// What a rule of it does instead of leading somewhere that is known.
+    apart: Option<&'static str>,
     /// `None` where not all are known.
     destinations: Option<BTreeSet<Destination>>,
 }
@@ -138,11 +139,9 @@ impl Diverted {
                     name: &one.name,
                     exported: is_exported(mesh, &one.raw),
                     raw: &one.merged,
-                    apart: if led == Led::Requests {
-                        apart(&one.merged["spec"]["http"])
-                    } else {
-                        Vec::new()
-                    },
+                    rules: rules(&one.merged["spec"]["http"]),
+                    apart: apart(rules(&one.merged["spec"]["http"]))
+                        .filter(|_| led == Led::Requests),
                     destinations: virtual_service(mesh, one, service, led)?,
                 })
             });
@@ -158,7 +157,8 @@ impl Diverted {
                 // One of another namespace is for callers there alone (Gateway API, "consumer" routes).
                 exported: route.name.namespace == service.name.namespace,
                 raw: &route.raw,
-                apart: apart(&route.raw["spec"]["rules"]),
+                rules: rules(&route.raw["spec"]["rules"]),
+                apart: apart(rules(&route.raw["spec"]["rules"])),
                 destinations: gateway_route(mesh, service, &route.name.namespace, &route.raw),
             });
             let objects: Vec<Object<'_>> = of_hosts.chain(of_parents).collect();
@@ -190,20 +190,24 @@ fn diversion(mesh: &Mesh, id: ServiceId, objects: &[Object<'_>]) -> Option<Diver
     };
     let known = objects.iter().filter_map(|one| one.destinations.as_ref());
     let destinations: BTreeSet<Destination> = known.flatten().copied().collect();
+    let apart = || objects.iter().filter_map(|one| Some((one, one.apart?)));
+    if apart().next().is_some() {
+        let reasons: Vec<String> = apart()
+            .map(|(one, what)| format!("{} {} {what}", one.kind.row().name, one.name))
+            .collect();
+        // Of an object that is alone only what it does with requests counts; else which one is followed.
+        let contents: Vec<String> = match objects {
+            [only] => only.rules.iter().map(|rule| rule.to_string()).collect(),
+            _ => objects.iter().map(|one| one.raw.to_string()).collect(),
+        };
+        let namespaces = objects.iter().map(|one| one.name.namespace.to_string());
+        return Some(Diversion {
+            destinations: BTreeSet::new(),
+            namespaces: namespaces.collect(),
+            unclear: Some((reasons.join(" and "), contents.join("\n"))),
+        });
+    }
     let unclear = match objects {
-        [only] if !only.apart.is_empty() => {
-            let rules: Vec<String> = only.apart.iter().map(|rule| rule.to_string()).collect();
-            let reason = format!(
-                "{} {} answers requests itself or names a delegate that is not among the input",
-                only.kind.row().name,
-                only.name
-            );
-            return Some(Diversion {
-                destinations: BTreeSet::new(),
-                namespaces: [only.name.namespace.to_string()].into(),
-                unclear: Some((reason, rules.join("\n"))),
-            });
-        }
         _ if !destinations.iter().any(elsewhere) => return None,
         [only] => {
             if !destinations.iter().all(elsewhere) {
@@ -306,24 +310,30 @@ fn asks_for_port_alone(one: &Value) -> bool {
     fields.all(|field| field == "port" || field == "gateways")
 }
 
-/// All rules, where one answers requests itself or names a delegate that is not among the input.
-fn apart(rules: &Value) -> Vec<&Value> {
-    let answers = |rule: &&Value| {
+fn rules(list: &Value) -> &[Value] {
+    list.as_array().map_or(&[], Vec::as_slice)
+}
+
+/// What one of the rules does instead of leading somewhere that is known.
+fn apart(rules: &[Value]) -> Option<&'static str> {
+    let answers = |rule: &Value| {
         let mut filters = rule["filters"].as_array().into_iter().flatten();
-        let fields = ["directResponse", "redirect", "delegate"];
+        let fields = ["directResponse", "redirect"];
         fields.iter().any(|field| rule.get(field).is_some())
             || rule.pointer("/fault/abort").is_some()
             || filters.any(|filter| filter["type"] == "RequestRedirect")
     };
-    let rules: Vec<&Value> = rules.as_array().into_iter().flatten().collect();
     if rules.iter().any(answers) {
-        rules
-    } else {
-        Vec::new()
+        return Some("answers requests itself");
     }
+    let mut rules = rules.iter();
+    rules
+        .any(|rule| rule.get("delegate").is_some())
+        .then_some("names a delegate that is not among the input, or not exported to it")
 }
 
-/// The same of a route of the Gateway API, where it is for every port of a Service.
+/// The destinations of a route of the Gateway API, where it is for every port of a Service; `None` where it is not, or
+/// they are not plain.
 fn gateway_route(
     mesh: &Mesh,
     service: &Service,

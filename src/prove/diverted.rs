@@ -196,20 +196,14 @@ impl Comparer<'_> {
                 continue;
             };
             let now = self.present.mesh.workload(question.now.workload);
-            answers.push(PortAnswer {
-                port: question.now.port,
-                generation: now.generations[question.now.generation].mode,
+            let mode = now.generations[question.now.generation].mode;
+            answers.push(PortAnswer::new(
+                (question.now.port, mode),
                 content,
-                callers: class.words,
-                baseline,
-                present,
+                class.words,
+                [baseline, present],
                 verdict,
-                kind: None,
-                member: None,
-                known: false,
-                told: Vec::new(),
-                told_of_gain: Vec::new(),
-            });
+            ));
         }
         answers
     }

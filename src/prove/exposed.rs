@@ -251,20 +251,10 @@ impl Comparer<'_> {
         let verdict = verdict::compare(&comparison, self.limits);
         if verdict.opens != Finding::Never {
             let workload = self.present.mesh.workload(server.workload);
-            row.differences.push(PortAnswer {
-                port: server.port,
-                generation: workload.generations[server.generation].mode,
-                content,
-                callers,
-                baseline: comparison.baseline,
-                present: comparison.present,
-                verdict,
-                kind: None,
-                member: None,
-                known: false,
-                told: Vec::new(),
-                told_of_gain: Vec::new(),
-            });
+            let pods = (server.port, workload.generations[server.generation].mode);
+            let paths = [comparison.baseline, comparison.present];
+            let answer = PortAnswer::new(pods, content, callers, paths, verdict);
+            row.differences.push(answer);
         }
     }
 }

@@ -49,20 +49,10 @@ pub(super) fn rows(baseline: &Side<'_>, present: &Side<'_>, limits: Limits) -> V
                 row.compared += 1;
                 let verdict = compare(&comparison, limits);
                 if !verdict.is_same() {
-                    row.differences.push(PortAnswer {
-                        port,
-                        generation: workload.generations[0].mode,
-                        content,
-                        callers: "anybody",
-                        baseline: comparison.baseline,
-                        present: comparison.present,
-                        verdict,
-                        kind: None,
-                        member: None,
-                        known: false,
-                        told: Vec::new(),
-                        told_of_gain: Vec::new(),
-                    });
+                    let pods = (port, workload.generations[0].mode);
+                    let paths = [comparison.baseline, comparison.present];
+                    let answer = PortAnswer::new(pods, content, "anybody", paths, verdict);
+                    row.differences.push(answer);
                 }
             }
         }

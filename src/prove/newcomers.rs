@@ -242,20 +242,12 @@ impl Comparer<'_> {
                 }
                 _ => Vec::new(),
             };
+            let workload = self.present.mesh.workload(now.workload);
+            let pods = (now.port, workload.generations[now.generation].mode);
+            let paths = [baseline, present];
             answers.push(PortAnswer {
-                port: now.port,
-                generation: self.present.mesh.workload(now.workload).generations[now.generation]
-                    .mode,
-                content,
-                callers: class.words,
-                baseline,
-                present,
-                verdict,
-                kind: None,
-                member: None,
-                known: false,
-                told: Vec::new(),
                 told_of_gain,
+                ..PortAnswer::new(pods, content, class.words, paths, verdict)
             });
         }
         answers

@@ -46,20 +46,51 @@ pub struct PortAnswer {
 }
 
 impl PortAnswer {
-    /// Who is named as gaining or losing for his own move alone: he came by a sidecar and is ambient now, and the
-    /// pods that answer are old ones.
-    pub fn gained_or_lost_by_moving(&self) -> impl Iterator<Item = &str> {
-        let moved = self.generation == DataPlaneMode::Sidecar
-            && self
-                .kind
-                .is_some_and(|(before, now, _)| (before, now) == MOVED);
-        [&self.verdict.opens, &self.verdict.breaks]
-            .into_iter()
-            .filter(move |_| moved)
-            .filter_map(|finding| match finding {
-                Finding::Witness(witness) => witness.request.principal.as_deref(),
-                _ => None,
-            })
+    /// An answer for callers of whom nothing more is known or said.
+    pub(super) fn new(
+        (port, generation): (u16, DataPlaneMode),
+        content: Content,
+        callers: &'static str,
+        [baseline, present]: [Vec<EnforcementPath>; 2],
+        verdict: Verdict,
+    ) -> Self {
+        Self {
+            port,
+            generation,
+            content,
+            callers,
+            baseline,
+            present,
+            verdict,
+            kind: None,
+            member: None,
+            known: false,
+            told: Vec::new(),
+            told_of_gain: Vec::new(),
+        }
+    }
+
+    /// Who is named as gaining (`opens`) or losing (`breaks`) for his own move alone, with what is said of it: he came
+    /// by a sidecar and is ambient now, and the pods that answer are old ones.
+    pub fn by_own_move(&self) -> Vec<(&str, &'static str, Vec<String>)> {
+        let moved = self
+            .kind
+            .is_some_and(|(before, now, _)| (before, now) == MOVED);
+        if !moved || self.generation != DataPlaneMode::Sidecar {
+            return Vec::new();
+        }
+        let directions = [
+            ("opens", &self.verdict.opens),
+            ("breaks", &self.verdict.breaks),
+        ];
+        let told = directions.into_iter().filter_map(|(direction, finding)| {
+            let Finding::Witness(witness) = finding else {
+                return None;
+            };
+            let principal = witness.request.principal.as_deref()?;
+            Some((principal, direction, self.witness_lines(finding)?))
+        });
+        told.collect()
     }
 
     /// What is said of a loss or a gain: the request, where it was decided, and for a loss why it counts.

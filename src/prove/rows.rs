@@ -317,21 +317,13 @@ impl<'a> Comparer<'a> {
             if !verdict.is_same() {
                 row.notes
                     .extend(self.past_sidecars(class, question, &addresses));
+                let workload = self.present.mesh.workload(now.workload);
+                let pods = (now.port, workload.generations[now.generation].mode);
+                let paths = [comparison.baseline, comparison.present];
                 row.differences.push(PortAnswer {
-                    port: now.port,
-                    generation: self.present.mesh.workload(now.workload).generations
-                        [now.generation]
-                        .mode,
-                    content,
-                    callers: class.words,
-                    baseline: comparison.baseline,
-                    present: comparison.present,
-                    verdict,
                     kind: Some(arrival(class)),
                     member: self.has_network_policies().then(|| member.clone()),
-                    known: false,
-                    told: Vec::new(),
-                    told_of_gain: Vec::new(),
+                    ..PortAnswer::new(pods, content, class.words, paths, verdict)
                 });
             }
         }

@@ -257,20 +257,11 @@ impl Comparer<'_> {
                     row.notes
                         .extend(self.let_in_beyond(&class, &comparison, &verdict.opens));
                 } else if !verdict.is_same() {
-                    row.differences.push(PortAnswer {
-                        port: now.port,
-                        generation: mesh.workload(now.workload).generations[now.generation].mode,
-                        content,
-                        callers: ASTRAY,
-                        baseline: comparison.baseline,
-                        present: comparison.present,
-                        verdict,
-                        kind: None,
-                        member: None,
-                        known: false,
-                        told: Vec::new(),
-                        told_of_gain: Vec::new(),
-                    });
+                    let mode = mesh.workload(now.workload).generations[now.generation].mode;
+                    let paths = [comparison.baseline, comparison.present];
+                    let pods = (now.port, mode);
+                    let answer = PortAnswer::new(pods, content, ASTRAY, paths, verdict);
+                    row.differences.push(answer);
                 }
             }
         }
