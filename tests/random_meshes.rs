@@ -13,8 +13,12 @@
 mod generated;
 #[path = "support/generator.rs"]
 mod generator;
+#[path = "random_meshes/past_sidecars.rs"]
+mod past_sidecars;
 #[path = "random_meshes/replay.rs"]
 mod replay;
+#[path = "random_meshes/requests.rs"]
+mod requests;
 #[path = "random_meshes/routed.rs"]
 mod routed;
 

@@ -7,6 +7,7 @@
 use serde_json::{Value, json};
 
 use crate::generator::Random;
+use crate::past_sidecars;
 
 /// What requests and policies are made of.
 pub(crate) const METHODS: &[&str] = &["GET", "POST", "DELETE"];
@@ -138,6 +139,7 @@ pub(crate) fn mesh(seed: u64) -> String {
     if random.below(4) == 0 {
         objects.extend(circle(random, &workloads));
     }
+    past_sidecars::draw(random, &INJECTED, &mut objects);
     let texts: Vec<String> = objects.iter().map(Value::to_string).collect();
     texts.join("\n---\n")
 }

@@ -5,7 +5,6 @@
 //! else: no prover, no classes of callers, no classes of strings.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use castoff::mesh::ingress::{self, Routed};
@@ -16,14 +15,15 @@ use castoff::prove::pins::Leads;
 use castoff::prove::reading::authorization_settings;
 use castoff::prove::{Attachments, Caller, CallerMode, Content, Dial, Server, hops, wire};
 use castoff::snapshot::ObjectName;
-use castoff_authz::decision::Outcome;
+use castoff_authz::decision::{Decision, Outcome};
 use castoff_authz::eval::evaluate;
-use castoff_authz::path::{Address, EnforcementPath, IpSeen, PointKind, Protocol, Proxy};
-use castoff_authz::request::{Http, Request, Token};
+use castoff_authz::path::{Address, EnforcementPath, PointKind, Protocol, Proxy};
+use castoff_authz::request::Request;
 use castoff_authz::settings::Settings;
 
-use crate::generated::{ADDRESSES, GROUPS, ISSUERS, METHODS, PATHS, ROLES, SUBJECTS};
 use crate::generator::Random;
+use crate::past_sidecars::{Leaves, UNDECLARED, is_meant, leaves};
+use crate::requests::request;
 use crate::routed::{may_lead, routed_ways};
 
 /// Somebody gains or loses: server, its port, and the direction as a verdict names it.
@@ -80,54 +80,121 @@ impl<'a> Side<'a> {
         }
     }
 
-    fn paths(&self, call: &Call, sender: &Sender, server: Server, content: Content) -> Ways {
-        let path = |address: &Address, in_use: bool, dial: Dial| {
-            let hops = hops(
-                self.mesh,
-                &self.attachments,
-                &call.caller,
-                dial,
-                server,
-                content,
-            );
-            EnforcementPath {
-                address: address.clone(),
-                in_use,
-                settings: Arc::clone(&self.settings),
-                points: wire::points(self.mesh, &self.network, self.party(sender), hops, server),
+    fn leaves(&self, sender: &Sender, to: &Address) -> Leaves {
+        match sender {
+            Sender::Workload(id, generation) => {
+                leaves(self.mesh, self.mesh.workload(*id), *generation, to)
             }
+            Sender::Nowhere | Sender::Outside => Leaves::AsMode,
+        }
+    }
+
+    fn path(
+        &self,
+        (caller, sender): (&Caller, &Sender),
+        (address, dial): (&Address, Dial),
+        server: Server,
+        content: Content,
+    ) -> EnforcementPath {
+        let hops = hops(self.mesh, &self.attachments, caller, dial, server, content);
+        EnforcementPath {
+            address: address.clone(),
+            in_use: true,
+            settings: Arc::clone(&self.settings),
+            points: wire::points(self.mesh, &self.network, self.party(sender), hops, server),
+        }
+    }
+
+    fn paths(&self, call: &Call, sender: &Sender, server: Server, content: Content) -> Ways {
+        let mut ways = Ways::default();
+        let plain = Caller {
+            mode: CallerMode::Plain,
+            principal: None,
+            ..call.caller.clone()
+        };
+        let is_declared = server.port != UNDECLARED;
+        let add = |ways: &mut Ways, in_use: bool, to: (&Address, Dial), by: Leaves| {
+            let caller = match by {
+                Leaves::AsMode => &call.caller,
+                Leaves::Past => &plain,
+                Leaves::Unclear => return,
+            };
+            let path = EnforcementPath {
+                in_use,
+                ..self.path((caller, sender), to, server, content)
+            };
+            ways.paths.push(Way { path, by });
         };
         let dialled = addresses::of(self.mesh, &self.routed, server);
-        let mode = call.caller.mode;
-        let (pinned, here): (Vec<&DialledAddress>, Vec<&DialledAddress>) =
-            dialled.iter().partition(|one| {
-                let leads = self.attachments.leads(mode, one.dial, server, content);
-                leads == Leads::Elsewhere
-            });
-        let mut paths: Vec<EnforcementPath> = here
-            .iter()
-            .map(|one| path(&one.address, call.uses(one), one.dial))
-            .collect();
-        let routed = routed_ways(self.mesh, mode, server, &dialled);
-        let in_use = !call.outsider;
-        paths.extend(
-            routed
-                .iter()
-                .map(|(address, dial)| path(address, in_use, *dial)),
-        );
-        let routed = routed.into_iter().map(|(address, _)| address).collect();
-        let elsewhere = pinned.iter().map(|one| one.address.clone()).collect();
-        Ways {
-            paths,
-            routed,
-            elsewhere,
+        for one in &dialled {
+            let by = self.leaves(sender, &one.address);
+            let mode = match by {
+                Leaves::Past => CallerMode::Plain,
+                _ => call.caller.mode,
+            };
+            if self.attachments.leads(mode, one.dial, server, content) == Leads::Elsewhere {
+                ways.elsewhere.insert(one.address.clone());
+                continue;
+            }
+            let to = (&one.address, one.dial);
+            add(&mut ways, call.uses(one), to, by);
+            // What keeps a Service from a sidecar's sight is no rule about access, and so is that a sidecar shows
+            // no identity at a port that nothing leads to.
+            let seen = match one.dial {
+                Dial::Pod if !is_declared => Dial::PodByIdentity,
+                Dial::Pod => continue,
+                other => other,
+            };
+            if call.caller.mode == CallerMode::Sidecar && call.uses(one) {
+                let address = Address {
+                    port: 0,
+                    ..one.address.clone()
+                };
+                let is_hidden = self.leaves(sender, &address) == Leaves::Past;
+                let by_redirection = by != Leaves::AsMode && !is_hidden;
+                if !by_redirection || seen == Dial::PodByIdentity {
+                    let by = Leaves::AsMode;
+                    let to = (&one.address, seen);
+                    let path = self.path((&call.caller, sender), to, server, content);
+                    ways.meant.push(Way { path, by });
+                }
+            }
         }
+        for (address, dial) in routed_ways(self.mesh, call.caller.mode, server, &dialled) {
+            // Who goes past his sidecar follows none of its routes.
+            let by = self.leaves(sender, &address);
+            if by == Leaves::AsMode {
+                add(&mut ways, !call.outsider, (&address, dial), by);
+            }
+            ways.routed.insert(address);
+        }
+        ways
+    }
+}
+
+/// One way to a server.
+#[derive(Clone, PartialEq)]
+struct Way {
+    path: EnforcementPath,
+    by: Leaves,
+}
+
+impl Way {
+    fn decision(&self, call: &Call, request: &Request) -> Decision {
+        let mut request = call.sends(request);
+        if self.by == Leaves::Past {
+            request.principal = None;
+        }
+        evaluate(&request, &self.path)
     }
 }
 
 /// Every way to a server, which addresses are those of Services in front, and which lead to other pods.
+#[derive(Default)]
 struct Ways {
-    paths: Vec<EnforcementPath>,
+    paths: Vec<Way>,
+    /// Ways that would be there, had the caller's sidecar known where it sends.
+    meant: Vec<Way>,
     routed: BTreeSet<Address>,
     elsewhere: BTreeSet<Address>,
 }
@@ -135,14 +202,14 @@ struct Ways {
 impl Ways {
     /// The paths now, with those of before that lead elsewhere by now: nothing is refused there, and
     /// nothing is new.
-    fn since(self, before: &Ways) -> Vec<EnforcementPath> {
+    fn since(self, before: &Ways) -> Vec<Way> {
         let mut paths = self.paths;
-        let gone = before.paths.iter().filter(|path| {
-            let address = &path.address;
+        let gone = before.paths.iter().filter(|way| {
+            let address = &way.path.address;
             (before.routed.contains(address) || self.elsewhere.contains(address))
-                && paths.iter().all(|other| other.address != *address)
+                && paths.iter().all(|other| other.path.address != *address)
         });
-        let gone: Vec<EnforcementPath> = gone.cloned().collect();
+        let gone: Vec<Way> = gone.cloned().collect();
         paths.extend(gone);
         paths
     }
@@ -303,6 +370,9 @@ pub(crate) fn replay(
             for old in counterparts(was, is.mode) {
                 let mut ports = addresses::ports(now.mesh, WorkloadId(index));
                 ports.extend(addresses::ports(before.mesh, was_id));
+                if is_meant(before.mesh, was) || is_meant(now.mesh, workload) {
+                    ports.insert(UNDECLARED);
+                }
                 for port in ports {
                     let server = |workload, generation| Server {
                         workload,
@@ -328,6 +398,7 @@ pub(crate) fn replay(
                                 own: present.paths.len(),
                                 now: present.since(&ways),
                                 before: ways.paths,
+                                meant: ways.meant,
                             };
                             asked.replay(each, random, &mut replayed);
                         }
@@ -346,8 +417,9 @@ struct Asked<'a> {
     port: u16,
     content: Content,
     some_are_ambient: bool,
-    before: Vec<EnforcementPath>,
-    now: Vec<EnforcementPath>,
+    before: Vec<Way>,
+    meant: Vec<Way>,
+    now: Vec<Way>,
     /// How many of them are of now; those behind are followed no more, and stay as they were.
     own: usize,
 }
@@ -359,7 +431,7 @@ impl Asked<'_> {
             proxy: Proxy::Sidecar,
             protocol: Protocol::Http,
         };
-        let parsed = |path: &EnforcementPath| path.points.iter().any(|point| point.kind == http);
+        let parsed = |way: &Way| way.path.points.iter().any(|point| point.kind == http);
         if self.content == Content::Bytes && self.before.iter().all(parsed) {
             return;
         }
@@ -367,7 +439,9 @@ impl Asked<'_> {
             return;
         }
         for _ in 0..each {
-            let request = self.request(random);
+            let points = (self.before.iter().chain(&self.now)).flat_map(|way| &way.path.points);
+            let is_http = self.content == Content::Http;
+            let request = request((self.server, self.port), is_http, points, random);
             replayed.requests += 1;
             for direction in self.differs(&request) {
                 let key = (self.server.name.clone(), self.port, direction);
@@ -380,10 +454,9 @@ impl Asked<'_> {
     }
 
     fn differs(&self, request: &Request) -> Vec<&'static str> {
-        let outcomes = |paths: &[EnforcementPath], call: &Call| -> Vec<Outcome> {
-            let request = call.sends(request);
-            let decide = |path| evaluate(&request, path).outcome;
-            paths.iter().map(decide).collect()
+        let outcomes = |ways: &[Way], call: &Call| -> Vec<Outcome> {
+            let decide = |way: &Way| way.decision(call, request).outcome;
+            ways.iter().map(decide).collect()
         };
         let before = outcomes(&self.before, &self.pair.before.0);
         let (own, gone) = self.now.split_at(self.own);
@@ -391,24 +464,30 @@ impl Asked<'_> {
         now.extend(outcomes(gone, &self.pair.before.0));
         // Whoever has no identity is seen alike wherever it dials.
         let plain = self.pair.before.0.caller.mode == CallerMode::Plain;
+        let all_count = plain || self.port == UNDECLARED;
         let refused = |address: &Address| {
-            self.before.iter().zip(&before).all(|(path, outcome)| {
-                let counts = path.in_use || plain || path.address == *address;
+            self.before.iter().zip(&before).all(|(way, outcome)| {
+                let counts = way.path.in_use || all_count || way.path.address == *address;
                 !counts || *outcome == Outcome::Deny
             })
         };
-        let opens = self.now.iter().zip(&now).any(|(path, outcome)| {
-            *outcome == Outcome::Allow && refused(&path.address) && !self.is_detour(path)
+        let meant = outcomes(&self.meant, &self.pair.before.0);
+        let was_meant = meant.contains(&Outcome::Allow);
+        let opens = self.now.iter().zip(&now).any(|(way, outcome)| {
+            *outcome == Outcome::Allow
+                && refused(&way.path.address)
+                && !was_meant
+                && !self.is_detour(&way.path)
         });
-        let breaks = self.before.iter().zip(&before).any(|(path, outcome)| {
+        let breaks = self.before.iter().zip(&before).any(|(way, outcome)| {
             let mut here = self
                 .now
                 .iter()
                 .zip(&now)
-                .filter(|(other, _)| other.address == path.address)
+                .filter(|(other, _)| other.path.address == way.path.address)
                 .peekable();
             let gone = here.peek().is_none();
-            path.in_use
+            way.path.in_use
                 && *outcome == Outcome::Allow
                 && (gone || here.any(|(_, outcome)| *outcome == Outcome::Deny))
         });
@@ -439,7 +518,7 @@ impl Asked<'_> {
             .before
             .iter()
             .chain(&self.now)
-            .flat_map(|path| &path.points);
+            .flat_map(|way| &way.path.points);
         !points.any(|point| format!("{:?}", point.policies).contains(tail))
     }
 
@@ -475,70 +554,19 @@ impl Asked<'_> {
         }
     }
 
-    fn request(&self, random: &mut Random) -> Request {
-        let address = |random: &mut Random| -> IpAddr { random.choose(ADDRESSES).parse().unwrap() };
-        let source_ip = address(random);
-        let forwarded_ip = if random.below(3) == 0 {
-            address(random)
-        } else {
-            source_ip
-        };
-        let mut surroundings = BTreeMap::new();
-        for point in self
-            .before
-            .iter()
-            .chain(&self.now)
-            .flat_map(|path| &path.points)
-        {
-            let seen = &point.seen;
-            for seen in [&seen.source_ip, &seen.remote_ip, &seen.destination_ip] {
-                if let (Some(choice), IpSeen::Of { among, .. }) = (seen.choice(), seen) {
-                    let chosen = match among.as_slice() {
-                        [] => address(random),
-                        some => *random.choose(some),
-                    };
-                    surroundings.entry(choice).or_insert(chosen);
-                }
-            }
-        }
-        let http = (self.content == Content::Http).then(|| Http {
-            method: (*random.choose(METHODS)).to_owned(),
-            path: (*random.choose(PATHS)).to_owned(),
-            host: match random.below(3) {
-                0 => "other.example".to_owned(),
-                _ => format!("{}.{}", self.server.name.name, self.server.name.namespace),
-            },
-            headers: match random.below(3) {
-                0 => BTreeMap::new(),
-                _ => [("x-role".to_owned(), (*random.choose(ROLES)).to_owned())].into(),
-            },
-            token: (random.below(3) > 0).then(|| token(random)),
-        });
-        Request {
-            principal: None,
-            source_ip,
-            forwarded_ip,
-            destination_ip: address(random),
-            destination_port: self.port,
-            sni: None,
-            http,
-            surroundings,
-            answers: BTreeMap::new(),
-        }
-    }
-
     fn told(&self, request: &Request) -> String {
-        let lines = |paths: &[EnforcementPath], call: &Call| -> Vec<String> {
-            let line = |path: &EnforcementPath| {
-                let decision = evaluate(&call.sends(request), path);
-                let used = if path.in_use { "" } else { " (not in use)" };
+        let lines = |ways: &[Way], call: &Call| -> Vec<String> {
+            let line = |way: &Way| {
+                let decision = way.decision(call, request);
+                let used = if way.path.in_use { "" } else { " (not in use)" };
                 format!(
-                    "  {}{used}: {}",
-                    path.address,
-                    castoff::prove::tell::decision(&decision, path)
+                    "  {}{used}, {:?}: {}",
+                    way.path.address,
+                    way.by,
+                    castoff::prove::tell::decision(&decision, &way.path)
                 )
             };
-            paths.iter().map(line).collect()
+            ways.iter().map(line).collect()
         };
         format!(
             "{} ({:?}, was {:?}) to {}:{} {:?}\n before:\n{}\n now:\n{}\n {request:?}",
@@ -552,19 +580,4 @@ impl Asked<'_> {
             lines(&self.now, &self.pair.now.0).join("\n"),
         )
     }
-}
-
-fn token(random: &mut Random) -> Token {
-    let mut token = Token::default();
-    let mut set = |name: &str, value: &&str| {
-        token
-            .claims
-            .insert(vec![name.to_owned()], vec![(*value).to_owned()]);
-    };
-    set("iss", random.choose(ISSUERS));
-    set("sub", random.choose(SUBJECTS));
-    if random.below(2) == 0 {
-        set("groups", random.choose(GROUPS));
-    }
-    token
 }
