@@ -229,6 +229,35 @@ pub struct PodOwnerSpec {
     /// The pods that it owns.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub selector: Option<LabelSelector>,
+    /// The owner whose pod template an Argo Rollout takes for its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub workload_ref: Option<WorkloadRef>,
+}
+
+impl PodOwnerSpec {
+    /// Whether an Argo Rollout stops on its way until somebody promotes it: a pause without duration among the steps of
+    /// a canary, or `autoPromotionEnabled: false` (Argo Rollouts, "Canary" and "BlueGreen").
+    pub fn waits_for_promotion(&self) -> bool {
+        let Some(strategy) = &self.strategy else {
+            return false;
+        };
+        let steps = strategy.pointer("/canary/steps").and_then(Value::as_array);
+        let mut steps = steps.into_iter().flatten();
+        let is_endless =
+            |step: &Value| step.get("pause").is_some_and(|it| it["duration"].is_null());
+        strategy.pointer("/blueGreen/autoPromotionEnabled") == Some(&Value::Bool(false))
+            || steps.any(is_endless)
+    }
+}
+
+/// `Rollout.spec.workloadRef` (Argo Rollouts, "Migrating to Rollouts").
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct WorkloadRef {
+    /// Kind of the owner.
+    pub kind: SmolStr,
+    /// Its name, in the Rollout's namespace.
+    pub name: SmolStr,
 }
 
 /// `CronJob.spec.jobTemplate`.

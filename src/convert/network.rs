@@ -110,7 +110,7 @@ fn beside(
         let mut rules: Vec<Value> = spec
             .ingress
             .iter()
-            .filter(|rule| !admits_hbone(&rule.ports))
+            .filter(|rule| !admits_hbone(&rule.ports) && is_about_tcp(&rule.ports))
             .map(|rule| tunnel_rule("from", rule.from.iter().map(peer).collect()))
             .collect();
         let admitted = |waypoint: &WaypointId| {
@@ -173,7 +173,7 @@ fn egress(
     let mut rules = Vec::new();
     let mut reached: BTreeSet<WaypointId> = BTreeSet::new();
     for rule in policy.spec.egress.iter().flatten() {
-        if !admits_hbone(&rule.ports) {
+        if !admits_hbone(&rule.ports) && is_about_tcp(&rule.ports) {
             rules.push(tunnel_rule("to", rule.to.iter().map(peer).collect()));
         }
         if rule.to.is_empty() {
@@ -327,6 +327,13 @@ fn admits_hbone(ports: &[PolicyPort]) -> bool {
             .iter()
             .filter_map(|port| port_range(port, &[]))
             .any(|(first, last)| (first..=last).contains(&HBONE_PORT))
+}
+
+/// Whether a rule admits TCP, the one protocol that ztunnel carries (istio.io, "Ambient and the Istio CNI": UDP is not
+/// captured).
+fn is_about_tcp(ports: &[PolicyPort]) -> bool {
+    let is_tcp = |port: &PolicyPort| matches!(port.protocol.as_str(), "" | "TCP");
+    ports.is_empty() || ports.iter().any(is_tcp)
 }
 
 /// A rule for the tunnel's port; no peers: anybody.

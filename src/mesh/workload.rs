@@ -107,6 +107,16 @@ impl Replacement {
             .and_then(|strategy| strategy.pointer("/rollingUpdate/partition"))
             .and_then(serde_json::Value::as_i64)
             .unwrap_or_default();
+        if let Some(lender) = &spec.workload_ref {
+            let lender = format!("{} {namespace}/{}", lender.kind, lender.name);
+            return Self::Stopped(
+                format!(
+                    "Rollout {name} takes its pod template from {lender} (spec.workloadRef): write the template into the \
+                     Rollout itself, and it can be planned, or change the labels there by hand"
+                )
+                .into(),
+            );
+        }
         match owner {
             OwnerKind::Deployment if spec.paused => Self::Stopped(
                 format!(
@@ -153,8 +163,21 @@ impl Replacement {
             .map(|(key, value)| format!("{key}={value}"))
             .collect();
         (selector.match_expressions.is_empty() && !pairs.is_empty()).then(|| Self::WhenDeleted {
-            selector: pairs.join(",").into(),
+            // A Deployment may have pods with the same labels, and they have this one besides (kubernetes
+            // pkg/controller/deployment/sync.go, `getNewReplicaSet`).
+            selector: format!("{},!pod-template-hash", pairs.join(",")).into(),
         })
+    }
+
+    /// The same of an owner whose pod template an Argo Rollout takes for its own.
+    pub(super) fn lent(rollout: &ObjectName) -> Self {
+        Self::Stopped(
+            format!(
+                "Rollout {rollout} takes its pod template for its own (spec.workloadRef): to change it is to replace the \
+                 Rollout's pods"
+            )
+            .into(),
+        )
     }
 }
 
@@ -181,6 +204,9 @@ pub struct Workload {
     pub has_template: bool,
     /// How its pods come to be replaced.
     pub replacement: Replacement,
+    /// Whether that waits for people on its way: an Argo Rollout with a pause that has no end, or that promotes nothing
+    /// by itself.
+    pub waits_for_promotion: bool,
     /// Service account, `default` when unset.
     pub service_account: SmolStr,
     /// Whether its pods share the node's network.

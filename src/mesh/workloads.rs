@@ -98,6 +98,22 @@ pub(super) fn build(
         let owner = owners.get(&key).copied();
         workloads.push(observe(key, api_version, owner, &pods, rules, ignored));
     }
+    let lent: BTreeMap<OwnerKey, ObjectName> = owners
+        .values()
+        .filter_map(|owner| {
+            let lender = owner.body.spec.workload_ref.as_ref()?;
+            let name = ObjectName::new(&owner.metadata.namespace, &lender.name);
+            Some(((owner_kind(&lender.kind), name), owner.object_name()))
+        })
+        .collect();
+    if !lent.is_empty() {
+        for workload in &mut workloads {
+            let key = (workload.owner.clone(), workload.name.clone());
+            if let Some(rollout) = lent.get(&key) {
+                workload.replacement = Replacement::lent(rollout);
+            }
+        }
+    }
     sort(&mut workloads);
     workloads
 }
@@ -219,6 +235,7 @@ fn predict(key: &OwnerKey, owner: &Object<PodOwner>, rules: &Rules<'_>) -> Optio
         owner_annotations: owner.metadata.annotations.clone(),
         has_template: true,
         replacement: Replacement::of(&key.0, &key.1, &owner.body.spec),
+        waits_for_promotion: owner.body.spec.waits_for_promotion(),
         service_account: account(&template.spec),
         host_network: template.spec.host_network,
         ports: ports(&template.spec),
@@ -283,6 +300,7 @@ fn observe(
             .unwrap_or_default(),
         has_template: template.is_some(),
         replacement,
+        waits_for_promotion: owner.is_some_and(|one| one.body.spec.waits_for_promotion()),
         service_account: account(&first.body.spec),
         host_network: first.body.spec.host_network,
         ports: ports(&first.body.spec),

@@ -132,7 +132,7 @@ pub fn restart(workload: &Workload) -> Remedy {
 
 /// Deletes pods by their labels, so that their owner makes new ones.
 pub fn delete_pods(namespace: &str, selector: &str) -> String {
-    format!("kubectl delete pods -n {namespace} -l {selector}")
+    format!("kubectl delete pods -n {namespace} -l '{selector}'")
 }
 
 /// Changes labels of a workload's pod template by a patch of its owner, which lasts over restarts

@@ -140,6 +140,7 @@ pub(crate) fn workload(owner: OwnerKind, namespace: &str, name: &str) -> Workloa
         owner_annotations: Labels::default(),
         has_template: true,
         replacement: crate::mesh::Replacement::ByItself,
+        waits_for_promotion: false,
         service_account: "default".into(),
         host_network: false,
         ports: Vec::new(),

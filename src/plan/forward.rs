@@ -133,6 +133,8 @@ struct Player<'a> {
     plan: Plan,
     /// Whether to stop when a wave has moved.
     stops_after_one: bool,
+    /// Who cannot move before one another.
+    circles: Vec<BTreeSet<ObjectName>>,
 }
 
 impl<'a> Player<'a> {
@@ -160,6 +162,7 @@ impl<'a> Player<'a> {
                     .count(),
             },
             stops_after_one: false,
+            circles: Vec::new(),
         }
     }
 
@@ -303,6 +306,10 @@ impl<'a> Player<'a> {
             self.field.prover.limits(),
         );
         let waves = order::order(&movable, &found).waves;
+        let circles = waves.iter().filter(|wave| wave.circle);
+        self.circles = circles
+            .map(|wave| wave.workloads.iter().cloned().collect())
+            .collect();
         for wave in &waves {
             let names = wave.workloads.iter();
             let moving = names
@@ -384,14 +391,21 @@ impl<'a> Player<'a> {
                 match pinning::attempt(&self.field, &moving).map_err(PlanEnding::Failed)? {
                     // Files and commands take turns there, and `migrate` has one of each.
                     Ok(_) if self.stops_after_one => {
-                        no_pin = Some("`migrate` cannot, `castoff plan` can".to_owned());
+                        no_pin = Some("`migrate` cannot, `castoff plan` tries".to_owned());
                     }
-                    Ok(pinned) if new_gaps(&pinned.0, &known).is_empty() => {
-                        self.plan.assumptions.push(pinning::assumption(&moving));
-                        self.push(pinned.0, pinned.1);
-                        return Ok(moving);
-                    }
-                    Ok(_) => {}
+                    Ok((wave, after)) => match new_gaps(&wave, &known).first() {
+                        None => {
+                            self.plan.assumptions.push(pinning::assumption(&moving));
+                            self.push(wave, after);
+                            return Ok(moving);
+                        }
+                        Some(gap) => {
+                            no_pin = Some(format!(
+                                "with callers pinned it still {} {} {}",
+                                gap.direction, gap.server, gap.from.1
+                            ));
+                        }
+                    },
                     Err(why) => no_pin = Some(why),
                 }
             }
@@ -411,7 +425,7 @@ impl<'a> Player<'a> {
             let callers = by_own_move(&wave, &gaps, &self.field.mesh(), &moving);
             if !callers.is_empty() {
                 for (caller, gap) in callers {
-                    self.plan.held.push(held(&caller, &[gap], &moving, false));
+                    self.plan.held.push(held(&caller, &[gap], &BTreeSet::new()));
                     moving.remove(&caller);
                 }
                 continue;
@@ -428,8 +442,9 @@ impl<'a> Player<'a> {
                 culprits
             };
             for workload in &out {
-                let mut held = held(workload, &gaps, &moving, circle);
-                if let Some(why) = &no_pin {
+                let in_circle = self.circle_of(workload, &moving);
+                let mut held = held(workload, &gaps, &in_circle);
+                if let Some(why) = no_pin.as_ref().filter(|_| in_circle.len() > 1) {
                     held.why.push_str(&format!(
                         "; old and new pods cannot be kept apart while both run: {why}"
                     ));
@@ -439,6 +454,17 @@ impl<'a> Player<'a> {
             moving.retain(|name| !out.contains(name));
         }
         Ok(BTreeSet::new())
+    }
+
+    /// Who of those who were to move stands in a circle with a workload.
+    fn circle_of(
+        &self,
+        workload: &ObjectName,
+        moving: &BTreeSet<ObjectName>,
+    ) -> BTreeSet<ObjectName> {
+        let mut circles = self.circles.iter();
+        let own = circles.find(|circle| circle.contains(workload));
+        own.map(|circle| circle & moving).unwrap_or_default()
     }
 
     /// Who differs from the baseline now, and how.

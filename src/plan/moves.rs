@@ -291,6 +291,16 @@ fn take(step: &mut Step, remedy: Remedy) {
 
 /// Says how to see that an owner has replaced its pods, here and on the way back.
 fn wait_for(step: &mut Step, workload: &Workload) {
+    if workload.waits_for_promotion {
+        let ObjectName { namespace, name } = &workload.name;
+        let promote = format!(
+            "Rollout {namespace}/{name} waits for people on its way: whenever it is Paused and its new pods are well, run \
+             `kubectl argo rollouts promote -n {namespace} {name}` from another terminal; the next command ends when it \
+             is through"
+        );
+        step.by_hand.push(promote.clone());
+        step.undo_by_hand.push(promote);
+    }
     match replaced(workload) {
         Some(wait) => {
             step.settled.push(wait.clone());
@@ -317,8 +327,14 @@ fn replaced(workload: &Workload) -> Option<String> {
     let (resource, ready) = match workload.owner {
         // <https://argoproj.github.io/argo-rollouts/generated/kubectl-argo-rollouts/kubectl-argo-rollouts_status/>
         OwnerKind::Rollout => {
+            // Without a timeout it waits as long as people take.
+            let timeout = if workload.waits_for_promotion {
+                ""
+            } else {
+                " --timeout=10m"
+            };
             return Some(format!(
-                "kubectl argo rollouts status -n {namespace} {name} --timeout=10m"
+                "kubectl argo rollouts status -n {namespace} {name}{timeout}"
             ));
         }
         OwnerKind::Deployment => ("deployment", "readyReplicas"),

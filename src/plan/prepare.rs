@@ -12,7 +12,7 @@ use super::saved;
 use super::wave::{Files, Step, Wave, WayBack};
 use crate::finding::{Level, Phase, PhaseResult, Remedy};
 use crate::manifest;
-use crate::mesh::{Attachment, Distribution, Mesh};
+use crate::mesh::{Attachment, Distribution, Mesh, Waypoint, WaypointId};
 use crate::phases::migrate_policies::{EDITED_FILE, NETWORK_FILE};
 use crate::phases::{self, Context, MigrateOptions};
 use crate::snapshot::{Kind, ObjectName};
@@ -362,13 +362,25 @@ pub(super) fn waits_for_binding(before: &Mesh, after: &Mesh) -> Vec<String> {
             ));
         }
     }
+    let bound_to = after
+        .services
+        .iter()
+        .filter(|one| bound.contains(&one.name));
+    let bound_to: BTreeSet<WaypointId> =
+        bound_to.filter_map(|one| one.binding.waypoint()).collect();
+    let waypoints: Vec<&Waypoint> = bound_to.into_iter().map(|id| after.waypoint(id)).collect();
     for policy in &after.authorization_policies {
         let Attachment::Targets(targets) = &policy.attachment else {
             continue;
         };
-        let concerned = targets
-            .iter()
-            .any(|target| bound.contains(&ObjectName::new(&policy.name.namespace, &target.name)));
+        let concerned = targets.iter().any(|target| {
+            let named = ObjectName::new(&policy.name.namespace, &target.name);
+            match target.kind.as_str() {
+                "Gateway" => waypoints.iter().any(|one| one.name == named),
+                "GatewayClass" => waypoints.iter().any(|one| one.class == target.name),
+                _ => bound.contains(&named),
+            }
+        });
         if concerned {
             waits.push(format!(
                 "kubectl wait --for=condition=WaypointAccepted --timeout=5m \

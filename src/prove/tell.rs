@@ -334,7 +334,7 @@ pub fn undecided(finding: &Finding) -> Vec<String> {
                     "nothing else differs".to_owned()
                 } else {
                     format!(
-                        "proved the same for all requests outside {}",
+                        "proved the same for all requests but those that policies treat like {}",
                         region.join("; ")
                     )
                 });

@@ -48,7 +48,7 @@ pub enum Command {
         /// Their names.
         names: Vec<String>,
         /// Labels that all of them have, where no names are given.
-        selector: Vec<(String, String)>,
+        selector: Vec<(String, Option<String>)>,
     },
     /// `kubectl patch KIND NAME --type=merge -p JSON`
     Patch {
@@ -156,14 +156,17 @@ pub fn parse_line(line: &str) -> Result<Command, String> {
     }
 }
 
-/// `key=value,key=value`.
-fn pairs(selector: Option<String>) -> Result<Vec<(String, String)>, String> {
+/// `key=value,!key`: what a label must be, or that there is none.
+fn pairs(selector: Option<String>) -> Result<Vec<(String, Option<String>)>, String> {
     let Some(selector) = selector else {
         return Ok(Vec::new());
     };
     let pair = |part: &str| match part.split_once('=') {
-        Some((key, value)) => Ok((key.to_owned(), value.to_owned())),
-        None => Err(format!("`{part}` is no `key=value`")),
+        Some((key, value)) => Ok((key.to_owned(), Some(value.to_owned()))),
+        None => match part.strip_prefix('!') {
+            Some(key) => Ok((key.to_owned(), None)),
+            None => Err(format!("`{part}` is neither `key=value` nor `!key`")),
+        },
     };
     selector.split(',').map(pair).collect()
 }
@@ -355,7 +358,7 @@ mod tests {
             kubectl rollout restart -n app1 deployment/echo\n\
             kubectl argo rollouts restart -n app1 web\n\
             kubectl delete pods -n app1 db-x db-y\n\
-            kubectl delete pods -n app1 -l app=db,tier=back\n\
+            kubectl delete pods -n app1 -l 'app=db,!tier'\n\
             kubectl argo rollouts status -n app1 web --timeout=10m\n\
             kubectl rollout restart statefulset db -n app1\n\
             kubectl patch deployment -n app1 echo --type=merge -p '{\"spec\":{\"template\":{\"metadata\":{\"labels\":{\"sidecar.istio.io/inject\":null}}}}}'\n\
@@ -408,7 +411,7 @@ mod tests {
                 Command::DeletePods {
                     namespace: "app1".into(),
                     names: Vec::new(),
-                    selector: vec![("app".into(), "db".into()), ("tier".into(), "back".into())],
+                    selector: vec![("app".into(), Some("db".into())), ("tier".into(), None)],
                 },
                 Command::Restart {
                     kind: Kind::StatefulSet,

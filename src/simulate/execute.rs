@@ -257,7 +257,11 @@ fn replacement(kind: Kind, name: &ObjectName, spec: &PodOwnerSpec) -> Replacemen
 }
 
 /// Pods with all these labels.
-fn selected(snapshot: &Snapshot, namespace: &str, selector: &[(String, String)]) -> Vec<String> {
+fn selected(
+    snapshot: &Snapshot,
+    namespace: &str,
+    selector: &[(String, Option<String>)],
+) -> Vec<String> {
     snapshot
         .pods
         .iter()
@@ -265,7 +269,7 @@ fn selected(snapshot: &Snapshot, namespace: &str, selector: &[(String, String)])
         .filter(|metadata| metadata.namespace == namespace)
         .filter(|metadata| {
             let mut pairs = selector.iter();
-            pairs.all(|(key, value)| metadata.labels.has(key, value))
+            pairs.all(|(key, value)| metadata.labels.get(key) == value.as_deref())
         })
         .map(|metadata| metadata.name.to_string())
         .collect()

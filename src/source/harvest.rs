@@ -21,6 +21,9 @@ const BATCH_BYTES: usize = 128 << 10;
 
 /// Reads all objects of a text. The parts are to be joined in their order, once the text is gone.
 pub(crate) fn harvest(place: &Place, text: &str) -> Vec<Snapshot> {
+    if let Some(problem) = says_nothing(place, text) {
+        return vec![Harvester { place }.only(problem)];
+    }
     let documents = split::documents(text);
     let mut batches: Vec<&[Piece<'_>]> = Vec::new();
     let mut first = 0;
@@ -48,6 +51,22 @@ pub(crate) fn harvest(place: &Place, text: &str) -> Vec<Snapshot> {
         })
         .collect();
     parts.into_iter().flatten().collect()
+}
+
+/// A file that is named after a kind and holds nothing: a list of none is written, too, so that this one was not
+/// read.
+fn says_nothing(place: &Place, text: &str) -> Option<Problem> {
+    let kind = place.kind_by_name()?;
+    let is_nothing = |line: &str| matches!(line.trim_start_matches('\u{feff}').trim(), "" | "---");
+    if !text.lines().all(is_nothing) {
+        return None;
+    }
+    let resource = kind.resource();
+    let message = format!(
+        "this file is named after {resource} and is empty: `kubectl get {resource} -A -o yaml > FILE` leaves that where \
+         it fails, and writes an empty list where there are none; write it again"
+    );
+    Some(Harvester { place }.problem(1, None, message))
 }
 
 /// Reads pieces of one source.

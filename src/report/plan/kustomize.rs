@@ -36,11 +36,16 @@ pub fn files(wave: &Wave) -> Files {
     }
     let mut patches: Vec<Value> = edited.iter().map(|file| json!({"path": file})).collect();
     let mut files = Files::new();
-    let edits: Vec<Value> = wave.edits.iter().filter_map(patch).collect();
-    if !edits.is_empty() {
+    let is_deletion = |edit: &&Edit| matches!(edit.change, EditChange::Delete);
+    let (deletions, changes): (Vec<&Edit>, Vec<&Edit>) = wave.edits.iter().partition(is_deletion);
+    let changes: Vec<Value> = changes.into_iter().filter_map(patch).collect();
+    if !changes.is_empty() {
         patches.push(json!({"path": PATCHES}));
-        files.insert(PATCHES.to_owned(), manifest::documents(&edits));
+        files.insert(PATCHES.to_owned(), manifest::documents(&changes));
     }
+    // Several deletions in one file let kustomize crash (kubernetes-sigs/kustomize#5552).
+    let deletions = deletions.into_iter().filter_map(patch);
+    patches.extend(deletions.map(|deletion| json!({"patch": manifest::document(&deletion)})));
     if !patches.is_empty() {
         component.insert("patches".into(), Value::Array(patches));
     }
