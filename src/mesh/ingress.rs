@@ -167,6 +167,16 @@ pub fn entrances(mesh: &Mesh) -> Entrances {
     entrances
 }
 
+/// Whether some Istio Gateway asks its callers for certificates of the mesh.
+pub fn asks_for_identities(mesh: &Mesh) -> bool {
+    let mut gateways = (mesh.traffic.others.iter()).filter(|one| one.kind == Kind::IstioGateway);
+    gateways.any(|one| {
+        let servers = one.raw["spec"]["servers"].as_array();
+        let mut servers = servers.into_iter().flatten();
+        servers.any(|server| server["tls"]["mode"] == "ISTIO_MUTUAL")
+    })
+}
+
 fn by_host(mesh: &Mesh, host: &SmolStr) -> Option<ServiceId> {
     let mut labels = host.split('.');
     let (name, namespace) = (labels.next()?, labels.next()?);

@@ -153,6 +153,7 @@ impl<'a> Player<'a> {
                 held: Vec::new(),
                 left_out: Vec::new(),
                 gaps: Vec::new(),
+                endings: Vec::new(),
                 assumptions: Vec::new(),
                 servers: prover
                     .baseline()
@@ -177,6 +178,7 @@ impl<'a> Player<'a> {
             return Err(PlanEnding::NotReady(results));
         }
         self.prepare()?;
+        self.plan.endings = prepare::endings(&self.field);
         let solo = mesh.distribution == Distribution::Solo;
         if solo {
             self.clean_up()?;

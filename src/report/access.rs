@@ -471,7 +471,9 @@ fn direction(answer: &PortAnswer, name: &'static str, direction: &Direction) -> 
     let (name, lines) = match direction {
         Direction::Never => return None,
         Direction::Witness(_) => (name, answer.witness_lines(direction)?),
-        Direction::Undecided(_) | Direction::Bug(_) => ("undecided", tell::undecided(direction)),
+        Direction::Undecided(_) | Direction::Bug(_) => {
+            ("undecided", answer.undecided_lines(direction))
+        }
     };
     Some(Difference {
         port: answer.port,
