@@ -86,7 +86,7 @@ fn a_label_before_its_waypoint_is_taken_away_and_set_again_after_the_policies() 
     let take = "kubectl label namespace shop istio.io/use-waypoint-";
     assert!(script.contains(take), "{script}");
     let script = file(folder.path(), "04-use-waypoints", "apply.sh");
-    let set = "kubectl label namespace shop istio.io/use-waypoint=waypoint";
+    let set = "kubectl label service -n shop orders istio.io/use-waypoint=waypoint";
     assert!(script.contains(set), "{script}");
 }
 
@@ -110,6 +110,15 @@ metadata: {name: mine, namespace: shop}
 spec:
   selector: {matchLabels: {app: orders}}
   rules: [{from: [{source: {principals: [cluster.local/ns/shop/sa/waypoint]}}]}]
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: at-the-waypoint, namespace: shop}
+spec:
+  targetRefs: [{kind: Service, group: '', name: orders}]
+  rules:
+  - from: [{source: {principals: [cluster.local/ns/desk/sa/web]}}]
+    to: [{operation: {methods: [GET]}}]
 ";
     let folder = tempfile::tempdir().unwrap();
     let shop = "istio.io/dataplane-mode: ambient, istio.io/use-waypoint: waypoint";

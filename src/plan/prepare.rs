@@ -221,7 +221,7 @@ pub(super) fn wave(
         (
             "early-labels",
             "Take labels away that come before their waypoints",
-            "A label that names no Gateway has no effect; it is set again when the waypoint and its policies are there.",
+            "A label that names no Gateway has no effect; what needs the waypoint is labelled when it and its policies are there.",
         )
     } else if result.phase == Phase::DeployWaypoints && manifests.is_empty() {
         (

@@ -16,8 +16,8 @@
 //! ## How to fix it
 //! Remove or correct the label, or let the Gateway admit the namespace (`allowedRoutes` of its
 //! HBONE listener) or serve Services (`istio.io/waypoint-for: service` or `all`). One that names a
-//! Gateway which does not exist has no effect: take it away; phase `use-waypoints` sets it again
-//! when the waypoint and its policies are there.
+//! Gateway which does not exist has no effect: take it away; phase `use-waypoints` labels what needs
+//! the waypoint when it and its policies are there.
 //!
 //! ## Since and source
 //! Istio 1.23 and later (`none`), 1.24 (`istio.io/use-waypoint-namespace`). istio
@@ -115,7 +115,7 @@ fn too_early(context: &Context<'_>) -> Vec<Finding> {
             Level::Recommendation,
             format!(
                 "{holder} names the waypoint {wanted}, which does not exist: its label has no effect now, and takes \
-                 effect before any policy the moment the waypoint is there; it is set again afterwards"
+                 effect before any policy the moment the waypoint is there; what needs the waypoint is labelled afterwards"
             ),
         );
         let finding = match own {
