@@ -11,6 +11,7 @@ mod delegates;
 pub mod ingress;
 mod injection;
 mod injector;
+pub mod kubernetes_ingress;
 pub mod machines;
 mod monitors;
 pub mod mtls;

@@ -44,7 +44,14 @@ fn plan(folder: &Path, labels: [&str; 2], more: &[&str]) -> String {
     }
     std::fs::write(file, mesh).unwrap();
     let output = Command::new(env!("CARGO_BIN_EXE_castoff"))
-        .args(["plan", "--from-files", "in", "--output-dir", "plan", "--ascii"])
+        .args([
+            "plan",
+            "--from-files",
+            "in",
+            "--output-dir",
+            "plan",
+            "--ascii",
+        ])
         .current_dir(folder)
         .output()
         .unwrap();

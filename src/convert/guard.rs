@@ -102,9 +102,7 @@ pub(super) fn led(mesh: &Mesh, service: &Service, waypoint: WaypointId) -> Optio
 /// nothing else keeps them out, so the original stays.
 fn keep_unguarded_denies(draft: &mut Draft<'_>) {
     for (source, services) in std::mem::take(&mut draft.denies) {
-        let mut left = services
-            .iter()
-            .filter(|id| !draft.guarded.contains(*id));
+        let mut left = services.iter().filter(|id| !draft.guarded.contains(*id));
         let unguarded = left.find(|id| {
             !draft.pending.iter().any(|one| {
                 matches!(one.purpose, Purpose::Guard { .. }) && one.services.contains(id)

@@ -10,7 +10,8 @@ use smol_str::SmolStr;
 use super::control_plane::image_version;
 use super::injection::Rules;
 use super::workload::{
-    AsProxy, DataPlaneMode, Generation, OwnerKind, PodState, Replacement, Role, Workload, owner_kind,
+    AsProxy, DataPlaneMode, Generation, OwnerKind, PodState, Replacement, Role, Workload,
+    owner_kind,
 };
 use crate::api::pod::{Container, ContainerPort, Pod, PodOwner, PodSpec};
 use crate::snapshot::{Labels, Metadata, Object, ObjectName, OwnerReference, Snapshot};

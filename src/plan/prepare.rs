@@ -214,9 +214,7 @@ pub(super) fn wave(
             "Let gateways use waypoints",
             "A gateway sends past a waypoint until it is told otherwise.",
         )
-    } else if result.phase == Phase::DeployWaypoints
-        && manifests.is_empty()
-        && are_early(&commands)
+    } else if result.phase == Phase::DeployWaypoints && manifests.is_empty() && are_early(&commands)
     {
         (
             "early-labels",

@@ -340,8 +340,7 @@ impl Side<'_> {
             let mut backends = service.backends.iter();
             service.headless
                 && backends.any(|one| {
-                    one.workload == server.workload
-                        && one.target_ports.contains(&Some(server.port))
+                    one.workload == server.workload && one.target_ports.contains(&Some(server.port))
                 })
         })
     }

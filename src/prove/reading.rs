@@ -151,7 +151,10 @@ pub fn past_sidecar(mesh: &Mesh, server: Server) -> Option<Unmodelled> {
     }
     if let Some(interfaces) = mesh.excluded_interfaces(workload) {
         return Some(Unmodelled {
-            reason: format!("{} takes what comes by these interfaces past the sidecar", interfaces.by),
+            reason: format!(
+                "{} takes what comes by these interfaces past the sidecar",
+                interfaces.by
+            ),
             content: interfaces.value,
         });
     }

@@ -40,6 +40,8 @@ pub enum Kind {
     CustomResourceDefinition,
     /// `networking.k8s.io/NetworkPolicy`.
     NetworkPolicy,
+    /// `networking.k8s.io/Ingress`.
+    Ingress,
     /// `security.istio.io/AuthorizationPolicy`.
     AuthorizationPolicy,
     /// `security.istio.io/PeerAuthentication`.
@@ -220,6 +222,14 @@ pub const KINDS: &[KindRow] = &[
         "networking.k8s.io",
         "networkpolicies",
         &["v1"],
+        true,
+    ),
+    row(
+        Kind::Ingress,
+        "Ingress",
+        "networking.k8s.io",
+        "ingresses",
+        &["v1", "v1beta1"],
         true,
     ),
     row(

@@ -45,36 +45,33 @@ pub(super) const CHECK: Check = Check {
 fn find(context: &Context<'_>) -> Vec<Finding> {
     let mesh = context.mesh;
     let mut findings = too_early(context);
-    let broken = context
-        .needs()
-        .required()
-        .filter_map(|(id, _)| {
-            let service = mesh.service(id);
-            match placement(mesh, service) {
-                Placement::OptedOut => Some(opted_out(service)),
-                Placement::Broken { wanted, reason } => {
-                    let own_missing = reason == BindingFault::Missing
-                        && wanted.namespace == service.name.namespace;
-                    (!own_missing).then(|| {
-                        Finding::new(
-                            CHECK.code,
-                            Level::Recommendation,
-                            format!(
-                                "Service \"{}\" needs a waypoint and names {wanted}, but {}",
-                                service.name,
-                                wording::fault(reason)
-                            ),
-                        )
-                        .about(Kind::Service, &service.name, Some(&service.origin))
-                        .remedy(Remedy::Advice(
-                            "correct the label istio.io/use-waypoint, or the Gateway that it names"
-                                .to_owned(),
-                        ))
-                    })
-                }
-                _ => None,
+    let broken = context.needs().required().filter_map(|(id, _)| {
+        let service = mesh.service(id);
+        match placement(mesh, service) {
+            Placement::OptedOut => Some(opted_out(service)),
+            Placement::Broken { wanted, reason } => {
+                let own_missing =
+                    reason == BindingFault::Missing && wanted.namespace == service.name.namespace;
+                (!own_missing).then(|| {
+                    Finding::new(
+                        CHECK.code,
+                        Level::Recommendation,
+                        format!(
+                            "Service \"{}\" needs a waypoint and names {wanted}, but {}",
+                            service.name,
+                            wording::fault(reason)
+                        ),
+                    )
+                    .about(Kind::Service, &service.name, Some(&service.origin))
+                    .remedy(Remedy::Advice(
+                        "correct the label istio.io/use-waypoint, or the Gateway that it names"
+                            .to_owned(),
+                    ))
+                })
             }
-        });
+            _ => None,
+        }
+    });
     findings.extend(broken);
     findings
 }
