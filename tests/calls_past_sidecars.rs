@@ -254,8 +254,12 @@ fn what_the_proxys_own_user_sends_leaves_past_the_sidecar() {
 
 /// A gRPC application without Envoy sends as its library is told; what else it sends is redirected to nobody.
 #[test]
-fn calls_of_applications_without_envoy_are_undecided() {
+fn calls_of_applications_without_envoy_or_tunnel_are_undecided() {
     let grpc = [("inject.istio.io/templates", "grpc-agent")];
     assert_eq!(verdict(&[], &grpc, [&[], &[]]), "undecided");
     assert_eq!(verdict(&grpc, &grpc, [&[], &[]]), "same");
+    let sends = "{proxyMetadata: {ISTIO_META_DISABLE_HBONE_SEND: \"true\"}}";
+    let no_tunnel = [("proxy.istio.io/config", sends)];
+    assert_eq!(verdict(&[], &no_tunnel, [&[], &[]]), "undecided");
+    assert_eq!(verdict(&no_tunnel, &no_tunnel, [&[], &[]]), "same");
 }

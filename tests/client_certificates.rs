@@ -100,6 +100,25 @@ fn another_way_to_a_host_without_certificate_opens_too() {
     }
 }
 
+/// Two Gateways may select the same pods by other labels.
+#[test]
+fn gateways_are_the_same_where_their_pods_are() {
+    let pods = "---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: gateway, namespace: shop}
+spec:
+  selector: {matchLabels: {istio: ingressgateway}}
+  template:
+    metadata: {labels: {istio: ingressgateway, app: gateway}, annotations: {inject.istio.io/templates: gateway}}
+    spec: {serviceAccountName: gateway, containers: [{name: istio-proxy, image: auto}]}
+";
+    let asks = format!("{pods}{}", istio(&server("a.example", MUTUAL)));
+    let other =
+        istio(&server("a.example", SIMPLE)).replace("istio: ingressgateway", "app: gateway");
+    assert_eq!(verdict(&asks, &format!("{pods}{other}")), "opens");
+}
+
 /// istio pilot/pkg/config/kube/gateway/conversion.go `buildTLS`.
 #[test]
 fn a_gateway_of_the_gateway_api_asks_as_its_frontend_or_its_options_say() {

@@ -45,8 +45,12 @@ fn outside(baseline: &Mesh, present: &Mesh, was: &Service, is: &Service) -> Opti
     if let Some(host) = is.external_name.as_ref().filter(|host| !host.is_empty()) {
         return Some(format!("host {host}"));
     }
-    let machines = present.machines_of(is);
-    let old = baseline.machines_of(was);
+    let machines = [(present, is), (baseline, was)].map(|(mesh, service)| {
+        let all: Vec<_> = mesh.machines().collect();
+        let picked = Mesh::picked(&all, &service.name.namespace, service.selector.as_ref());
+        picked.into_iter().cloned().collect::<Vec<ObjectName>>()
+    });
+    let [machines, old] = machines;
     if let Some(machine) = machines.iter().find(|one| !old.contains(one)) {
         return Some(format!("machine {machine}"));
     }

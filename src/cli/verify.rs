@@ -29,7 +29,7 @@ pub struct VerifyArguments {
     pub before: PathBuf,
     /// File, folder or bundle: the state that is compared; `live` for the cluster
     pub after: PathBuf,
-    /// Report only access that somebody gains
+    /// Report only access that somebody gains; a workload that is gone is a note
     #[arg(long)]
     pub only_new_access: bool,
     /// A difference that is meant: `opens:NAMESPACE/WORKLOAD` or `breaks:NAMESPACE/WORKLOAD:PORT`, `new:` for a workload

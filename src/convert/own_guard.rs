@@ -20,8 +20,9 @@ impl Draft<'_> {
         waypoint: WaypointId,
     ) -> bool {
         let mesh = self.mesh;
-        let waypoint_name = mesh.waypoint(waypoint);
-        let principal = waypoint_name.principal(&mesh.settings.trust_domain);
+        let principal = mesh
+            .waypoint(waypoint)
+            .principal(&mesh.settings.trust_domain);
         if !lets_in_only(policy.raw, &principal) {
             return false;
         }
@@ -65,7 +66,9 @@ fn lets_in_only(policy: &Value, principal: &str) -> bool {
         })
     };
     let rules = policy["spec"]["rules"].as_array();
+    let dry_run = &policy["metadata"]["annotations"]["istio.io/dry-run"];
     is_allow(policy)
+        && dry_run.is_null()
         && rules.is_some_and(|rules| {
             let mut sources = rules.iter().map(|rule| rule["from"].as_array());
             !rules.is_empty()

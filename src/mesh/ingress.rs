@@ -152,10 +152,15 @@ pub fn entrances(mesh: &Mesh) -> Entrances {
             }
         }
     }
-    for way in kubernetes_ingress::ways(mesh) {
+    let ways = kubernetes_ingress::ways(mesh);
+    let pods = match ways.is_empty() {
+        true => BTreeSet::new(),
+        false => kubernetes_ingress::pods(mesh),
+    };
+    for way in ways {
         if let Some((service, _)) = mesh.service_named(&way.service) {
             let entrance = Entrance {
-                workloads: kubernetes_ingress::pods(mesh),
+                workloads: pods.clone(),
                 for_every_request: way.for_every_request,
                 listeners: None,
             };
@@ -240,7 +245,7 @@ fn serves_every_host(gateway: &Value) -> bool {
 
 /// The gateways' pods that an Istio Gateway selects, of whatever namespace (istio
 /// pilot/pkg/model/push_context.go `mergeGateways`; without `PILOT_SCOPE_GATEWAY_TO_NAMESPACE`).
-fn selected(mesh: &Mesh, gateway: &Value) -> BTreeSet<WorkloadId> {
+pub(crate) fn selected(mesh: &Mesh, gateway: &Value) -> BTreeSet<WorkloadId> {
     let selector: Labels = gateway["spec"]["selector"]
         .as_object()
         .into_iter()

@@ -1,25 +1,15 @@
 //! Machines behind Services and ServiceEntries: WorkloadEntries that their selectors pick.
 //!
-//! In: WorkloadEntries, Services, ServiceEntries. Out: names. Invariant: a selector picks those of its own namespace
+//! In: WorkloadEntries, selectors. Out: names. Invariant: a selector picks those of its own namespace
 //! by the labels that the entry's `spec` gives the machine, and by its own (istio
 //! pilot/pkg/serviceregistry/kube/controller/controller.go `workloadInstanceHandler`;
 //! pilot/pkg/serviceregistry/serviceentry/controller.go `workloadEntryHandler`).
 
-use super::traffic::{PlainObject, ServiceEntry};
-use super::{Mesh, Service};
+use super::Mesh;
+use super::traffic::PlainObject;
 use crate::snapshot::{Kind, Labels, ObjectName};
 
 impl Mesh {
-    /// The machines that a Service's selector picks, sorted by name.
-    pub fn machines_of(&self, service: &Service) -> Vec<&ObjectName> {
-        self.picked(&service.name.namespace, service.selector.as_ref())
-    }
-
-    /// The machines that a ServiceEntry's `workloadSelector` picks, sorted by name.
-    pub fn machines_of_entry(&self, entry: &ServiceEntry) -> Vec<&ObjectName> {
-        self.picked(&entry.name.namespace, entry.workload_selector.as_ref())
-    }
-
     /// WorkloadEntries, each with the labels by which selectors and policies know it.
     pub fn machines(&self) -> impl Iterator<Item = (&PlainObject, Labels)> {
         let objects = self.traffic.others.iter();
@@ -27,11 +17,16 @@ impl Mesh {
         entries.map(|one| (one, labels(one)))
     }
 
-    fn picked(&self, namespace: &str, selector: Option<&Labels>) -> Vec<&ObjectName> {
+    /// Of machines those that a selector of a namespace picks; none where there is no selector.
+    pub fn picked<'m>(
+        machines: &'m [(&PlainObject, Labels)],
+        namespace: &str,
+        selector: Option<&Labels>,
+    ) -> Vec<&'m ObjectName> {
         let Some(selector) = selector.filter(|one| !one.is_empty()) else {
             return Vec::new();
         };
-        let own = self.machines().filter(|(machine, labels)| {
+        let own = machines.iter().filter(|(machine, labels)| {
             machine.name.namespace == namespace && labels.selected_by(selector)
         });
         own.map(|(machine, _)| &machine.name).collect()

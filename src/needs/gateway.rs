@@ -25,8 +25,17 @@ pub struct RecommendedWaypoint {
     pub services: Vec<ServiceId>,
 }
 
-/// The Gateways to apply, sorted by namespace and name.
+/// The Gateways to apply, sorted by namespace and name; none that a label would put into use before its policies.
 pub fn recommended_waypoints(mesh: &Mesh, needs: &WaypointNeeds) -> Vec<RecommendedWaypoint> {
+    waypoints(mesh, needs, !is_used_at_once(mesh))
+}
+
+/// All Gateways that are needed and not there, sorted by namespace and name.
+pub fn waypoints_to_come(mesh: &Mesh, needs: &WaypointNeeds) -> Vec<RecommendedWaypoint> {
+    waypoints(mesh, needs, true)
+}
+
+fn waypoints(mesh: &Mesh, needs: &WaypointNeeds, of_labels: bool) -> Vec<RecommendedWaypoint> {
     let mut wanted: BTreeMap<ObjectName, Vec<ServiceId>> = BTreeMap::new();
     for (id, _) in needs.required() {
         let service = mesh.service(id);
@@ -36,7 +45,7 @@ pub fn recommended_waypoints(mesh: &Mesh, needs: &WaypointNeeds) -> Vec<Recommen
             Placement::Broken {
                 wanted,
                 reason: BindingFault::Missing,
-            } if wanted.namespace == *namespace && !is_used_at_once(mesh) => wanted,
+            } if wanted.namespace == *namespace && of_labels => wanted,
             _ => continue,
         };
         wanted.entry(name).or_default().push(id);

@@ -47,6 +47,11 @@ fn domains(mesh: &Mesh) -> BTreeSet<SmolStr> {
 }
 
 impl Comparer<'_> {
+    /// Whether callers of more than one trust domain are asked for, whom the way they arrive does not tell apart.
+    pub(super) fn aliases_differ(&self) -> bool {
+        domains(self.baseline.mesh) != domains(self.present.mesh)
+    }
+
     /// Notes on a server that leaves its sidecars that ztunnel takes no certificates of aliases.
     pub(super) fn note_aliases(&self, row: &mut ServerRow, (was, is): (WorkloadId, WorkloadId)) {
         let aliases = domains(self.baseline.mesh);

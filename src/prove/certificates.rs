@@ -17,7 +17,7 @@ use super::Content;
 use super::row::{PortAnswer, ServerRow};
 use super::side::Side;
 use crate::mesh::traffic::PlainObject;
-use crate::mesh::{DataPlaneMode, Mesh};
+use crate::mesh::{DataPlaneMode, Mesh, ingress};
 use crate::snapshot::{Kind, ObjectName};
 
 const WITHOUT: &str = "outsiders without a certificate";
@@ -158,11 +158,11 @@ fn gateways(mesh: &Mesh) -> Gateways {
     for object in &mesh.traffic.others {
         match object.kind {
             Kind::IstioGateway => {
-                let pods = format!("pods {}", object.raw["spec"]["selector"]);
-                let entry = all
-                    .entry(pods)
-                    .or_insert_with(|| (object.name.clone(), Listeners::new()));
-                of_istio(object, &mut entry.1);
+                for pods in pods(mesh, object) {
+                    let entry = all.entry(pods);
+                    let entry = entry.or_insert_with(|| (object.name.clone(), Listeners::new()));
+                    of_istio(object, &mut entry.1);
+                }
             }
             Kind::Gateway => {
                 let pods = format!("Gateway {}", object.name);
@@ -175,6 +175,19 @@ fn gateways(mesh: &Mesh) -> Gateways {
         }
     }
     all
+}
+
+/// Whose pods an Istio Gateway configures, in words; by its selector where they are not among the input.
+fn pods(mesh: &Mesh, gateway: &PlainObject) -> Vec<String> {
+    let workloads = ingress::selected(mesh, &gateway.raw);
+    let names = workloads.into_iter();
+    let names: Vec<String> = names
+        .map(|id| format!("pods of {}", mesh.workload(id).name))
+        .collect();
+    if names.is_empty() {
+        return vec![format!("pods {}", gateway.raw["spec"]["selector"])];
+    }
+    names
 }
 
 fn list(value: &Value) -> impl Iterator<Item = &Value> {

@@ -120,7 +120,11 @@ fn found(side: &Side<'_>) -> BTreeMap<ObjectName, Found> {
         return all;
     }
     for service in &mesh.services {
-        for name in mesh.machines_of(service) {
+        for name in Mesh::picked(
+            &machines,
+            &service.name.namespace,
+            service.selector.as_ref(),
+        ) {
             let found = all.entry(name.clone()).or_default();
             let waypoint = service.binding.waypoint().map(|id| mesh.waypoint(id));
             let says = format!("{:?} {:?}", service.ports, waypoint.map(|one| &one.name));
@@ -140,7 +144,11 @@ fn found(side: &Side<'_>) -> BTreeMap<ObjectName, Found> {
         }
     }
     for entry in &mesh.traffic.service_entries {
-        for name in mesh.machines_of_entry(entry) {
+        for name in Mesh::picked(
+            &machines,
+            &entry.name.namespace,
+            entry.workload_selector.as_ref(),
+        ) {
             let found = all.entry(name.clone()).or_default();
             let says = format!("{:?} {:?}", entry.ports, entry.waypoint(mesh));
             found
@@ -148,13 +156,13 @@ fn found(side: &Side<'_>) -> BTreeMap<ObjectName, Found> {
                 .insert(format!("ServiceEntry {}", entry.name), says);
         }
     }
-    for (machine, labels) in machines {
+    for (machine, labels) in &machines {
         if let Some(found) = all.get_mut(&machine.name) {
             let spec = machine.raw["spec"].to_string();
             found
                 .leads
                 .insert(format!("WorkloadEntry {}", machine.name), spec);
-            asks(side, &machine.name, &labels, &mut found.asks);
+            asks(side, &machine.name, labels, &mut found.asks);
         }
     }
     all

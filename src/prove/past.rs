@@ -99,6 +99,13 @@ impl<'m> Pasts<'m> {
             rules.by.push(format!("annotation {TEMPLATES} \"{grpc}\""));
             rules.unknown = true;
         }
+        // Whether it sends to ambient pods by tunnel (istio pilot/pkg/model/context.go `DisableHBONESend`).
+        const CONFIG: &str = "proxy.istio.io/config";
+        let config = workload.template_annotations.get(CONFIG);
+        if let Some(config) = config.filter(|one| one.contains("HBONE_SEND")) {
+            rules.by.push(format!("annotation {CONFIG} \"{config}\""));
+            rules.unknown = true;
+        }
         match workload.as_proxy {
             AsProxy::None => {}
             AsProxy::Some => {

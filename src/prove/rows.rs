@@ -150,7 +150,8 @@ impl<'a> Comparer<'a> {
         let sides = [self.baseline, &self.present];
         let routed = |side: &Side<'_>| !(side.fronts.is_empty() && side.diverted.is_empty());
         let has_routes = sides.into_iter().any(routed);
-        let memory = memory.filter(|_| !self.has_network_policies() && !has_routes);
+        let by_kind = !self.has_network_policies() && !has_routes && !self.aliases_differ();
+        let memory = memory.filter(|_| by_kind);
         match memory {
             Some(memory) => self.remembered(names, memory),
             None => names
