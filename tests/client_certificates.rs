@@ -127,7 +127,7 @@ fn a_gateway_of_the_gateway_api_asks_as_its_frontend_or_its_options_say() {
     let lenient = format!(
         "frontend: {{default: {{validation: {{{authorities}, mode: AllowInsecureFallback}}}}}}"
     );
-    let elsewhere = format!("{asks}").replace(
+    let elsewhere = asks.replace(
         "frontend: {",
         "frontend: {perPort: [{port: 443, tls: {}}], ",
     );

@@ -219,6 +219,23 @@ fn an_ingress_of_istios_class_leads_outsiders_in() {
         let (code, text) = verified(STRICT, &format!("{STRICT}{other}"), same);
         assert_eq!(code, Some(0), "{class} {text}");
     }
+    // A class is the controller's that it names.
+    let class = |controller: &str| {
+        format!(
+            "{STRICT}---
+apiVersion: networking.k8s.io/v1
+kind: IngressClass
+metadata: {{name: front}}
+spec: {{controller: {controller}}}
+"
+        )
+    };
+    let front = ingress("ingressClassName: front", "");
+    for (controller, expected) in [("istio.io/ingress-controller", 3), ("other.example/it", 0)] {
+        let before = class(controller);
+        let (code, text) = verified(&before, &format!("{before}{front}"), same);
+        assert_eq!(code, Some(expected), "{controller} {text}");
+    }
 }
 
 /// A route of the Gateway API at a Gateway with two listeners.

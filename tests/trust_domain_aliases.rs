@@ -72,6 +72,26 @@ fn an_alias_that_is_new_lets_callers_of_it_in() {
     assert_eq!(row["verdict"], "same", "{row}");
 }
 
+/// The trust domain itself becomes an alias when it is renamed.
+#[test]
+fn the_older_name_of_a_trust_domain_is_no_new_alias() {
+    let renamed =
+        config("cluster.local").replace("trustDomain: cluster.local", "trustDomain: new.example");
+    let row = compared(&[&config(""), STRICT], &[&renamed, STRICT]);
+    let callers: Vec<&Value> = row["differences"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| &one["callers"])
+        .collect();
+    assert!(
+        !callers
+            .iter()
+            .any(|one| one.as_str().unwrap().contains("alias")),
+        "{row}"
+    );
+}
+
 /// ztunnel src/tls/workload.rs `TrustDomainVerifier`.
 #[test]
 fn a_server_that_leaves_its_sidecar_is_told_of_the_aliases() {

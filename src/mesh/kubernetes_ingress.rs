@@ -1,9 +1,9 @@
 //! Objects `Ingress` of Kubernetes that istiod takes for a Gateway and a VirtualService.
 //!
-//! In: objects `Ingress`, the mesh's settings about them. Out: to which Services each leads, and by whose pods.
+//! In: objects `Ingress` and their classes, the mesh's settings about them. Out: to which Services each leads, and by whose pods.
 //! Invariant: one whose class is not Istio's leads nowhere (istio pilot/pkg/config/kube/ingress/virtualservices.go
-//! `shouldProcessIngressWithClass`; gateways.go `convertIngressV1alpha3`). Classes are known by name; which controller an
-//! IngressClass of another name has is not looked at.
+//! `shouldProcessIngressWithClass`; gateways.go `convertIngressV1alpha3`). Where a class is not among the input, its name
+//! stands for it.
 
 use std::collections::BTreeSet;
 
@@ -13,6 +13,9 @@ use smol_str::SmolStr;
 use super::traffic::PlainObject;
 use super::{Mesh, Role, WorkloadId};
 use crate::snapshot::{Kind, ObjectName};
+
+/// `spec.controller` of the classes that istiod follows.
+const CONTROLLER: &str = "istio.io/ingress-controller";
 
 /// What `meshConfig` says of objects `Ingress`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,14 +87,20 @@ pub(super) fn pods(mesh: &Mesh) -> BTreeSet<WorkloadId> {
 fn is_followed(mesh: &Mesh, object: &PlainObject) -> bool {
     let settings = &mesh.settings.ingress;
     let annotations = &object.raw["metadata"]["annotations"];
-    let annotated = annotations["kubernetes.io/ingress.class"].as_str();
-    let class = annotated.or_else(|| object.raw["spec"]["ingressClassName"].as_str());
-    match class {
-        _ if settings.mode == "OFF" => false,
-        // Istio's own documentation names the IngressClass so.
-        Some(class) => class == settings.class || class == "istio",
-        None => settings.mode == "DEFAULT",
+    if settings.mode == "OFF" {
+        return false;
     }
+    if let Some(class) = annotations["kubernetes.io/ingress.class"].as_str() {
+        return class == settings.class;
+    }
+    let Some(name) = object.raw["spec"]["ingressClassName"].as_str() else {
+        return settings.mode == "DEFAULT";
+    };
+    let mut classes = mesh.traffic.others.iter();
+    let class = classes.find(|one| one.kind == Kind::IngressClass && one.name.name == name);
+    class.map_or(name == settings.class || name == "istio", |class| {
+        class.raw["spec"]["controller"] == CONTROLLER
+    })
 }
 
 fn ways_of(object: &PlainObject) -> Vec<Way> {

@@ -34,6 +34,7 @@ pub(super) fn read(snapshot: &Snapshot) -> Traffic {
         Kind::Gateway,
         Kind::ReferenceGrant,
         Kind::Ingress,
+        Kind::IngressClass,
     ];
     Traffic {
         virtual_services: snapshot

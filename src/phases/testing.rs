@@ -142,6 +142,7 @@ pub(crate) fn workload(owner: OwnerKind, namespace: &str, name: &str) -> Workloa
         replacement: crate::mesh::Replacement::ByItself,
         service_account: "default".into(),
         host_network: false,
+        as_proxy: crate::mesh::AsProxy::None,
         ports: Vec::new(),
         scraped: std::collections::BTreeMap::new(),
         generations: vec![sidecar_pods(&[&format!("{name}-1")])],

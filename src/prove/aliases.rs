@@ -15,11 +15,15 @@ use super::callers::{CallerClass, Member};
 use super::past::Past;
 use super::row::ServerRow;
 use super::rows::{Comparer, States};
+use crate::mesh::policy::MtlsMode;
 use crate::mesh::{DataPlaneMode, Mesh, WorkloadId};
 
 /// Those of trust domains that only one of the states has for aliases.
 pub(super) fn classes(states: &States<'_>) -> Vec<CallerClass> {
-    let [was, is] = [states.baseline, states.present].map(domains);
+    let [lost, gained] = [
+        only_of(states.baseline, states.present),
+        only_of(states.present, states.baseline),
+    ];
     let class = |domain: &SmolStr, before: CallerMode, now: CallerMode| CallerClass {
         before,
         now,
@@ -34,13 +38,22 @@ pub(super) fn classes(states: &States<'_>) -> Vec<CallerClass> {
         words: "callers of an alias of the trust domain",
     };
     let (plain, sidecar) = (CallerMode::Plain, CallerMode::Sidecar);
-    let gained = is.difference(&was).map(|one| class(one, plain, sidecar));
-    let lost = was.difference(&is).map(|one| class(one, sidecar, plain));
+    let gained = gained.iter().map(|one| class(one, plain, sidecar));
+    let lost = lost.iter().map(|one| class(one, sidecar, plain));
     gained.chain(lost).collect()
 }
 
-/// The trust domains whose certificates sidecars take.
-fn domains(mesh: &Mesh) -> BTreeSet<SmolStr> {
+/// The aliases of one mesh whose certificates sidecars of the other do not take.
+fn only_of(mesh: &Mesh, other: &Mesh) -> BTreeSet<SmolStr> {
+    let mut only = aliases(mesh);
+    only.retain(|one| {
+        let settings = &other.settings;
+        *one != settings.trust_domain && !settings.trust_domain_aliases.contains(one)
+    });
+    only
+}
+
+fn aliases(mesh: &Mesh) -> BTreeSet<SmolStr> {
     let own = &mesh.settings.trust_domain;
     let aliases = mesh.settings.trust_domain_aliases.iter();
     aliases.filter(|one| *one != own).cloned().collect()
@@ -49,18 +62,28 @@ fn domains(mesh: &Mesh) -> BTreeSet<SmolStr> {
 impl Comparer<'_> {
     /// Whether callers of more than one trust domain are asked for, whom the way they arrive does not tell apart.
     pub(super) fn aliases_differ(&self) -> bool {
-        domains(self.baseline.mesh) != domains(self.present.mesh)
+        let (baseline, present) = (self.baseline.mesh, self.present.mesh);
+        !only_of(baseline, present).is_empty() || !only_of(present, baseline).is_empty()
     }
 
     /// Notes on a server that leaves its sidecars that ztunnel takes no certificates of aliases.
     pub(super) fn note_aliases(&self, row: &mut ServerRow, (was, is): (WorkloadId, WorkloadId)) {
-        let aliases = domains(self.baseline.mesh);
-        let (was, is) = (
-            self.baseline.mesh.workload(was),
-            self.present.mesh.workload(is),
-        );
+        let mesh = self.baseline.mesh;
+        let aliases = aliases(mesh);
+        if aliases.is_empty() {
+            return;
+        }
+        let (was, is) = (mesh.workload(was), self.present.mesh.workload(is));
         let moves = was.has_mode(DataPlaneMode::Sidecar) && is.has_mode(DataPlaneMode::Ambient);
-        if aliases.is_empty() || !moves {
+        // Where nothing asks who calls, plaintext does as well.
+        let namespace = was.name.namespace.as_str();
+        let asks = was.generations.iter().any(|one| {
+            let attachments = &self.baseline.attachments;
+            let at = attachments.at_proxy(namespace, &one.labels, &one.revision, None);
+            let mode = mesh.mtls_at_sidecar(namespace, &one.labels, 0);
+            !at.policies.is_empty() || mode == MtlsMode::Strict
+        });
+        if !moves || !asks {
             return;
         }
         let aliases: Vec<&str> = aliases.iter().map(SmolStr::as_str).collect();

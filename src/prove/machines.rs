@@ -11,7 +11,7 @@ use castoff_authz::path::{Address, AddressKind, EnforcementPath, Point, PointKin
 use castoff_authz::verdict::{Caller, Comparison, compare};
 
 use super::row::{PortAnswer, ServerRow};
-use super::rows::Comparer;
+use super::rows::{Comparer, service_address};
 use super::side::Side;
 use super::{CallerMode, Content};
 use crate::mesh::policy::MtlsMode;
@@ -21,11 +21,16 @@ use crate::snapshot::{Labels, ObjectName};
 /// What stands before a machine, by what it is in words.
 type Before = BTreeMap<String, String>;
 
-/// What leads to one machine, and what asks there who calls.
+/// One machine.
 #[derive(Default)]
 struct Found {
+    /// What leads to it, with an address of each.
     leads: Before,
+    addresses: Vec<Address>,
+    /// What asks there who calls.
     asks: Before,
+    /// The WorkloadEntry.
+    own: Before,
 }
 
 impl Comparer<'_> {
@@ -42,9 +47,10 @@ impl Comparer<'_> {
                 return None;
             }
             let mut why = differing(&states[0].leads, &states[1].leads);
+            why.extend(differing(&states[0].own, &states[1].own));
             why.extend(differing(&states[0].asks, &states[1].asks));
             why.extend(self.arrivals());
-            (!why.is_empty()).then(|| self.machine(name, &states[1].leads, &why))
+            (!why.is_empty()).then(|| self.machine(name, states[1], &why))
         });
         rows.collect()
     }
@@ -58,19 +64,16 @@ impl Comparer<'_> {
         moved.then(|| "callers leave their sidecars or get them".to_owned())
     }
 
-    fn machine(&self, name: &ObjectName, leads: &Before, why: &[String]) -> ServerRow {
-        let led: Vec<&str> = leads.keys().map(String::as_str).collect();
+    fn machine(&self, name: &ObjectName, found: &Found, why: &[String]) -> ServerRow {
+        let led: Vec<&str> = found.leads.keys().map(String::as_str).collect();
         let reason = format!(
-            "part of the requests to {} goes to machine {name}, where nothing is proved: {}",
+            "part of the requests to {} goes to machine {name}, where nothing is proved: {} (see what the \
+             policies for its labels make of how callers arrive)",
             led.join(", "),
             why.join("; ")
         );
         let path = |content: &str| EnforcementPath {
-            address: Address {
-                kind: AddressKind::Service,
-                name: name.to_string(),
-                port: 0,
-            },
+            address: found.addresses[0].clone(),
             in_use: true,
             settings: Arc::clone(&self.present.settings),
             points: vec![Point::new(
@@ -131,6 +134,8 @@ fn found(side: &Side<'_>) -> BTreeMap<ObjectName, Found> {
             found
                 .leads
                 .insert(format!("Service {}", service.name), says);
+            let port = service.ports.first().map_or(0, |port| port.port);
+            found.addresses.push(service_address(&service.name, port));
             if let Some(waypoint) = waypoint {
                 let at = side.attachments.at_waypoint(waypoint, Some(service));
                 if !at.policies.is_empty() || !at.opaque.is_empty() {
@@ -154,14 +159,19 @@ fn found(side: &Side<'_>) -> BTreeMap<ObjectName, Found> {
             found
                 .leads
                 .insert(format!("ServiceEntry {}", entry.name), says);
+            found.addresses.push(Address {
+                kind: AddressKind::ServiceEntry,
+                name: entry.name.to_string(),
+                port: entry.ports.first().map_or(0, |(dialled, _)| *dialled),
+            });
         }
     }
     for (machine, labels) in &machines {
         if let Some(found) = all.get_mut(&machine.name) {
-            let spec = machine.raw["spec"].to_string();
+            let says = format!("{} {labels:?}", machine.raw["spec"]);
             found
-                .leads
-                .insert(format!("WorkloadEntry {}", machine.name), spec);
+                .own
+                .insert(format!("WorkloadEntry {}", machine.name), says);
             asks(side, &machine.name, labels, &mut found.asks);
         }
     }

@@ -42,6 +42,8 @@ pub enum Kind {
     NetworkPolicy,
     /// `networking.k8s.io/Ingress`.
     Ingress,
+    /// `networking.k8s.io/IngressClass`.
+    IngressClass,
     /// `security.istio.io/AuthorizationPolicy`.
     AuthorizationPolicy,
     /// `security.istio.io/PeerAuthentication`.
@@ -231,6 +233,14 @@ pub const KINDS: &[KindRow] = &[
         "ingresses",
         &["v1", "v1beta1"],
         true,
+    ),
+    row(
+        Kind::IngressClass,
+        "IngressClass",
+        "networking.k8s.io",
+        "ingressclasses",
+        &["v1", "v1beta1"],
+        false,
     ),
     row(
         Kind::AuthorizationPolicy,
