@@ -5,6 +5,7 @@
 #[allow(dead_code, reason = "each user takes what it needs")]
 mod small_mesh;
 
+use assert_cmd::Command;
 use serde_json::Value;
 use small_mesh::verify;
 
@@ -115,4 +116,21 @@ spec: {selector: {matchLabels: {runs: machine}}, mtls: {mode: STRICT}}
         assert!(said.contains("callers leave their sidecars"), "{said}");
     }
     assert!(machine(&[MACHINE, &injected], &[MACHINE, ambient]).is_none());
+}
+
+/// A machine that takes tunnels stands in no plan's way; that it is proved is never said.
+#[test]
+fn a_plan_that_moves_a_machines_callers_is_not_called_proved() {
+    let labels = "name: old, namespace: shop, labels: {networking.istio.io/tunnel: http}";
+    let machine = MACHINE.replace("name: old, namespace: shop", labels);
+    let folder = tempfile::tempdir().unwrap();
+    small_mesh::write(folder.path(), "in", &[&machine, READERS]);
+    let output = Command::new(env!("CARGO_BIN_EXE_castoff"))
+        .args(["plan", "--from-files", "in", "--ascii"])
+        .current_dir(folder.path())
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(4), "{said}");
+    assert!(said.contains("[?] shop/old is undecided"), "{said}");
 }
