@@ -184,6 +184,18 @@ impl Replacement {
     }
 }
 
+/// Containers that run as the user of the sidecar.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum AsProxy {
+    /// None is known to.
+    #[default]
+    None,
+    /// Some of several.
+    Some,
+    /// All.
+    All,
+}
+
 /// The topmost owner and its pods.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Workload {
@@ -214,6 +226,9 @@ pub struct Workload {
     pub service_account: SmolStr,
     /// Whether its pods share the node's network.
     pub host_network: bool,
+    /// Which of its containers, the sidecar's own aside, run as the user or group by which redirection knows the
+    /// sidecar, so that what they send is not redirected to it.
+    pub as_proxy: AsProxy,
     /// Ports that containers declare, sidecar excluded, sorted.
     pub ports: Vec<ContainerPort>,
     /// Ports that Prometheus scrapes at the pods' own addresses, with the monitor that says so:

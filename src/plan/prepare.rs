@@ -196,6 +196,10 @@ pub(super) fn wave(
     if !commands.is_empty() {
         steps.push(Step {
             what: match result.phase {
+                Phase::DeployWaypoints if are_early(&commands) => {
+                    "take labels away that name waypoints which are not there yet: they have no effect now, and would \
+                     take effect before any policy"
+                }
                 Phase::DeployWaypoints => {
                     "take labels away that keep Services from every waypoint: policies about requests hold for them, \
                      which only a waypoint can enforce in ambient mode"
@@ -243,6 +247,13 @@ pub(super) fn wave(
             "Let gateways use waypoints",
             "A gateway sends past a waypoint until it is told otherwise.",
         )
+    } else if result.phase == Phase::DeployWaypoints && manifests.is_empty() && are_early(&commands)
+    {
+        (
+            "early-labels",
+            "Take labels away that come before their waypoints",
+            "A label that names no Gateway has no effect; what needs the waypoint is labelled when it and its policies are there.",
+        )
     } else if result.phase == Phase::DeployWaypoints && manifests.is_empty() {
         (
             "opted-out",
@@ -273,6 +284,12 @@ pub(super) fn wave(
         states: Vec::new(),
         way_back: WayBack::NotPlayed("not played yet".to_owned()),
     })
+}
+
+/// Whether labels are taken away that name a waypoint, not `none`.
+fn are_early(commands: &[(&String, &Option<String>)]) -> bool {
+    let mut undo = commands.iter().filter_map(|(_, undo)| undo.as_deref());
+    undo.all(|undo| !undo.ends_with("=none"))
 }
 
 /// Why the user's own objects are edited, a sentence each.
