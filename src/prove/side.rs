@@ -33,7 +33,7 @@ pub(super) struct Side<'a> {
     pub(super) network: NetworkPolicies<'a>,
     pub(super) routed: Routed,
     pub(super) fronts: Fronts,
-    pub(super) diverted: Diverted,
+    pub(super) diverted: Diverted<'a>,
     pub(super) entrances: Entrances,
     pub(super) settings: Arc<Settings>,
     port_names: PortNames<'a>,

@@ -1,0 +1,101 @@
+//! Routes that a waypoint passes over lead nobody to other pods there.
+#![allow(missing_docs, clippy::unwrap_used)]
+
+#[path = "support/small_mesh.rs"]
+#[allow(dead_code)]
+mod small_mesh;
+
+use small_mesh::{server, verify};
+
+const WAYPOINT: &str = "---
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: waypoint, namespace: shop, labels: {istio.io/waypoint-for: service}}
+spec: {gatewayClassName: istio-waypoint, listeners: [{name: mesh, port: 15008, protocol: HBONE}]}
+status:
+  addresses: [{type: Hostname, value: waypoint.shop.svc.cluster.local}]
+  conditions: [{type: Programmed, status: 'True'}]
+---
+apiVersion: v1
+kind: Namespace
+metadata: {name: shop, labels: {istio.io/dataplane-mode: ambient, istio.io/use-waypoint: waypoint}}
+---
+apiVersion: v1
+kind: Namespace
+metadata: {name: desk, labels: {istio.io/dataplane-mode: ambient}}
+";
+
+const READERS: &str = "---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: from-waypoint, namespace: shop}
+spec:
+  selector: {matchLabels: {app: orders}}
+  rules: [{from: [{source: {principals: [cluster.local/ns/shop/sa/waypoint]}}]}]
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: orders, namespace: shop}
+spec:
+  targetRefs: [{group: '', kind: Service, name: orders}]
+  rules: [{from: [{source: {principals: [cluster.local/ns/desk/sa/web]}}]}]
+";
+
+fn to_orders(spec: &str, condition: &str) -> String {
+    format!(
+        "---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {{name: stock, namespace: shop}}
+spec: {{hosts: [stock], {spec}http: [{{{condition}route: [{{destination: {{host: orders}}}}]}}, {{route: [{{destination: {{host: stock}}}}]}}]}}
+"
+    )
+}
+
+fn verdict(route: &str) -> String {
+    let report = verify(&[WAYPOINT, READERS], &[WAYPOINT, READERS, route]);
+    let orders = server(&report, "shop/orders");
+    orders["verdict"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_route_that_a_waypoint_follows_opens_the_pods_behind() {
+    for (spec, condition) in [
+        ("", ""),
+        ("", "match: [{uri: {prefix: /v2}}], "),
+        ("", "match: [{sourceNamespace: shop}], "),
+        ("exportTo: [shop], ", ""),
+        ("", "match: [{gateways: [mesh]}], "),
+        ("", "match: [{sourceLabels: {app: batch}}, {uri: {prefix: /v2}}], "),
+    ] {
+        let route = to_orders(spec, condition);
+        assert_eq!(verdict(&route), "opens", "{route}");
+    }
+}
+
+/// istio pilot/pkg/networking/core/listener_waypoint.go `waypointInboundRoute`.
+#[test]
+fn a_route_that_a_waypoint_passes_over_opens_nothing() {
+    for (spec, condition) in [
+        ("", "match: [{sourceLabels: {app: batch}}], "),
+        ("", "match: [{sourceNamespace: desk}], "),
+        ("", "match: [{gateways: [shop/gw]}], "),
+        ("exportTo: [desk], ", ""),
+        ("gateways: [shop/gw], ", ""),
+    ] {
+        let route = to_orders(spec, condition);
+        assert_eq!(verdict(&route), "same", "{route}");
+    }
+}
+
+/// What a route took before hides no gain of what it did not take.
+#[test]
+fn what_a_route_led_to_pods_before_is_what_it_took() {
+    let route = to_orders("", "match: [{uri: {prefix: /v2}}], ");
+    let open = READERS.replace("cluster.local/ns/desk/sa/web", "*");
+    let report = verify(&[WAYPOINT, READERS, &route], &[WAYPOINT, &open, &route]);
+    let orders = server(&report, "shop/orders");
+    assert_eq!(orders["verdict"], "opens", "{report:#}");
+    let report = verify(&[WAYPOINT, READERS, &route], &[WAYPOINT, READERS, &route]);
+    assert_eq!(server(&report, "shop/orders")["verdict"], "same");
+}
