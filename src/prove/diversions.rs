@@ -6,14 +6,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use castoff_authz::path::Point;
 use castoff_authz::policy::Rule;
 use serde_json::Value;
 
+use super::Content;
 use super::routes::{At, Branch, Follower, Led, Target, chain, list, visible};
 use super::taken::{self, Taken};
-use crate::mesh::Mesh;
-use crate::mesh::ServiceId;
 use crate::mesh::traffic::{Route, VirtualService};
+use crate::mesh::{Mesh, ServiceId};
 use crate::snapshot::{Kind, ObjectName};
 
 /// Objects that may lead a Service's address elsewhere, by Service.
@@ -164,9 +165,71 @@ impl<'m> Diverted<'m> {
             targets: [target].into(),
         }])
     }
+
+    /// A point that lets through what a waypoint sends from a port of a Service to pods of another, where that is not
+    /// all that arrives.
+    pub(super) fn led_by_waypoint(
+        &self,
+        mesh: &'m Mesh,
+        (id, port): (ServiceId, usize),
+        waypoint: &str,
+        behind: ServiceId,
+        content: Content,
+    ) -> Option<Point> {
+        let candidates = self.0.get(&id)?;
+        let led = Led::of(mesh.service(id), port, content)?;
+        let branches = self.branches(mesh, (id, port), led, Follower::Waypoint(waypoint))?;
+        let mut targets = branches.iter().flat_map(|branch| &branch.targets);
+        let is_unclear = targets.any(|target| matches!(target, Target::Unclear { .. }));
+        // Copies are sent besides.
+        if is_unclear || candidates.sends_copies() {
+            return None;
+        }
+        let is_behind = |target: &Target| matches!(target, Target::Service(id, _) if *id == behind);
+        let leads = |branch: &Branch| branch.targets.iter().any(is_behind);
+        let first = branches.iter().position(leads)?;
+        let last = branches.iter().rposition(leads)?;
+        let block = &branches[first..=last];
+        let object = &block[0].object;
+        let taken = if !block.iter().all(leads) {
+            let rules: Vec<_> = block.iter().map(|one| (&one.taken.some, leads(one))).collect();
+            Taken {
+                some: vec![taken::not_known("routes", &format!("{rules:?}").into())],
+                none: Vec::new(),
+            }
+        } else if block.iter().any(|one| one.taken.some.is_empty()) {
+            Taken {
+                some: Vec::new(),
+                none: block[0].taken.none.clone(),
+            }
+        } else {
+            let some = block.iter().flat_map(|one| one.taken.some.iter().cloned());
+            Taken {
+                some: some.collect(),
+                none: block[0].taken.none.clone(),
+            }
+        };
+        taken.point(object, content)
+    }
 }
 
 impl<'m> Candidates<'m> {
+    fn sends_copies(&self) -> bool {
+        let by_virtual_service = |one: &VirtualService| {
+            let mut rules = list(&one.merged["spec"]["http"]).iter();
+            rules.any(|rule| rule.get("mirror").is_some() || rule.get("mirrors").is_some())
+        };
+        let by_route = |route: &Route| {
+            let rules = list(&route.raw["spec"]["rules"]).iter();
+            let holders = rules.flat_map(|rule| list(&rule["backendRefs"]).iter().chain([rule]));
+            let mut filters = holders.flat_map(|holder| list(&holder["filters"]));
+            filters.any(|filter| filter["type"] == "RequestMirror")
+        };
+        let mut virtual_services = self.virtual_services.iter();
+        virtual_services.any(|(_, one)| by_virtual_service(one))
+            || self.routes.iter().any(|route| by_route(route))
+    }
+
     /// Whether some request may be led elsewhere, whoever sends it.
     fn may_divert(&self, mesh: &'m Mesh, id: ServiceId) -> bool {
         let service = mesh.service(id);

@@ -18,7 +18,7 @@ use super::past::{Leaves, Past};
 use super::pins::Leads;
 use super::undeclared::{Named, PortNames};
 use super::wire;
-use super::{Attachments, Caller, CallerMode, Content, Server, hops};
+use super::{Attachments, Caller, CallerMode, Content, Dial, Server, hops};
 use crate::mesh::ingress::{self, Entrances, Routed};
 use crate::mesh::{Mesh, Workload, WorkloadId};
 use crate::snapshot::ObjectName;
@@ -239,7 +239,26 @@ impl<'a> Side<'a> {
                 }
             }
         }
-        Some(wire::points(self.mesh, &self.network, sender, hops, server))
+        let mut points = wire::points(self.mesh, &self.network, sender, hops, server);
+        points.splice(0..0, self.led_by_waypoint(dialled, dial, content));
+        Some(points)
+    }
+
+    /// What a waypoint leads from the Service dialled to one behind, where that is a part of it.
+    fn led_by_waypoint(
+        &self,
+        dialled: &DialledAddress,
+        dial: Dial,
+        content: Content,
+    ) -> Option<Point> {
+        let front = dialled.front.filter(|_| dial != dialled.dial)?;
+        let Dial::Service { service, .. } = dialled.dial else {
+            return None;
+        };
+        let id = self.mesh.service(front.service).binding.waypoint()?;
+        let waypoint = &self.mesh.waypoint(id).name.namespace;
+        let at = (front.service, front.port);
+        (self.diverted).led_by_waypoint(self.mesh, at, waypoint, service, content)
     }
 
     /// Whether who dials this address is sent to other pods than these.

@@ -111,7 +111,7 @@ fn telling<'a>(decision: &'a Decision, path: &EnforcementPath) -> Vec<&'a PointD
 }
 
 /// A route takes a request or leaves it to others: it lets in nobody.
-fn is_route(point: &Point) -> bool {
+pub(super) fn is_route(point: &Point) -> bool {
     matches!(
         point.kind,
         PointKind::Envoy {
