@@ -93,7 +93,9 @@ fn what_one_of_several_destinations_refuses_is_lost() {
         breaks(&routes, &[BATCH, REFUSED]);
     }
     let accepted = "{destination: {host: web.desk.svc.cluster.local}, weight: 50}, {destination: {host: stock}, weight: 50}";
-    let (code, text) = lost(&virtual_service(&format!("http: [{{route: [{accepted}]}}]")));
+    let (code, text) = lost(&virtual_service(&format!(
+        "http: [{{route: [{accepted}]}}]"
+    )));
     assert_eq!(code, Some(0), "{text}");
 }
 
@@ -124,11 +126,13 @@ fn what_is_diverted_by_labels_is_lost_for_callers_with_these_labels() {
         let (code, text) = lost(&by(labels));
         assert_eq!(code, Some(0), "{labels}: {text}");
     }
-    let in_namespace = by("{app: batch}").replace("sourceLabels: {app: batch}", "sourceNamespace: desk");
+    let in_namespace =
+        by("{app: batch}").replace("sourceLabels: {app: batch}", "sourceNamespace: desk");
     breaks(&in_namespace, &[BATCH, REFUSED]);
     let elsewhere = in_namespace.replace("sourceNamespace: desk", "sourceNamespace: none");
     assert_eq!(lost(&elsewhere).0, Some(0));
-    let of_gateways = by("{app: batch}").replace("sourceLabels", "gateways: [shop/gw], sourceLabels");
+    let of_gateways =
+        by("{app: batch}").replace("sourceLabels", "gateways: [shop/gw], sourceLabels");
     assert_eq!(lost(&of_gateways).0, Some(0));
 }
 
@@ -164,7 +168,9 @@ spec: {{hosts: [stock-tcp], tcp: [{{match: [{{{condition}}}], route: [{{destinat
         let (code, text) = verified(TCP, &after);
         assert_eq!(code, Some(expected), "{condition}: {text}");
         assert!(
-            expected != 3 || text.contains("from cluster.local/ns/desk/sa/batch to Service shop/stock-tcp:9000"),
+            expected != 3
+                || text
+                    .contains("from cluster.local/ns/desk/sa/batch to Service shop/stock-tcp:9000"),
             "{text}"
         );
         assert_eq!(verified(&after, &after).0, Some(0));
@@ -184,12 +190,16 @@ fn what_a_route_leads_to_no_backend_is_lost() {
         ] {
             breaks(&route(kind, rules), &[BATCH, nobody]);
         }
-        let weights = "{backendRefs: [{name: stock, port: 80, weight: 0}, {name: orders, port: 80}]}";
+        let weights =
+            "{backendRefs: [{name: stock, port: 80, weight: 0}, {name: orders, port: 80}]}";
         breaks(&route(kind, weights), &[BATCH, REFUSED]);
     }
     breaks(
         &virtual_service("http: [{route: [{destination: {host: nobody}}]}]"),
-        &[BATCH, "no Service has the host nobody.shop.svc.cluster.local"],
+        &[
+            BATCH,
+            "no Service has the host nobody.shop.svc.cluster.local",
+        ],
     );
 }
 
@@ -222,7 +232,10 @@ fn a_route_for_one_of_several_ports_is_followed_there() {
     for routes in [by_virtual_service, by_route] {
         let (code, text) = verified(TWO_PORTS, &format!("{TWO_PORTS}{routes}"));
         assert_eq!(code, Some(3), "{text}");
-        assert!(text.contains("desk/sa/batch to Service shop/stock:81"), "{text}");
+        assert!(
+            text.contains("desk/sa/batch to Service shop/stock:81"),
+            "{text}"
+        );
         assert!(!text.contains("to Service shop/stock:80"), "{text}");
     }
 }
@@ -233,7 +246,10 @@ fn what_is_diverted_by_what_requests_are_is_lost_for_these() {
         ("uri: {prefix: /v2}", "GET /v2"),
         ("uri: {exact: /v2/all}", "GET /v2/all from"),
         ("method: {exact: DELETE}", "DELETE / from"),
-        ("headers: {x-canary: {exact: 'yes'}}", "header x-canary: yes"),
+        (
+            "headers: {x-canary: {exact: 'yes'}}",
+            "header x-canary: yes",
+        ),
         ("withoutHeaders: {x-canary: {}}", "GET / from"),
     ] {
         let routes = virtual_service(&format!(
@@ -330,7 +346,9 @@ spec:
   - {route: [{destination: {host: orders.shop.svc.cluster.local}}]}
 ";
     let moved = |mode: &str| {
-        format!("---\napiVersion: v1\nkind: Namespace\nmetadata: {{name: desk, labels: {{{mode}}}}}\n{route}")
+        format!(
+            "---\napiVersion: v1\nkind: Namespace\nmetadata: {{name: desk, labels: {{{mode}}}}}\n{route}"
+        )
     };
     let (code, text) = verified(
         &moved("istio-injection: enabled"),

@@ -13,6 +13,8 @@
 mod generated;
 #[path = "support/generator.rs"]
 mod generator;
+#[path = "random_meshes/led.rs"]
+mod led;
 #[path = "random_meshes/replay.rs"]
 mod replay;
 #[path = "random_meshes/routed.rs"]

@@ -66,7 +66,10 @@ fn a_route_that_a_waypoint_follows_opens_the_pods_behind() {
         ("", "match: [{sourceNamespace: shop}], "),
         ("exportTo: [shop], ", ""),
         ("", "match: [{gateways: [mesh]}], "),
-        ("", "match: [{sourceLabels: {app: batch}}, {uri: {prefix: /v2}}], "),
+        (
+            "",
+            "match: [{sourceLabels: {app: batch}}, {uri: {prefix: /v2}}], ",
+        ),
     ] {
         let route = to_orders(spec, condition);
         assert_eq!(verdict(&route), "opens", "{route}");

@@ -60,7 +60,12 @@ fn merged_rules(root: &Value, delegate: &Object<Value>) -> Vec<Value> {
             for (field, value) in rule.as_object().into_iter().flatten() {
                 merged.insert(field.clone(), value.clone());
             }
-            let list = |rule: &Value| rule["match"].as_array().filter(|all| !all.is_empty()).cloned();
+            let list = |rule: &Value| {
+                rule["match"]
+                    .as_array()
+                    .filter(|all| !all.is_empty())
+                    .cloned()
+            };
             if let (Some(of_root), Some(own)) = (list(root), list(rule)) {
                 merged.insert("match".to_owned(), merged_matches(&of_root, &own)?.into());
             } else if let Some(of_root) = list(root) {
@@ -97,7 +102,9 @@ fn merged_matches(of_root: &[Value], own: &[Value]) -> Option<Vec<Value>> {
             for (field, value) in one.as_object().into_iter().flatten() {
                 let maps = ["headers", "withoutHeaders", "queryParams", "sourceLabels"];
                 match (fields.get_mut(field), value) {
-                    (Some(Value::Object(all)), Value::Object(own)) if maps.contains(&field.as_str()) => {
+                    (Some(Value::Object(all)), Value::Object(own))
+                        if maps.contains(&field.as_str()) =>
+                    {
                         all.extend(own.clone());
                     }
                     _ => _ = fields.insert(field.clone(), value.clone()),
@@ -131,11 +138,14 @@ fn is_conflict(root: &Value, leaf: &Value) -> bool {
     let (of_root, of_leaf) = (list(root), list(leaf));
     let folds = |value: &Value| value["ignoreUriCase"] == true;
     texts.iter().any(|field| {
-        !root[*field].is_null() && !leaf[*field].is_null() && is_text_conflict(&root[*field], &leaf[*field])
+        !root[*field].is_null()
+            && !leaf[*field].is_null()
+            && is_text_conflict(&root[*field], &leaf[*field])
     }) || maps.iter().any(|field| of_map(field))
         || folds(root) != folds(leaf)
         || differ("port")
-        || (root["sourceNamespace"].is_string() && root["sourceNamespace"] != leaf["sourceNamespace"])
+        || (root["sourceNamespace"].is_string()
+            && root["sourceNamespace"] != leaf["sourceNamespace"])
         || labels.any(|(root, leaf)| root != leaf)
         || (!of_root.is_empty() && of_leaf.iter().any(|one| !of_root.contains(one)))
 }

@@ -57,7 +57,10 @@ impl<'m> Diverted<'m> {
         for route in routes {
             for parent in &route.parent_services {
                 let of_parent = by_parent.entry(parent).or_default();
-                if of_parent.last().is_none_or(|last| !std::ptr::eq(*last, route)) {
+                if of_parent
+                    .last()
+                    .is_none_or(|last| !std::ptr::eq(*last, route))
+                {
                     of_parent.push(route);
                 }
             }
@@ -95,8 +98,14 @@ impl<'m> Diverted<'m> {
             seen && !asks_for_callers(&one.merged["spec"])
         };
         let own = &mesh.service(service).name.namespace;
-        !candidates.virtual_services.iter().all(|(_, one)| anybody(one))
-            || candidates.routes.iter().any(|route| route.name.namespace != *own)
+        !candidates
+            .virtual_services
+            .iter()
+            .all(|(_, one)| anybody(one))
+            || candidates
+                .routes
+                .iter()
+                .any(|route| route.name.namespace != *own)
     }
 
     /// The branches of a port's routes; none where nobody says anything, or all leads to the Service's own pods.
@@ -192,7 +201,10 @@ impl<'m> Diverted<'m> {
         let block = &branches[first..=last];
         let object = &block[0].object;
         let taken = if !block.iter().all(leads) {
-            let rules: Vec<_> = block.iter().map(|one| (&one.taken.some, leads(one))).collect();
+            let rules: Vec<_> = block
+                .iter()
+                .map(|one| (&one.taken.some, leads(one)))
+                .collect();
             Taken {
                 some: vec![taken::not_known("routes", &format!("{rules:?}").into())],
                 none: Vec::new(),
@@ -270,9 +282,12 @@ impl<'m> Candidates<'m> {
         for (tail, one) in &self.virtual_services {
             let namespace = &one.name.namespace;
             let visible = match follower {
-                Follower::Sidecar(pods) => {
-                    visible(at.mesh, &one.raw, namespace, pods.map(|(namespace, _)| namespace))
-                }
+                Follower::Sidecar(pods) => visible(
+                    at.mesh,
+                    &one.raw,
+                    namespace,
+                    pods.map(|(namespace, _)| namespace),
+                ),
                 // Only those of its own or the Service's namespace count there
                 // (istio pilot/pkg/networking/core/listener_waypoint.go `getVirtualServiceForWaypoint`).
                 Follower::Waypoint(waypoint) if namespace == own || namespace == waypoint => {
@@ -296,9 +311,9 @@ impl<'m> Candidates<'m> {
         if (led, matches!(follower, Follower::Sidecar(_))) == (Led::Requests, true) {
             let specific = |tail: &Option<usize>| tail.unwrap_or(usize::MAX);
             let longest = seen.iter().map(|(tail, _)| specific(tail)).max();
-            let surely = seen.iter().any(|(tail, said)| {
-                said.is_certain && Some(specific(tail)) == longest
-            });
+            let surely = seen
+                .iter()
+                .any(|(tail, said)| said.is_certain && Some(specific(tail)) == longest);
             seen.retain(|(tail, _)| !surely || Some(specific(tail)) == longest);
         }
         let mut said: Vec<Said<'m>> = seen.into_iter().map(|(_, said)| said).collect();
@@ -307,7 +322,11 @@ impl<'m> Candidates<'m> {
             Led::Connections => &[Kind::TcpRoute],
             Led::Tls => &[Kind::TlsRoute],
         };
-        for route in self.routes.iter().filter(|route| wanted.contains(&route.kind)) {
+        for route in self
+            .routes
+            .iter()
+            .filter(|route| wanted.contains(&route.kind))
+        {
             // One of another namespace is for callers there alone (Gateway API, "consumer" routes).
             let namespace = &route.name.namespace;
             let visible = match follower {
@@ -319,10 +338,8 @@ impl<'m> Candidates<'m> {
             let entries = at.of_route(route).into_iter();
             let entries = entries.map(|(one, targets)| (vec![one], targets));
             let rest = Target::Nobody(format!("no rule of {object} takes it"));
-            if let (Some(branches), true) = (
-                chain(&object, entries, &rest),
-                visible != Some(false),
-            ) {
+            if let (Some(branches), true) = (chain(&object, entries, &rest), visible != Some(false))
+            {
                 said.push(Said {
                     object,
                     raw: &route.raw,
@@ -342,6 +359,9 @@ fn asks_for_callers(spec: &Value) -> bool {
         let rules = list(&spec[field]).iter();
         rules.flat_map(|rule| list(&rule["match"]))
     });
-    matches.any(|one| ["sourceLabels", "sourceNamespace"].iter().any(|it| one.get(it).is_some()))
+    matches.any(|one| {
+        ["sourceLabels", "sourceNamespace"]
+            .iter()
+            .any(|it| one.get(it).is_some())
+    })
 }
-

@@ -100,9 +100,9 @@ impl<'m> Side<'m> {
             return Vec::new();
         };
         let service = self.mesh.service(id);
-        let by_waypoint = self.follower(mode, service, None).is_some_and(|follower| {
-            matches!(follower, Follower::Waypoint(_))
-        });
+        let by_waypoint = self
+            .follower(mode, service, None)
+            .is_some_and(|follower| matches!(follower, Follower::Waypoint(_)));
         let at = match service.binding.waypoint().filter(|_| by_waypoint) {
             Some(id) => format!("the waypoint {}", self.mesh.waypoint(id).name),
             None => "the caller's sidecar".to_owned(),
@@ -166,7 +166,10 @@ impl<'m> Side<'m> {
                     reason,
                     content: format!("{content} {among:?}").into(),
                 };
-                Some(vec![path(vec![Point::new(kind, &service.name.to_string())])])
+                Some(vec![path(vec![Point::new(
+                    kind,
+                    &service.name.to_string(),
+                )])])
             }
         };
         let ways = branches.into_iter().map(|branch| Way {
@@ -370,8 +373,8 @@ impl Comparer<'_> {
             if was.is_none() && is.is_none() {
                 return None;
             }
-            let [was, is] = [(was, &own[0]), (is, &own[1])]
-                .map(|(paths, own)| paths.as_deref().unwrap_or(own));
+            let [was, is] =
+                [(was, &own[0]), (is, &own[1])].map(|(paths, own)| paths.as_deref().unwrap_or(own));
             // None where a pin leads to others of the Service's pods, which are asked for by themselves.
             if was.is_empty() || is.is_empty() || was == is {
                 return None;

@@ -201,18 +201,22 @@ impl<'m> At<'m> {
         if port != 0 && port != number {
             return false;
         }
-        let labels = one["sourceLabels"].as_object().filter(|all| !all.is_empty());
+        let labels = one["sourceLabels"]
+            .as_object()
+            .filter(|all| !all.is_empty());
         let of_labels = |labels: &serde_json::Map<String, Value>| {
             let Follower::Sidecar(Some((_, pods))) = follower else {
                 return false;
             };
-            let wanted = labels.iter().map(|(key, value)| {
-                (key.as_str(), value.as_str().unwrap_or_default())
-            });
+            let wanted = labels
+                .iter()
+                .map(|(key, value)| (key.as_str(), value.as_str().unwrap_or_default()));
             selects(&wanted.collect::<Labels>(), pods)
         };
         let has_labels = labels.is_none_or(of_labels);
-        let namespace = one["sourceNamespace"].as_str().filter(|one| !one.is_empty());
+        let namespace = one["sourceNamespace"]
+            .as_str()
+            .filter(|one| !one.is_empty());
         let in_namespace = namespace.is_none_or(|wanted| match follower {
             Follower::Sidecar(pods) => pods.is_some_and(|(namespace, _)| namespace == wanted),
             Follower::Waypoint(own) => led == Led::Requests && own == wanted,
@@ -229,7 +233,9 @@ impl<'m> At<'m> {
     /// Where a rule of a VirtualService leads.
     pub(super) fn of_rule(self, one: &VirtualService, rule: &Value) -> BTreeSet<Target> {
         let routes = list(&rule["route"]);
-        let has_weights = routes.iter().any(|route| route["weight"].as_u64() > Some(0));
+        let has_weights = routes
+            .iter()
+            .any(|route| route["weight"].as_u64() > Some(0));
         // Nothing goes to a weight of nought, where others have one
         // (istio pilot/pkg/networking/core/route/route.go `applyHTTPRouteDestination`).
         let routes = routes.iter();
@@ -388,7 +394,10 @@ impl<'m> At<'m> {
         }
         if behind.backends.is_empty() {
             return Target::Unclear {
-                reason: format!("the pods of Service {} are not among the input", behind.name),
+                reason: format!(
+                    "the pods of Service {} are not among the input",
+                    behind.name
+                ),
                 content: format!("{}:{index}", behind.name),
                 among: BTreeSet::new(),
             };
@@ -448,7 +457,12 @@ fn by_host(mesh: &Mesh, host: &str) -> Option<ServiceId> {
 }
 
 /// Whether an object is seen in a namespace, or by callers of none that runs; `None`: not known.
-pub(super) fn visible(mesh: &Mesh, raw: &Value, own: &str, namespace: Option<&str>) -> Option<bool> {
+pub(super) fn visible(
+    mesh: &Mesh,
+    raw: &Value,
+    own: &str,
+    namespace: Option<&str>,
+) -> Option<bool> {
     let exports = list(&raw["spec"]["exportTo"]);
     if exports.is_empty() {
         return (!mesh.settings.limits_exports).then_some(true);

@@ -9,7 +9,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use castoff::mesh::ingress::{self, Routed};
-use castoff::mesh::{DataPlaneMode, Mesh, OwnerKind, Role, WaypointId, Workload, WorkloadId};
+use castoff::mesh::{
+    DataPlaneMode, Distribution, Mesh, OwnerKind, Role, ServiceId, WaypointId, Workload, WorkloadId,
+};
 use castoff::prove::addresses::{self, DialledAddress};
 use castoff::prove::network::{NetworkPolicies, Party, Pods};
 use castoff::prove::pins::Leads;
@@ -18,13 +20,16 @@ use castoff::prove::{Attachments, Caller, CallerMode, Content, Dial, Server, hop
 use castoff::snapshot::ObjectName;
 use castoff_authz::decision::Outcome;
 use castoff_authz::eval::evaluate;
-use castoff_authz::path::{Address, EnforcementPath, IpSeen, PointKind, Protocol, Proxy};
+use castoff_authz::path::{
+    Address, AddressKind, EnforcementPath, IpSeen, PointKind, Protocol, Proxy,
+};
 use castoff_authz::request::{Http, Request, Token};
 use castoff_authz::settings::Settings;
 
 use crate::generated::{ADDRESSES, GROUPS, ISSUERS, METHODS, PATHS, ROLES, SUBJECTS};
 use crate::generator::Random;
-use crate::routed::{may_lead, routed_ways};
+use crate::led::{self, End, From};
+use crate::routed::{ByWaypoint, may_lead, routed_ways};
 
 /// Somebody gains or loses: server, its port, and the direction as a verdict names it.
 pub(crate) type Key = (ObjectName, u16, &'static str);
@@ -110,24 +115,102 @@ impl<'a> Side<'a> {
             .collect();
         let routed = routed_ways(self.mesh, mode, server, &dialled);
         let in_use = !call.outsider;
-        paths.extend(
-            routed
-                .iter()
-                .map(|(address, dial)| path(address, in_use, *dial)),
-        );
-        let routed = routed.into_iter().map(|(address, _)| address).collect();
+        let mut led = vec![None; paths.len()];
+        for (address, dial, by_waypoint) in &routed {
+            paths.push(path(address, in_use, *dial));
+            led.push(*by_waypoint);
+        }
+        let routed = routed.into_iter().map(|(address, ..)| address).collect();
+        let services = dialled.iter().filter_map(|one| match one.dial {
+            Dial::Service { service, port } => {
+                let at = (service, port);
+                Some((one.address.clone(), call.uses(one), at))
+            }
+            _ => None,
+        });
+        let services = services.collect();
         let elsewhere = pinned.iter().map(|one| one.address.clone()).collect();
         Ways {
             paths,
+            led,
+            services,
             routed,
             elsewhere,
         }
+    }
+
+    /// The paths to an end of a route from a Service; `None` where it is not known who answers.
+    fn to_end(
+        &self,
+        (call, sender): &(Call, Sender),
+        (front, port): (ServiceId, usize),
+        (id, index): (ServiceId, usize),
+        content: Content,
+    ) -> Option<Vec<EnforcementPath>> {
+        let mode = call.caller.mode;
+        let service = self.mesh.service(front);
+        let past_sidecar =
+            mode != CallerMode::Sidecar || self.mesh.distribution == Distribution::Solo;
+        let by_waypoint = past_sidecar && service.binding.waypoint().is_some();
+        let (service, port) = if by_waypoint {
+            (front, port)
+        } else {
+            (id, index)
+        };
+        let dial = Dial::Service { service, port };
+        let backends = &self.mesh.service(id).backends;
+        let servers = backends.iter().filter_map(|backend| {
+            Some(Server {
+                workload: backend.workload,
+                generation: backend.generation,
+                port: backend.target_ports.get(index).copied().flatten()?,
+            })
+        });
+        let paths = servers.map(|server| {
+            let hops = hops(
+                self.mesh,
+                &self.attachments,
+                &call.caller,
+                dial,
+                server,
+                content,
+            );
+            EnforcementPath {
+                address: Address {
+                    kind: AddressKind::Service,
+                    name: "the end of a route".to_owned(),
+                    port: 0,
+                },
+                in_use: true,
+                settings: Arc::clone(&self.settings),
+                points: wire::points(self.mesh, &self.network, self.party(sender), hops, server),
+            }
+        });
+        let paths: Vec<EnforcementPath> = paths.collect();
+        (!paths.is_empty()).then_some(paths)
+    }
+
+    fn from(&self, (call, sender): &(Call, Sender)) -> From<'a> {
+        let pods = match sender {
+            Sender::Workload(id, generation) => {
+                let workload = self.mesh.workload(*id);
+                let namespace = workload.name.namespace.as_str();
+                Some((namespace, &workload.generations[*generation]))
+            }
+            Sender::Nowhere | Sender::Outside => None,
+        };
+        let mode = call.caller.mode;
+        From { mode, pods }
     }
 }
 
 /// Every way to a server, which addresses are those of Services in front, and which lead to other pods.
 struct Ways {
     paths: Vec<EnforcementPath>,
+    /// For each path the port of a Service whose waypoint leads on, where one does, and to which Service.
+    led: Vec<Option<ByWaypoint>>,
+    /// The Services' own addresses, whether they are in use, and what they are.
+    services: Vec<(Address, bool, (ServiceId, usize))>,
     routed: BTreeSet<Address>,
     elsewhere: BTreeSet<Address>,
 }
@@ -135,8 +218,8 @@ struct Ways {
 impl Ways {
     /// The paths now, with those of before that lead elsewhere by now: nothing is refused there, and
     /// nothing is new.
-    fn since(self, before: &Ways) -> Vec<EnforcementPath> {
-        let mut paths = self.paths;
+    fn since(&self, before: &Ways) -> Vec<EnforcementPath> {
+        let mut paths = self.paths.clone();
         let gone = before.paths.iter().filter(|path| {
             let address = &path.address;
             (before.routed.contains(address) || self.elsewhere.contains(address))
@@ -325,8 +408,11 @@ pub(crate) fn replay(
                                 port,
                                 content,
                                 some_are_ambient: ambient,
+                                sides: [before, now],
                                 own: present.paths.len(),
                                 now: present.since(&ways),
+                                led: [ways.led, present.led],
+                                services: [ways.services, present.services],
                                 before: ways.paths,
                             };
                             asked.replay(each, random, &mut replayed);
@@ -342,6 +428,9 @@ pub(crate) fn replay(
 /// One caller, one server, one port, one kind of content.
 struct Asked<'a> {
     pair: &'a Pair,
+    sides: [&'a Side<'a>; 2],
+    led: [Vec<Option<ByWaypoint>>; 2],
+    services: [Vec<(Address, bool, (ServiceId, usize))>; 2],
     server: &'a Workload,
     port: u16,
     content: Content,
@@ -363,7 +452,8 @@ impl Asked<'_> {
         if self.content == Content::Bytes && self.before.iter().all(parsed) {
             return;
         }
-        if self.before == self.now || self.is_unnamed_waypoint() {
+        let is_led = self.services.iter().flatten().next().is_some() && self.has_routes();
+        if (self.before == self.now && !is_led) || self.is_unnamed_waypoint() {
             return;
         }
         for _ in 0..each {
@@ -389,37 +479,133 @@ impl Asked<'_> {
         let (own, gone) = self.now.split_at(self.own);
         let mut now = outcomes(own, &self.pair.now.0);
         now.extend(outcomes(gone, &self.pair.before.0));
+        // What a waypoint does not lead on arrives nowhere here.
+        let led = |when: usize| -> Vec<bool> {
+            let all = self.led[when].iter();
+            all.map(|led| self.is_led(when, *led, request)).collect()
+        };
+        let (led_before, mut led_now) = (led(0), led(1));
+        led_now.resize(self.now.len(), true);
         // Whoever has no identity is seen alike wherever it dials.
         let plain = self.pair.before.0.caller.mode == CallerMode::Plain;
         let refused = |address: &Address| {
-            self.before.iter().zip(&before).all(|(path, outcome)| {
+            let paths = self.before.iter().zip(&before).zip(&led_before);
+            paths.filter(|(_, led)| **led).all(|((path, outcome), _)| {
                 let counts = path.in_use || plain || path.address == *address;
                 !counts || *outcome == Outcome::Deny
             })
         };
-        let opens = self.now.iter().zip(&now).any(|(path, outcome)| {
-            *outcome == Outcome::Allow && refused(&path.address) && !self.is_detour(path)
-        });
-        let breaks = self.before.iter().zip(&before).any(|(path, outcome)| {
-            let mut here = self
-                .now
-                .iter()
-                .zip(&now)
-                .filter(|(other, _)| other.address == path.address)
-                .peekable();
-            let gone = here.peek().is_none();
-            path.in_use
-                && *outcome == Outcome::Allow
-                && (gone || here.any(|(_, outcome)| *outcome == Outcome::Deny))
-        });
+        let paths_now = self.now.iter().zip(&now).zip(&led_now);
+        let opens = paths_now
+            .filter(|(_, led)| **led)
+            .any(|((path, outcome), _)| {
+                *outcome == Outcome::Allow && refused(&path.address) && !self.is_detour(path)
+            });
+        let paths_before = self.before.iter().zip(&before).zip(&led_before);
+        let breaks = paths_before
+            .filter(|(_, led)| **led)
+            .any(|((path, outcome), _)| {
+                let mut elsewhere = self.now.iter().zip(&led_now);
+                if elsewhere.any(|(other, led)| other.address == path.address && !led) {
+                    return false;
+                }
+                let mut here = self
+                    .now
+                    .iter()
+                    .zip(&now)
+                    .filter(|(other, _)| other.address == path.address)
+                    .peekable();
+                let gone = here.peek().is_none();
+                path.in_use
+                    && *outcome == Outcome::Allow
+                    && (gone || here.any(|(_, outcome)| *outcome == Outcome::Deny))
+            });
         let mut found = Vec::new();
         if opens {
             found.push("opens");
         }
-        if breaks && !self.nobody_loses() {
+        if (breaks || self.is_lost_elsewhere(request)) && !self.nobody_loses() {
             found.push("breaks");
         }
         found
+    }
+
+    fn has_routes(&self) -> bool {
+        let mut traffic = self.sides.iter().map(|side| &side.mesh.traffic);
+        traffic.any(|one| !one.virtual_services.is_empty() || !one.routes.is_empty())
+    }
+
+    fn call(&self, when: usize) -> &(Call, Sender) {
+        [&self.pair.before, &self.pair.now][when]
+    }
+
+    /// Whether a waypoint leads this request on to a server's Service, as far as that is known.
+    fn is_led(&self, when: usize, led: Option<ByWaypoint>, request: &Request) -> bool {
+        let Some((front, behind)) = led else {
+            return true;
+        };
+        let side = self.sides[when];
+        let from = side.from(self.call(when));
+        let ends = led::ends(side.mesh, from, front, self.content, request);
+        let is_behind = |end: &End| matches!(end, End::Service(id, _) if *id == behind);
+        ends.is_none_or(|ends| ends.iter().any(is_behind))
+    }
+
+    /// Whether some Service's address of this server, in use, leads to where a request is refused that was accepted:
+    /// by all that may answer now where one accepted, by one where all did.
+    fn is_lost_elsewhere(&self, request: &Request) -> bool {
+        if !self.has_routes() {
+            return false;
+        }
+        let in_use = self.services[0].iter().filter(|(_, in_use, _)| *in_use);
+        in_use.clone().any(|(address, _, was)| {
+            let mut now = self.services[1].iter();
+            let Some((_, _, is)) = now.find(|(other, ..)| other == address) else {
+                return false;
+            };
+            let ends = [(0, *was), (1, *is)].map(|(when, at)| {
+                let side = self.sides[when];
+                led::ends(
+                    side.mesh,
+                    side.from(self.call(when)),
+                    at,
+                    self.content,
+                    request,
+                )
+            });
+            if ends.iter().all(|ends| *ends == Some(vec![End::Own])) {
+                return false;
+            }
+            let outcomes = |when: usize, at: (ServiceId, usize)| -> Option<Vec<Outcome>> {
+                let own = [&self.before[..], &self.now[..self.own]][when];
+                let request = self.call(when).0.sends(request);
+                let mut outcomes = Vec::new();
+                for end in ends[when].as_ref()? {
+                    match end {
+                        End::Nobody => outcomes.push(Outcome::Deny),
+                        End::Own => {
+                            let path = own.iter().find(|path| path.address == *address)?;
+                            outcomes.push(evaluate(&request, path).outcome);
+                        }
+                        End::Service(id, port) => {
+                            let end = (*id, *port);
+                            let call = self.call(when);
+                            let paths = self.sides[when].to_end(call, at, end, self.content)?;
+                            outcomes
+                                .extend(paths.iter().map(|path| evaluate(&request, path).outcome));
+                        }
+                    }
+                }
+                Some(outcomes)
+            };
+            let (Some(before), Some(now)) = (outcomes(0, *was), outcomes(1, *is)) else {
+                return false;
+            };
+            let is = |wanted: Outcome| move |outcome: &Outcome| *outcome == wanted;
+            let (allowed, denied) = (is(Outcome::Allow), is(Outcome::Deny));
+            (before.iter().any(&allowed) && now.iter().all(&denied))
+                || (before.iter().all(&allowed) && now.iter().any(&denied))
+        })
     }
 
     /// A waypoint that no policy on the way names is among the identities that no workload has.
