@@ -364,3 +364,51 @@ spec:
     );
     assert!(!text.contains("desk/sa/web to"), "{text}");
 }
+
+const HEADLESS: &str = "---
+apiVersion: v1
+kind: Service
+metadata: {name: stock-pods, namespace: shop}
+spec: {clusterIP: None, selector: {app: stock}, ports: [{name: http, port: 80, targetPort: 8080}]}
+";
+
+/// A sidecar takes a headless Service's requests by their host, as it does others.
+#[test]
+fn a_headless_service_is_led_elsewhere_by_sidecars() {
+    let route = virtual_service("http: [{route: [{destination: {host: orders}}]}]")
+        .replace("hosts: [stock]", "hosts: [stock-pods]");
+    let after = format!("{HEADLESS}{route}");
+    let (code, text) = verified(HEADLESS, &after);
+    assert_eq!(code, Some(3), "{text}");
+    assert!(
+        text.contains("desk/sa/batch to Service shop/stock-pods:80"),
+        "{text}"
+    );
+}
+
+/// Nothing but who calls has changed.
+#[test]
+fn who_has_another_identity_loses_where_routes_lead_to_policies_that_name_him() {
+    let route = virtual_service("http: [{route: [{destination: {host: orders}}]}]");
+    let web = |account: &str| {
+        format!(
+            "---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {{name: page, namespace: desk}}
+spec:
+  selector: {{matchLabels: {{app: page}}}}
+  template:
+    metadata: {{labels: {{app: page}}}}
+    spec: {{serviceAccountName: {account}, containers: [{{name: app, image: 'registry.example/page:1'}}]}}
+{route}"
+        )
+    };
+    let (code, text) = verified(&web("web"), &web("page"));
+    assert_eq!(code, Some(3), "{text}");
+    assert!(text.contains("shop/stock breaks"), "{text}");
+    assert!(
+        text.contains("desk/sa/page to Service shop/stock:80"),
+        "{text}"
+    );
+}

@@ -66,9 +66,6 @@ impl<'m> Diverted<'m> {
             }
         }
         for (index, service) in mesh.services.iter().enumerate() {
-            if service.headless {
-                continue;
-            }
             let host = service.host();
             let of_host = exact.get(host.as_str()).into_iter().flatten();
             let matching = wide.iter().filter(|(tail, _)| host.ends_with(tail));

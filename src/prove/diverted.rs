@@ -53,7 +53,9 @@ impl<'m> Side<'m> {
             CallerMode::Gateway => service.ingress_uses_waypoint,
             CallerMode::Plain => false,
         };
-        let waypoint = service.binding.waypoint().filter(|_| to_waypoint);
+        let waypoint = service.binding.waypoint();
+        // What has no address of its own is no waypoint's.
+        let waypoint = waypoint.filter(|_| to_waypoint && !service.headless);
         if let Some(id) = waypoint {
             return Some(Follower::Waypoint(&self.mesh.waypoint(id).name.namespace));
         }
@@ -376,7 +378,7 @@ impl Comparer<'_> {
             let [was, is] =
                 [(was, &own[0]), (is, &own[1])].map(|(paths, own)| paths.as_deref().unwrap_or(own));
             // None where a pin leads to others of the Service's pods, which are asked for by themselves.
-            if was.is_empty() || is.is_empty() || was == is {
+            if was.is_empty() || is.is_empty() {
                 return None;
             }
             let (mut baseline, mut present) = (guarded(was), guarded(is));

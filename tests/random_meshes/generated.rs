@@ -263,6 +263,24 @@ fn routes(random: &mut Random, objects: &[Value]) -> Vec<Value> {
     made
 }
 
+/// The mesh of a seed without its routes, and one with other routes in their place.
+pub(crate) fn rerouted(seed: u64) -> [String; 2] {
+    let mesh = mesh(seed);
+    let objects = mesh.split("\n---\n").map(serde_json::from_str);
+    let mut objects: Vec<Value> = objects.map(Result::unwrap).collect();
+    objects.retain(|one| one["kind"] != "VirtualService" && one["kind"] != "HTTPRoute");
+    let text = |objects: &[Value]| -> String {
+        let texts: Vec<String> = objects.iter().map(Value::to_string).collect();
+        texts.join("\n---\n")
+    };
+    let without = text(&objects);
+    let random = &mut Random::new(seed ^ 0x2077);
+    let drawn = (0..20).map(|_| branches(random, &objects));
+    let found = drawn.flatten().next();
+    objects.extend(found);
+    [without, text(&objects)]
+}
+
 /// In a third of the meshes that have no other route one that tells requests, callers and ports apart, by weights and to
 /// nobody, too.
 fn branches(random: &mut Random, objects: &[Value]) -> Vec<Value> {

@@ -46,7 +46,8 @@ pub(crate) fn ends(
     let past_sidecar = from.mode == CallerMode::Ambient
         || from.mode == CallerMode::Sidecar && mesh.distribution == Distribution::Solo
         || from.mode == CallerMode::Gateway && service.ingress_uses_waypoint;
-    let waypoint = service.binding.waypoint().filter(|_| past_sidecar);
+    let waypoint = service.binding.waypoint();
+    let waypoint = waypoint.filter(|_| past_sidecar && !service.headless);
     let asks = match (waypoint, from.mode) {
         (Some(id), _) => Asks::Waypoint(&mesh.waypoint(id).name.namespace),
         (None, CallerMode::Sidecar) => Asks::Sidecar(from.pods),

@@ -151,7 +151,8 @@ impl<'a> Side<'a> {
         let service = self.mesh.service(front);
         let past_sidecar =
             mode != CallerMode::Sidecar || self.mesh.distribution == Distribution::Solo;
-        let by_waypoint = past_sidecar && service.binding.waypoint().is_some();
+        let has_waypoint = service.binding.waypoint().is_some() && !service.headless;
+        let by_waypoint = past_sidecar && has_waypoint;
         let (service, port) = if by_waypoint {
             (front, port)
         } else {
@@ -726,8 +727,15 @@ impl Asked<'_> {
             };
             paths.iter().map(line).collect()
         };
+        let routes = self.sides.map(|side| {
+            let traffic = &side.mesh.traffic;
+            let virtual_services = traffic.virtual_services.iter().map(|one| &one.raw);
+            let raws = virtual_services.chain(traffic.routes.iter().map(|one| &one.raw));
+            let texts: Vec<String> = raws.map(|raw| format!("  {raw}")).collect();
+            texts.join("\n")
+        });
         format!(
-            "{} ({:?}, was {:?}) to {}:{} {:?}\n before:\n{}\n now:\n{}\n {request:?}",
+            "{} ({:?}, was {:?}) to {}:{} {:?}\n before:\n{}\n{}\n now:\n{}\n{}\n {request:?}",
             self.pair.name,
             self.pair.now.0.caller.mode,
             self.pair.before.0.caller.mode,
@@ -735,7 +743,9 @@ impl Asked<'_> {
             self.port,
             self.content,
             lines(&self.before, &self.pair.before.0).join("\n"),
+            routes[0],
             lines(&self.now, &self.pair.now.0).join("\n"),
+            routes[1],
         )
     }
 }
