@@ -101,3 +101,25 @@ fn what_a_route_led_to_pods_before_is_what_it_took() {
     let report = verify(&[WAYPOINT, READERS, &route], &[WAYPOINT, READERS, &route]);
     assert_eq!(server(&report, "shop/orders")["verdict"], "same");
 }
+
+#[test]
+fn who_can_says_of_the_pods_behind_which_requests_are_led_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let route = to_orders("", "match: [{uri: {prefix: /v2}}], ");
+    small_mesh::write(folder.path(), "mesh", &[WAYPOINT, READERS, &route]);
+    let asked = |request: &str| {
+        let arguments = ["who-can", request, "shop/stock", "--from-files", "mesh"];
+        let output = assert_cmd::Command::new(env!("CARGO_BIN_EXE_castoff"))
+            .args(arguments)
+            .current_dir(folder.path())
+            .output()
+            .unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let led = "may, port 80, pods of shop/orders (ambient), where a route leads: allowed";
+    assert!(asked("GET /v2").contains(led), "{}", asked("GET /v2"));
+    let elsewhere = "may not, port 80, pods of shop/orders (ambient), where a route leads: denied at the routes of \
+                     VirtualService shop/stock: they do not lead it here";
+    let text = asked("GET /admin");
+    assert!(text.contains(elsewhere), "{text}");
+}

@@ -401,7 +401,8 @@ impl Comparer<'_> {
             if !is_unclear(was) && !is_unclear(is) {
                 verdict.opens = Finding::Never;
             }
-            (!verdict.is_same()).then(|| ([comparison.baseline, comparison.present], verdict))
+            let paths = [comparison.baseline, comparison.present];
+            (!verdict.is_same()).then_some((paths, verdict))
         };
         let mut table: Vec<Vec<Option<Asked>>> = (before.ends.iter())
             .map(|was| now.ends.iter().map(|is| ask(was, is)).collect())

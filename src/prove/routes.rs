@@ -419,9 +419,13 @@ impl<'m> At<'m> {
         let namespace = host
             .strip_suffix(".svc.cluster.local")
             .and_then(|rest| rest.split_once('.'));
-        let mut services = self.mesh.services.iter();
-        let is_known = namespace
-            .is_some_and(|(_, namespace)| services.any(|one| one.name.namespace == namespace));
+        let services = &self.mesh.services;
+        let is_known = namespace.is_some_and(|(_, namespace)| {
+            let first = services.partition_point(|one| one.name.namespace.as_str() < namespace);
+            services
+                .get(first)
+                .is_some_and(|one| one.name.namespace == namespace)
+        });
         if is_known && !is_entry {
             return Target::Nobody(format!("no Service has the host {host}"));
         }

@@ -71,6 +71,9 @@ pub fn decision(decision: &Decision, path: &EnforcementPath) -> String {
         .into_iter()
         .filter_map(|one| {
             let point = path.points.get(one.point)?;
+            if is_route(point) && one.outcome == Outcome::Deny {
+                return Some(format!("at {}: they do not lead it here", place(point)));
+            }
             Some(format!("at {}{}", place(point), because(&one.because)))
         })
         .collect();
