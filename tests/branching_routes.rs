@@ -412,3 +412,34 @@ spec:
         "{text}"
     );
 }
+
+/// istio pilot/pkg/model/virtualservice.go `SelectVirtualServices`.
+#[test]
+fn a_route_that_a_sidecar_object_does_not_import_leads_nobody() {
+    let with = |hosts: &str| {
+        let route = virtual_service("http: [{route: [{destination: {host: orders}}]}]")
+            .replace("[stock]", "[stock.shop.svc.cluster.local]")
+            .replace("namespace: shop", "namespace: routing");
+        let route = route.replace("host: orders", "host: orders.shop.svc.cluster.local");
+        let sidecar = format!(
+            "---
+apiVersion: networking.istio.io/v1
+kind: Sidecar
+metadata: {{name: default, namespace: desk}}
+spec: {{egress: [{{hosts: [{hosts}]}}]}}
+"
+        );
+        (sidecar.clone(), format!("{sidecar}{route}"))
+    };
+    for (hosts, expected) in [
+        ("'shop/*'", 0),
+        ("'shop/*', 'routing/*'", 3),
+        ("'shop/*', 'routing/orders.shop.svc.cluster.local'", 0),
+        ("'*/stock.shop.svc.cluster.local'", 3),
+    ] {
+        let (before, after) = with(hosts);
+        let (_, text) = verified(&before, &after);
+        let is_lost = text.contains(BATCH);
+        assert_eq!(is_lost, expected == 3, "{hosts}: {text}");
+    }
+}

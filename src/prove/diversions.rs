@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use castoff_authz::path::Point;
 use castoff_authz::policy::Rule;
 use serde_json::Value;
+use smol_str::SmolStr;
 
 use super::Content;
 use super::routes::{At, Branch, Follower, Led, Target, chain, list, visible};
@@ -146,7 +147,7 @@ impl<'m> Diverted<'m> {
             .collect();
         let names: Vec<&str> = said.iter().map(|one| one.object.as_str()).collect();
         let what = match said.as_slice() {
-            [_] => "is not exported to every namespace",
+            [_] => "may not be seen by the caller's sidecar",
             _ => "are for one host",
         };
         let reason = if reasons.is_empty() {
@@ -279,12 +280,11 @@ impl<'m> Candidates<'m> {
         for (tail, one) in &self.virtual_services {
             let namespace = &one.name.namespace;
             let visible = match follower {
-                Follower::Sidecar(pods) => visible(
-                    at.mesh,
-                    &one.raw,
-                    namespace,
-                    pods.map(|(namespace, _)| namespace),
-                ),
+                Follower::Sidecar(pods, past) => {
+                    let own = pods.map(|(namespace, _)| namespace);
+                    let visible = visible(at.mesh, &one.raw, namespace, own);
+                    both(visible, past.reads(namespace, &one.full_hosts))
+                }
                 // Only those of its own or the Service's namespace count there
                 // (istio pilot/pkg/networking/core/listener_waypoint.go `getVirtualServiceForWaypoint`).
                 Follower::Waypoint(waypoint) if namespace == own || namespace == waypoint => {
@@ -305,7 +305,7 @@ impl<'m> Candidates<'m> {
         }
         // For requests sidecars follow the most specific host alone (istio pilot/pkg/model/sidecar.go
         // `computeWildcardHostVirtualServiceIndex`).
-        if (led, matches!(follower, Follower::Sidecar(_))) == (Led::Requests, true) {
+        if (led, matches!(follower, Follower::Sidecar(..))) == (Led::Requests, true) {
             let specific = |tail: &Option<usize>| tail.unwrap_or(usize::MAX);
             let longest = seen.iter().map(|(tail, _)| specific(tail)).max();
             let surely = seen
@@ -327,9 +327,13 @@ impl<'m> Candidates<'m> {
             // One of another namespace is for callers there alone (Gateway API, "consumer" routes).
             let namespace = &route.name.namespace;
             let visible = match follower {
-                _ if namespace == own => Some(true),
-                Follower::Sidecar(pods) => Some(pods.is_some_and(|(one, _)| one == namespace)),
-                Follower::Waypoint(waypoint) => Some(waypoint == namespace),
+                Follower::Sidecar(pods, past) => {
+                    let is_consumer = pods.is_some_and(|(one, _)| one == namespace);
+                    let host = SmolStr::from(at.service.host());
+                    let visible = Some(namespace == own || is_consumer);
+                    both(visible, past.reads(namespace, &[host]))
+                }
+                Follower::Waypoint(waypoint) => Some(namespace == own || waypoint == namespace),
             };
             let object = format!("{} {}", route.kind.row().name, route.name);
             let entries = at.of_route(route).into_iter();
@@ -346,6 +350,15 @@ impl<'m> Candidates<'m> {
             }
         }
         said
+    }
+}
+
+/// Whether both hold; `None`: not known.
+fn both(left: Option<bool>, right: Option<bool>) -> Option<bool> {
+    match (left, right) {
+        (Some(false), _) | (_, Some(false)) => Some(false),
+        (Some(true), Some(true)) => Some(true),
+        _ => None,
     }
 }
 

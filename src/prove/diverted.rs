@@ -20,7 +20,7 @@ use super::rows::Comparer;
 use super::side::Side;
 use super::taken::Taken;
 use super::{Caller, CallerMode, Content, Dial, Server, hops, wire};
-use crate::mesh::{Distribution, Service, ServiceId};
+use crate::mesh::{Distribution, Service, ServiceId, WaypointId};
 
 /// Where some requests to an address get.
 struct Way {
@@ -40,31 +40,36 @@ struct Group<'c> {
 }
 
 impl<'m> Side<'m> {
-    /// Who follows the routes of a Service for a caller in this mode.
-    fn follower<'s>(
-        &'s self,
-        mode: CallerMode,
-        service: &Service,
-        place: Option<Place>,
-    ) -> Option<Follower<'s>> {
+    /// The waypoint by which a caller in this mode is led, where there is one.
+    fn leading_waypoint(&self, mode: CallerMode, service: &Service) -> Option<WaypointId> {
         let to_waypoint = match mode {
             CallerMode::Ambient => true,
             CallerMode::Sidecar => self.mesh.distribution == Distribution::Solo,
             CallerMode::Gateway => service.ingress_uses_waypoint,
             CallerMode::Plain => false,
         };
-        let waypoint = service.binding.waypoint();
         // What has no address of its own is no waypoint's.
-        let waypoint = waypoint.filter(|_| to_waypoint && !service.headless);
-        if let Some(id) = waypoint {
+        let waypoint = service.binding.waypoint();
+        waypoint.filter(|_| to_waypoint && !service.headless)
+    }
+
+    /// Who follows the routes of a Service for a caller in this mode.
+    fn follower<'s>(
+        &'s self,
+        (mode, past): (CallerMode, &'s Past),
+        service: &Service,
+        place: Option<Place>,
+    ) -> Option<Follower<'s>> {
+        if let Some(id) = self.leading_waypoint(mode, service) {
             return Some(Follower::Waypoint(&self.mesh.waypoint(id).name.namespace));
         }
         (mode == CallerMode::Sidecar).then(|| {
-            Follower::Sidecar(place.map(|(id, generation)| {
+            let pods = place.map(|(id, generation)| {
                 let workload = &self.mesh.workloads[id.0];
                 let namespace = workload.name.namespace.as_str();
                 (namespace, &workload.generations[generation])
-            }))
+            });
+            Follower::Sidecar(pods, past)
         })
     }
 
@@ -84,7 +89,7 @@ impl<'m> Side<'m> {
             return None;
         }
         let service = self.mesh.service(id);
-        let follower = self.follower(mode, service, place)?;
+        let follower = self.follower((mode, past), service, place)?;
         let led = Led::of(service, port, content)?;
         self.diverted.branches(self.mesh, (id, port), led, follower)
     }
@@ -102,10 +107,9 @@ impl<'m> Side<'m> {
             return Vec::new();
         };
         let service = self.mesh.service(id);
-        let by_waypoint = self
-            .follower(mode, service, None)
-            .is_some_and(|follower| matches!(follower, Follower::Waypoint(_)));
-        let at = match service.binding.waypoint().filter(|_| by_waypoint) {
+        let waypoint = self.leading_waypoint(mode, service);
+        let by_waypoint = waypoint.is_some();
+        let at = match waypoint {
             Some(id) => format!("the waypoint {}", self.mesh.waypoint(id).name),
             None => "the caller's sidecar".to_owned(),
         };

@@ -10,6 +10,7 @@ use castoff_authz::policy::Rule;
 use serde_json::Value;
 
 use super::Content;
+use super::past::Past;
 use super::pins::selects;
 use super::taken::{self, Taken};
 use crate::mesh::routing::full_host;
@@ -45,8 +46,8 @@ impl Led {
 /// Who follows routes.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Follower<'a> {
-    /// The sidecar of pods in a namespace; `None`: of whomever.
-    Sidecar(Option<(&'a str, &'a Generation)>),
+    /// The sidecar of pods in a namespace, `None`: of whomever; and what goes past it.
+    Sidecar(Option<(&'a str, &'a Generation)>, &'a Past),
     /// A waypoint in a namespace.
     Waypoint(&'a str),
 }
@@ -205,7 +206,7 @@ impl<'m> At<'m> {
             .as_object()
             .filter(|all| !all.is_empty());
         let of_labels = |labels: &serde_json::Map<String, Value>| {
-            let Follower::Sidecar(Some((_, pods))) = follower else {
+            let Follower::Sidecar(Some((_, pods)), _) = follower else {
                 return false;
             };
             let wanted = labels
@@ -218,7 +219,7 @@ impl<'m> At<'m> {
             .as_str()
             .filter(|one| !one.is_empty());
         let in_namespace = namespace.is_none_or(|wanted| match follower {
-            Follower::Sidecar(pods) => pods.is_some_and(|(namespace, _)| namespace == wanted),
+            Follower::Sidecar(pods, _) => pods.is_some_and(|(namespace, _)| namespace == wanted),
             Follower::Waypoint(own) => led == Led::Requests && own == wanted,
         });
         let gateways = list(&one["gateways"]);
