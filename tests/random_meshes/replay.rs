@@ -4,13 +4,18 @@
 //! the proof how a path is found ([`hops`]) and how one request is decided ([`evaluate`]), and nothing
 //! else: no prover, no classes of callers, no classes of strings.
 
+#[path = "lost.rs"]
+mod lost;
+#[path = "told.rs"]
+mod told;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use castoff::mesh::ingress::{self, Routed};
 use castoff::mesh::{
-    DataPlaneMode, Distribution, Mesh, OwnerKind, Role, ServiceId, WaypointId, Workload, WorkloadId,
+    DataPlaneMode, Mesh, OwnerKind, Role, ServiceId, WaypointId, Workload, WorkloadId,
 };
 use castoff::prove::addresses::{self, DialledAddress};
 use castoff::prove::network::{NetworkPolicies, Party, Pods};
@@ -20,15 +25,12 @@ use castoff::prove::{Attachments, Caller, CallerMode, Content, Dial, Server, hop
 use castoff::snapshot::ObjectName;
 use castoff_authz::decision::Outcome;
 use castoff_authz::eval::evaluate;
-use castoff_authz::path::{
-    Address, AddressKind, EnforcementPath, IpSeen, PointKind, Protocol, Proxy,
-};
+use castoff_authz::path::{Address, EnforcementPath, IpSeen, PointKind, Protocol, Proxy};
 use castoff_authz::request::{Http, Request, Token};
 use castoff_authz::settings::Settings;
 
 use crate::generated::{ADDRESSES, GROUPS, ISSUERS, METHODS, PATHS, ROLES, SUBJECTS};
 use crate::generator::Random;
-use crate::led::{self, End, From};
 use crate::routed::{ByWaypoint, may_lead, routed_ways};
 
 /// Somebody gains or loses: server, its port, and the direction as a verdict names it.
@@ -137,71 +139,6 @@ impl<'a> Side<'a> {
             routed,
             elsewhere,
         }
-    }
-
-    /// The paths to an end of a route from a Service; `None` where it is not known who answers.
-    fn to_end(
-        &self,
-        (call, sender): &(Call, Sender),
-        (front, port): (ServiceId, usize),
-        (id, index): (ServiceId, usize),
-        content: Content,
-    ) -> Option<Vec<EnforcementPath>> {
-        let mode = call.caller.mode;
-        let service = self.mesh.service(front);
-        let past_sidecar =
-            mode != CallerMode::Sidecar || self.mesh.distribution == Distribution::Solo;
-        let has_waypoint = service.binding.waypoint().is_some() && !service.headless;
-        let by_waypoint = past_sidecar && has_waypoint;
-        let (service, port) = if by_waypoint {
-            (front, port)
-        } else {
-            (id, index)
-        };
-        let dial = Dial::Service { service, port };
-        let backends = &self.mesh.service(id).backends;
-        let servers = backends.iter().filter_map(|backend| {
-            Some(Server {
-                workload: backend.workload,
-                generation: backend.generation,
-                port: backend.target_ports.get(index).copied().flatten()?,
-            })
-        });
-        let paths = servers.map(|server| {
-            let hops = hops(
-                self.mesh,
-                &self.attachments,
-                &call.caller,
-                dial,
-                server,
-                content,
-            );
-            EnforcementPath {
-                address: Address {
-                    kind: AddressKind::Service,
-                    name: "the end of a route".to_owned(),
-                    port: 0,
-                },
-                in_use: true,
-                settings: Arc::clone(&self.settings),
-                points: wire::points(self.mesh, &self.network, self.party(sender), hops, server),
-            }
-        });
-        let paths: Vec<EnforcementPath> = paths.collect();
-        (!paths.is_empty()).then_some(paths)
-    }
-
-    fn from(&self, (call, sender): &(Call, Sender)) -> From<'a> {
-        let pods = match sender {
-            Sender::Workload(id, generation) => {
-                let workload = self.mesh.workload(*id);
-                let namespace = workload.name.namespace.as_str();
-                Some((namespace, &workload.generations[*generation]))
-            }
-            Sender::Nowhere | Sender::Outside => None,
-        };
-        let mode = call.caller.mode;
-        From { mode, pods }
     }
 }
 
@@ -531,84 +468,6 @@ impl Asked<'_> {
         found
     }
 
-    fn has_routes(&self) -> bool {
-        let mut traffic = self.sides.iter().map(|side| &side.mesh.traffic);
-        traffic.any(|one| !one.virtual_services.is_empty() || !one.routes.is_empty())
-    }
-
-    fn call(&self, when: usize) -> &(Call, Sender) {
-        [&self.pair.before, &self.pair.now][when]
-    }
-
-    /// Whether a waypoint leads this request on to a server's Service, as far as that is known.
-    fn is_led(&self, when: usize, led: Option<ByWaypoint>, request: &Request) -> bool {
-        let Some((front, behind)) = led else {
-            return true;
-        };
-        let side = self.sides[when];
-        let from = side.from(self.call(when));
-        let ends = led::ends(side.mesh, from, front, self.content, request);
-        let is_behind = |end: &End| matches!(end, End::Service(id, _) if *id == behind);
-        ends.is_none_or(|ends| ends.iter().any(is_behind))
-    }
-
-    /// Whether some Service's address of this server, in use, leads to where a request is refused that was accepted:
-    /// by all that may answer now where one accepted, by one where all did.
-    fn is_lost_elsewhere(&self, request: &Request) -> bool {
-        if !self.has_routes() {
-            return false;
-        }
-        let in_use = self.services[0].iter().filter(|(_, in_use, _)| *in_use);
-        in_use.clone().any(|(address, _, was)| {
-            let mut now = self.services[1].iter();
-            let Some((_, _, is)) = now.find(|(other, ..)| other == address) else {
-                return false;
-            };
-            let ends = [(0, *was), (1, *is)].map(|(when, at)| {
-                let side = self.sides[when];
-                led::ends(
-                    side.mesh,
-                    side.from(self.call(when)),
-                    at,
-                    self.content,
-                    request,
-                )
-            });
-            if ends.iter().all(|ends| *ends == Some(vec![End::Own])) {
-                return false;
-            }
-            let outcomes = |when: usize, at: (ServiceId, usize)| -> Option<Vec<Outcome>> {
-                let own = [&self.before[..], &self.now[..self.own]][when];
-                let request = self.call(when).0.sends(request);
-                let mut outcomes = Vec::new();
-                for end in ends[when].as_ref()? {
-                    match end {
-                        End::Nobody => outcomes.push(Outcome::Deny),
-                        End::Own => {
-                            let path = own.iter().find(|path| path.address == *address)?;
-                            outcomes.push(evaluate(&request, path).outcome);
-                        }
-                        End::Service(id, port) => {
-                            let end = (*id, *port);
-                            let call = self.call(when);
-                            let paths = self.sides[when].to_end(call, at, end, self.content)?;
-                            outcomes
-                                .extend(paths.iter().map(|path| evaluate(&request, path).outcome));
-                        }
-                    }
-                }
-                Some(outcomes)
-            };
-            let (Some(before), Some(now)) = (outcomes(0, *was), outcomes(1, *is)) else {
-                return false;
-            };
-            let is = |wanted: Outcome| move |outcome: &Outcome| *outcome == wanted;
-            let (allowed, denied) = (is(Outcome::Allow), is(Outcome::Deny));
-            (before.iter().any(&allowed) && now.iter().all(&denied))
-                || (before.iter().all(&allowed) && now.iter().any(&denied))
-        })
-    }
-
     /// A waypoint that no policy on the way names is among the identities that no workload has.
     fn is_unnamed_waypoint(&self) -> bool {
         let caller = &self.pair.now.0.caller;
@@ -712,41 +571,6 @@ impl Asked<'_> {
             surroundings,
             answers: BTreeMap::new(),
         }
-    }
-
-    fn told(&self, request: &Request) -> String {
-        let lines = |paths: &[EnforcementPath], call: &Call| -> Vec<String> {
-            let line = |path: &EnforcementPath| {
-                let decision = evaluate(&call.sends(request), path);
-                let used = if path.in_use { "" } else { " (not in use)" };
-                format!(
-                    "  {}{used}: {}",
-                    path.address,
-                    castoff::prove::tell::decision(&decision, path)
-                )
-            };
-            paths.iter().map(line).collect()
-        };
-        let routes = self.sides.map(|side| {
-            let traffic = &side.mesh.traffic;
-            let virtual_services = traffic.virtual_services.iter().map(|one| &one.raw);
-            let raws = virtual_services.chain(traffic.routes.iter().map(|one| &one.raw));
-            let texts: Vec<String> = raws.map(|raw| format!("  {raw}")).collect();
-            texts.join("\n")
-        });
-        format!(
-            "{} ({:?}, was {:?}) to {}:{} {:?}\n before:\n{}\n{}\n now:\n{}\n{}\n {request:?}",
-            self.pair.name,
-            self.pair.now.0.caller.mode,
-            self.pair.before.0.caller.mode,
-            self.server.name,
-            self.port,
-            self.content,
-            lines(&self.before, &self.pair.before.0).join("\n"),
-            routes[0],
-            lines(&self.now, &self.pair.now.0).join("\n"),
-            routes[1],
-        )
     }
 }
 
