@@ -123,3 +123,30 @@ fn who_can_says_of_the_pods_behind_which_requests_are_led_there() {
     let text = asked("GET /admin");
     assert!(text.contains(elsewhere), "{text}");
 }
+
+/// istio pilot/pkg/networking/core/listener_waypoint.go `getWaypointTCPRoutes`, since 1.26.
+#[test]
+fn a_waypoint_leads_connections_since_istio_1_26() {
+    let service = "---
+apiVersion: v1
+kind: Service
+metadata: {name: stock-tcp, namespace: shop}
+spec: {clusterIP: 10.96.0.21, selector: {app: stock}, ports: [{name: tcp, port: 9000, targetPort: 9000}]}
+";
+    let route = "---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: stock-tcp, namespace: shop}
+spec: {hosts: [stock-tcp], tcp: [{route: [{destination: {host: nobody}}]}]}
+";
+    let folder = tempfile::tempdir().unwrap();
+    small_mesh::write(folder.path(), "before", &[WAYPOINT, service]);
+    small_mesh::write(folder.path(), "after", &[WAYPOINT, service, route]);
+    for (version, expected) in [("1.25.4", "same"), ("1.26.0", "breaks")] {
+        let flags = ["-o", "json", "--istio-version", version];
+        let arguments = [&["verify", "before", "after"][..], &flags].concat();
+        let report = small_mesh::json(folder.path(), &arguments);
+        let stock = server(&report, "shop/stock");
+        assert_eq!(stock["verdict"], expected, "{version}: {report:#}");
+    }
+}

@@ -275,6 +275,10 @@ impl<'m> Candidates<'m> {
 
     /// What the objects say that somebody follows.
     fn followed(&self, at: At<'m>, led: Led, follower: Follower<'_>) -> Vec<Said<'m>> {
+        let by_waypoint = matches!(follower, Follower::Waypoint(_));
+        if led != Led::Requests && by_waypoint && !waypoints_lead_connections(at.mesh) {
+            return Vec::new();
+        }
         let own = &at.service.name.namespace;
         let mut seen: Vec<(Option<usize>, Said<'m>)> = Vec::new();
         for (tail, one) in &self.virtual_services {
@@ -351,6 +355,13 @@ impl<'m> Candidates<'m> {
         }
         said
     }
+}
+
+/// Since Istio 1.26 (listener_waypoint.go `getWaypointTCPRoutes`).
+fn waypoints_lead_connections(mesh: &Mesh) -> bool {
+    let mut versions = mesh.control_planes.iter().map(|one| one.version.as_ref());
+    mesh.control_planes.is_empty()
+        || versions.any(|one| one.is_none_or(|version| version.at_least(1, 26)))
 }
 
 /// Whether both hold; `None`: not known.
