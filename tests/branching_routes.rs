@@ -443,3 +443,50 @@ spec: {{egress: [{{hosts: [{hosts}]}}]}}
         assert_eq!(is_lost, expected == 3, "{hosts}: {text}");
     }
 }
+
+/// The same said by a plan: whom his own namespace's route leads elsewhere stays where he is.
+#[test]
+fn a_plan_moves_nobody_away_from_his_own_namespaces_routes() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path().join("mesh");
+    std::fs::create_dir_all(&state).unwrap();
+    for (name, text) in &castoff::demo::FILES[..2] {
+        std::fs::write(state.join(name.replace('/', "-")), text).unwrap();
+    }
+    let mesh = std::fs::read_to_string("tests/fixtures/traps/mesh.yaml").unwrap();
+    std::fs::write(state.join("mesh.yaml"), mesh).unwrap();
+    let route = "---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: orders, namespace: desk}
+spec:
+  hosts: [orders.shop.svc.cluster.local]
+  http:
+  - {match: [{sourceLabels: {app: batch}}], route: [{destination: {host: stock.shop.svc.cluster.local}}]}
+  - {route: [{destination: {host: orders.shop.svc.cluster.local}}]}
+";
+    std::fs::write(state.join("more.yaml"), format!("{READERS}{route}")).unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_castoff"))
+        .args([
+            "plan",
+            "--from-files",
+            "mesh",
+            "--output-dir",
+            "out",
+            "--ascii",
+        ])
+        .current_dir(folder.path())
+        .output()
+        .unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(3), "{text}");
+    let batch = "GET / from cluster.local/ns/desk/sa/batch to Service shop/orders:80";
+    for line in [
+        "desk/batch",
+        batch,
+        "before: allowed at the sidecar of shop/stock",
+        "now: denied at the sidecar of shop/orders: no ALLOW matches (shop/orders)",
+    ] {
+        assert!(text.contains(line), "{line}\n{text}");
+    }
+}
