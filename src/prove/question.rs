@@ -233,7 +233,7 @@ impl Comparer<'_> {
     }
 
     /// Shows on paths of the baseline who a class was then.
-    fn as_before(&self, class: &CallerClass, paths: &mut [EnforcementPath]) {
+    pub(super) fn as_before(&self, class: &CallerClass, paths: &mut [EnforcementPath]) {
         if let Some(was) = &class.was {
             for point in paths.iter_mut().flat_map(|path| &mut path.points) {
                 if point.seen.principal == PrincipalSeen::Callers {

@@ -30,6 +30,7 @@ use super::question::{
 };
 pub use super::row::{self, PortAnswer, RowVerdict, ServerRow};
 use super::side::{Admitted, Side};
+use super::tell::is_route;
 use super::undeclared::PortKnown;
 use super::waypoints::NamedWaypoints;
 use super::{CallerMode, Content, Server};
@@ -240,7 +241,7 @@ impl<'a> Comparer<'a> {
         [before_addresses, now_addresses]: &[Vec<DialledAddress>; 2],
     ) -> Option<Comparison> {
         let Question { now, content, .. } = ways.question;
-        let baseline = self.paths(When::Before, class, member, before_addresses, ways);
+        let mut baseline = self.paths(When::Before, class, member, before_addresses, ways);
         if content == Content::Bytes && never_took_bytes(&baseline) {
             return None;
         }
@@ -258,6 +259,7 @@ impl<'a> Comparer<'a> {
         };
         let gone: Vec<EnforcementPath> = baseline.iter().filter(is_gone).cloned().collect();
         present.extend(gone);
+        as_led_now(&mut baseline, &present);
         (baseline != present).then(|| Comparison {
             caller: verdict::Caller {
                 identity: self.representatives(
@@ -479,6 +481,18 @@ impl<'a> Comparer<'a> {
                 (member, identities)
             })
             .collect()
+    }
+}
+
+/// What a waypoint does not lead to these pods any more goes to others: it is no loss here.
+fn as_led_now(baseline: &mut [EnforcementPath], present: &[EnforcementPath]) {
+    let led = |path: &EnforcementPath| path.points.first().filter(|point| is_route(point)).cloned();
+    for path in baseline {
+        let mut now = present.iter().filter(|one| one.address == path.address);
+        let point = now.next().and_then(led);
+        if point.is_some() && point != led(path) {
+            path.points.splice(0..0, point);
+        }
     }
 }
 
