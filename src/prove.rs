@@ -6,6 +6,7 @@
 //! out.
 
 pub mod addresses;
+mod alike;
 mod answered;
 pub mod ask;
 pub mod attach;
