@@ -169,7 +169,10 @@ impl Known {
     /// What was found for the same waypoints, question by question.
     pub(super) fn astray(&self, asked: &[(Question, Vec<String>)]) -> Option<&ServerRow> {
         let asked = || asked.iter().map(|(_, identities)| identities);
-        let found = self.astray.iter().find(|(known, _)| known.iter().eq(asked()));
+        let found = self
+            .astray
+            .iter()
+            .find(|(known, _)| known.iter().eq(asked()));
         found.map(|(_, row)| row)
     }
 

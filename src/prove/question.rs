@@ -104,7 +104,10 @@ impl Comparer<'_> {
     }
 
     /// The ports at which a server is asked for.
-    pub(super) fn ports(&self, (baseline_id, present_id): (WorkloadId, WorkloadId)) -> Vec<(u16, PortKnown)> {
+    pub(super) fn ports(
+        &self,
+        (baseline_id, present_id): (WorkloadId, WorkloadId),
+    ) -> Vec<(u16, PortKnown)> {
         let mut declared = addresses::ports(self.present.mesh, present_id);
         declared.extend(addresses::ports(self.baseline.mesh, baseline_id));
         let mut named = self.present.named_ports(present_id);

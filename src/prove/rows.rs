@@ -118,8 +118,7 @@ impl<'a> Comparer<'a> {
             from_outside: exposed::from_outside([baseline, &present_side]),
             baseline,
             settings_are_equal: baseline.settings == present_side.settings
-                && baseline.mesh.settings.path_normalization
-                    == present.settings.path_normalization,
+                && baseline.mesh.settings.path_normalization == present.settings.path_normalization,
             present: present_side,
             everybody: verdict::Identities::Only(callers::identities(present)),
             some_are_ambient: classes.iter().any(|class| class.now == CallerMode::Ambient),

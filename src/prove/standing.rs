@@ -79,10 +79,7 @@ impl<T: Clone> Values<T> {
             .get(self.last)
             .is_some_and(|(_, last)| alike(last, value));
         if !is_last {
-            let known = self
-                .known
-                .iter()
-                .position(|(_, known)| alike(known, value));
+            let known = self.known.iter().position(|(_, known)| alike(known, value));
             self.last = known.unwrap_or_else(|| {
                 *next += 1;
                 self.known.push((*next, value.clone()));
@@ -153,9 +150,9 @@ impl<'m> OfNamespace<'m> {
                     of_service.push(index);
                 }
             }
-            Attachment::Namespace
-            | Attachment::EmptySelector { .. }
-            | Attachment::Targets(_) => self.for_all.push(index),
+            Attachment::Namespace | Attachment::EmptySelector { .. } | Attachment::Targets(_) => {
+                self.for_all.push(index)
+            }
         }
     }
 }
@@ -240,7 +237,10 @@ impl Numbers {
         let mut by_namespace: BTreeMap<&str, OfNamespace<'_>> = BTreeMap::new();
         for (index, policy) in mesh.authorization_policies.iter().enumerate() {
             let namespace = policy.name.namespace.as_str();
-            by_namespace.entry(namespace).or_default().add(index, policy);
+            by_namespace
+                .entry(namespace)
+                .or_default()
+                .add(index, policy);
         }
         Numbered {
             mesh,

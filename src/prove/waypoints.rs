@@ -237,9 +237,8 @@ impl Comparer<'_> {
             let known = asked.last().filter(|(last, _)| last.now == question.now);
             let identities = known.map(|(_, identities)| identities.clone());
             let identities = identities.unwrap_or_else(|| {
-                let (led, astray): (Vec<WaypointId>, Vec<WaypointId>) = named
-                    .iter()
-                    .partition(|id| self.leads(**id, question.now));
+                let (led, astray): (Vec<WaypointId>, Vec<WaypointId>) =
+                    named.iter().partition(|id| self.leads(**id, question.now));
                 let principals = |list: Vec<WaypointId>| -> BTreeSet<String> {
                     let list = list.into_iter().map(|id| mesh.waypoint(id));
                     list.map(|one| one.principal(&mesh.settings.trust_domain))
