@@ -7,6 +7,7 @@
 
 pub mod addresses;
 mod aliases;
+mod alike;
 mod answered;
 pub mod ask;
 pub mod attach;
