@@ -51,6 +51,8 @@ pub struct PlanReport {
     pub gaps: Vec<GapReport>,
     /// What the plan rests on and cannot show.
     pub assumptions: Vec<String>,
+    /// What has no sidecar to leave, or was not to be planned, and how that stays.
+    pub remains: Vec<String>,
     /// What could not be read: access may differ there unseen.
     pub unread: Vec<String>,
 }
@@ -148,6 +150,8 @@ pub struct GapReport {
     pub begins_after: Option<String>,
     /// The command after which it is over; `null` when it lasts to the end of the plan.
     pub ends_after: Option<String>,
+    /// Whether it is there before the first wave: the state read differs from the baseline by itself.
+    pub is_before_the_plan: bool,
 }
 
 impl GapReport {
@@ -157,12 +161,17 @@ impl GapReport {
             Some(command) => format!("`{command}` ({place})"),
             None => place.to_owned(),
         };
+        let already = if self.is_before_the_plan {
+            ", by no doing of the plan: the state read differs from the baseline already,"
+        } else {
+            ""
+        };
         let until = match &self.until {
             Some(until) => moment(&self.ends_after, until),
             None => "the end of the plan".to_owned(),
         };
         format!(
-            "from {} until {until}",
+            "from {}{already} until {until}",
             moment(&self.begins_after, &self.from)
         )
     }
@@ -186,7 +195,10 @@ impl PlanReport {
         let names: Vec<String> = (0..plan.waves.len())
             .map(|index| folder_name(plan, index))
             .collect();
-        let moment = |(wave, when): &(usize, String)| format!("{}, {when}", names[wave - 1]);
+        let moment = |(wave, when): &(usize, String)| match wave.checked_sub(1) {
+            Some(index) => format!("{}, {when}", names[index]),
+            None => when.clone(),
+        };
         let (ending, reasons) = ending(plan);
         Self {
             api_version: super::wire::API_VERSION,
@@ -233,9 +245,11 @@ impl PlanReport {
                     until: gap.until.as_ref().map(moment),
                     begins_after: gap.begins_after.clone(),
                     ends_after: gap.ends_after.clone(),
+                    is_before_the_plan: gap.from.0 == 0,
                 })
                 .collect(),
             assumptions: plan.assumptions.clone(),
+            remains: plan.remains.clone(),
             unread,
         }
     }
@@ -339,7 +353,11 @@ impl PlanReport {
             }
             let group = &mut groups[place];
             group.workloads.push(&held.workload);
-            group.ways_out.extend(&held.ways_out);
+            for way in &held.ways_out {
+                if !group.ways_out.contains(&way) {
+                    group.ways_out.push(way);
+                }
+            }
         }
         groups
     }

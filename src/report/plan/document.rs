@@ -136,6 +136,13 @@ fn problems(page: &mut String, report: &PlanReport) {
     if report.holds_by_proof() {
         let _ = writeln!(page, "{ON_GAP}\n");
     }
+    if !report.remains.is_empty() {
+        let _ = writeln!(page, "## What stays as it is\n");
+        for remains in &report.remains {
+            let _ = writeln!(page, "- {remains}");
+        }
+        page.push('\n');
+    }
     if !report.assumptions.is_empty() {
         let _ = writeln!(page, "## What this rests on\n");
         for assumption in &report.assumptions {
@@ -158,22 +165,18 @@ fn section(page: &mut String, wave: &WaveReport, data: &Wave) {
         for look in &step.look {
             let _ = writeln!(page, "   - first see that {look}");
         }
+        let changing: Vec<&String> = step.waits.iter().chain(&step.run).collect();
+        if step.by_hand.is_empty() {
+            commands(page, changing.into_iter().chain(&step.settled).collect());
+            continue;
+        }
+        // As the script has it: after what changes something, before what waits for it.
+        commands(page, changing);
+        page.push('\n');
         for advice in &step.by_hand {
             let _ = writeln!(page, "   - by hand: {advice}");
         }
-        let commands: Vec<&String> = step
-            .waits
-            .iter()
-            .chain(&step.run)
-            .chain(&step.settled)
-            .collect();
-        if !commands.is_empty() {
-            let _ = writeln!(page, "\n   ```sh");
-            for command in commands {
-                let _ = writeln!(page, "   {command}");
-            }
-            let _ = writeln!(page, "   ```");
-        }
+        commands(page, step.settled.iter().collect());
     }
     let _ = writeln!(page, "\nProof:\n");
     for state in &wave.states {
@@ -181,6 +184,17 @@ fn section(page: &mut String, wave: &WaveReport, data: &Wave) {
     }
     let _ = writeln!(page, "\nWay back (`rollback.sh`): {}.\n", wave.way_back);
     in_git(page, data);
+}
+
+fn commands(page: &mut String, commands: Vec<&String>) {
+    if commands.is_empty() {
+        return;
+    }
+    let _ = writeln!(page, "\n   ```sh");
+    for command in commands {
+        let _ = writeln!(page, "   {command}");
+    }
+    let _ = writeln!(page, "   ```");
 }
 
 fn proof(page: &mut String, state: &StateReport) {
