@@ -71,7 +71,7 @@ fn gateway_is_injected(snapshot: &Snapshot, plan: &Plan) -> bool {
         .iter()
         .find(|one| one.metadata.name == "edge");
     let labels = &namespace.unwrap().metadata.labels;
-    labels.has("istio-injection", "enabled") || labels.has("istio.io/rev", "stable")
+    labels.has("istio-injection", "enabled") || labels.has("istio.io/rev", "default")
 }
 
 const PATCH: &str = "kubectl patch deployment -n edge web --type=merge -p \
@@ -79,10 +79,10 @@ const PATCH: &str = "kubectl patch deployment -n edge web --type=merge -p \
 
 #[test]
 fn a_namespace_keeps_the_label_by_which_a_gateway_gets_its_proxy() {
-    let revision = ("istio-injection: enabled", "istio.io/rev: stable");
+    let revision = ("istio-injection: enabled", "istio.io/rev: default");
     for (changes, own) in [
         (vec![], "sidecar.istio.io/inject=\"true\""),
-        (vec![revision], "istio.io/rev=stable"),
+        (vec![revision], "istio.io/rev=default"),
     ] {
         let snapshot = changed("injected-gateway", &changes);
         let plan = planned_at_once(&snapshot);
