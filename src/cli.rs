@@ -10,6 +10,7 @@ pub mod estimate;
 pub mod explain;
 #[cfg(feature = "cluster")]
 mod fleet;
+mod gone;
 pub mod input;
 #[cfg(feature = "cluster")]
 mod live;

@@ -6,6 +6,7 @@
 //! Services that have a waypoint; every `targetRef` names something that exists.
 
 mod alike;
+mod class;
 mod edit;
 mod emit;
 mod exception;
@@ -14,6 +15,7 @@ mod guard;
 mod hazards;
 mod names;
 pub mod network;
+mod own_guard;
 mod place;
 mod ports;
 mod remainder;

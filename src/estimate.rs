@@ -11,7 +11,7 @@ use smol_str::SmolStr;
 
 use crate::api::pod::{Container, PodSpec};
 use crate::mesh::{DataPlaneMode, Mesh, OwnerKind, Role, Workload};
-use crate::needs::recommended_waypoints;
+use crate::needs::waypoints_to_come;
 use crate::phases::Context;
 use crate::snapshot::{Object, ObjectName, Snapshot};
 use crate::source::yaml;
@@ -343,7 +343,7 @@ fn waypoints(context: &Context<'_>, values: &[serde_json::Value], found: &mut Es
         found.waypoints_now.add(count, amount);
     }
     found.waypoints_then = found.waypoints_now.clone();
-    let new = recommended_waypoints(mesh, context.needs());
+    let new = waypoints_to_come(mesh, context.needs());
     found.waypoints_then.add(new.len(), Some(usual));
     assumed += new.len();
     found.new_waypoints = new.into_iter().map(|one| one.name).collect();

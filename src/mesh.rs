@@ -11,6 +11,8 @@ mod delegates;
 pub mod ingress;
 mod injection;
 mod injector;
+pub mod kubernetes_ingress;
+pub mod machines;
 mod monitors;
 pub mod mtls;
 pub mod namespace;
@@ -44,7 +46,7 @@ pub use service::{Backend, Protocol, Service, ServicePort};
 pub use settings::MeshSettings;
 pub use version::Version;
 pub use waypoint::{Waypoint, WaypointBinding};
-pub use workload::{DataPlaneMode, Generation, OwnerKind, Replacement, Role, Workload};
+pub use workload::{AsProxy, DataPlaneMode, Generation, OwnerKind, Replacement, Role, Workload};
 
 /// A reference to one object, for findings: enough to find it in a cluster and in a file.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]

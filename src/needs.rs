@@ -17,7 +17,7 @@ use crate::mesh::{Mesh, ObjectReference, Protocol, Service, ServiceId, WorkloadI
 use crate::snapshot::ObjectName;
 
 pub use attach::{Coverage, coverage, coverage_of_any, covers_pods, is_generated};
-pub use gateway::{RecommendedWaypoint, recommended_waypoints};
+pub use gateway::{RecommendedWaypoint, is_used_at_once, recommended_waypoints, waypoints_to_come};
 pub use placement::{Placement, placement};
 pub use unread::{Because, Unread, unread};
 

@@ -6,11 +6,13 @@
 //! out.
 
 pub mod addresses;
+mod aliases;
 mod answered;
 pub mod ask;
 pub mod attach;
 pub mod caller;
 pub mod callers;
+mod certificates;
 mod diversions;
 mod diverted;
 mod exposed;
@@ -19,6 +21,7 @@ mod gateways;
 mod identities;
 mod known;
 pub mod legs;
+mod machines;
 mod memory;
 pub mod network;
 pub mod newcomers;

@@ -202,3 +202,64 @@ fn whoever_moves_from_such_a_state_gains_an_identity() {
         "{said}"
     );
 }
+
+/// The mesh with other text in the pod template of desk/web.
+fn with_template(state: &std::path::Path, spec: &str) {
+    let file = state.join("mesh.yaml");
+    let mesh = std::fs::read_to_string(&file).unwrap();
+    let account = "      serviceAccountName: web\n";
+    assert!(mesh.contains(account));
+    std::fs::write(file, mesh.replace(account, &format!("{account}{spec}"))).unwrap();
+}
+
+/// istio tools/istio-iptables/pkg/capture/run.go: what the proxy's user or group sends is never redirected, what goes out
+/// by an excluded interface neither.
+#[test]
+fn what_the_proxys_own_user_sends_leaves_past_the_sidecar() {
+    let two = "      containers: [{name: other, image: 'r.example/other:1', securityContext: {runAsUser: 1337}}, \
+               {name: app, image: 'r.example/web:1', ports: [{containerPort: 8080}]}]\n      unused:\n";
+    for (spec, expected) in [
+        ("      securityContext: {runAsUser: 1337}\n", "breaks"),
+        ("      securityContext: {runAsGroup: 1337}\n", "breaks"),
+        ("      securityContext: {runAsUser: 1000}\n", "same"),
+        (two, "undecided"),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        for state in ["before", "after"] {
+            small_mesh::write(folder.path(), state, &[POLICIES]);
+        }
+        let compare = |states: [&str; 2]| {
+            let arguments = ["verify", states[0], states[1], "-o", "json"];
+            let report = small_mesh::json(folder.path(), &arguments);
+            let orders = small_mesh::server(&report, "shop/orders");
+            orders["verdict"].as_str().unwrap().to_owned()
+        };
+        let spec = spec.replace("      unused:\n", "");
+        with_template(&folder.path().join("after"), &spec);
+        if spec.contains("containers") {
+            // Of two lists the first is taken out again.
+            let file = folder.path().join("after/mesh.yaml");
+            let mesh = std::fs::read_to_string(&file).unwrap();
+            let old = "      containers: [{name: app, image: 'registry.example/web:1', ports: [{containerPort: 8080}]}]\n";
+            assert!(mesh.contains(old));
+            std::fs::write(file, mesh.replace(old, "")).unwrap();
+        }
+        assert_eq!(compare(["before", "after"]), expected, "{spec}");
+        assert_eq!(compare(["after", "after"]), "same", "{spec}");
+    }
+    let interfaces = [("traffic.sidecar.istio.io/excludeInterfaces", "net1")];
+    assert_eq!(verdict(&[], &interfaces, [&[], &[]]), "undecided");
+    assert_eq!(verdict(&interfaces, &interfaces, [&[], &[]]), "same");
+}
+
+/// A gRPC application without Envoy sends as its library is told; what else it sends is redirected to nobody.
+#[test]
+fn calls_of_applications_without_envoy_or_tunnel_are_undecided() {
+    let grpc = [("inject.istio.io/templates", "grpc-agent")];
+    assert_eq!(verdict(&[], &grpc, [&[], &[]]), "undecided");
+    assert_eq!(verdict(&grpc, &grpc, [&[], &[]]), "same");
+    let sends = "{proxyMetadata: {ISTIO_META_DISABLE_HBONE_SEND: \"true\"}}";
+    let no_tunnel = [("proxy.istio.io/config", sends)];
+    assert_eq!(verdict(&[], &no_tunnel, [&[], &[]]), "undecided");
+    assert_eq!(verdict(&no_tunnel, &no_tunnel, [&[], &[]]), "same");
+}

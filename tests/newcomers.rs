@@ -223,7 +223,7 @@ spec:
 fn a_workload_that_is_gone_is_not_comparable_until_it_is_said_to_be_meant() {
     let cart = cart();
     let states = (&[ORDERS, &*cart][..], &[ORDERS][..]);
-    let (exit, text) = verify(states.0, states.1, &["--only-new-access"]);
+    let (exit, text) = verify(states.0, states.1, &[]);
     assert_eq!(exit, 4, "{text}");
     assert!(
         text.contains("[?] shop/cart is only in the first input"),
@@ -233,6 +233,61 @@ fn a_workload_that_is_gone_is_not_comparable_until_it_is_said_to_be_meant() {
     assert_eq!(exit, 0, "{text}");
     assert!(!text.contains("nothing was found"), "{text}");
     assert!(text.contains("gone, as intended: shop/cart"), "{text}");
+}
+
+#[test]
+fn where_only_new_access_counts_one_that_is_gone_is_a_note() {
+    let cart = cart();
+    let only = ["--only-new-access"];
+    let (exit, text) = verify(&[ORDERS, &cart], &[ORDERS], &only);
+    assert_eq!(exit, 0, "{text}");
+    assert!(
+        text.contains("gone, so that nobody gains by it: shop/cart"),
+        "{text}"
+    );
+    // Its Service stays and leads nowhere.
+    let service = cart
+        .split("---\n")
+        .find(|one| one.contains("kind: Service"))
+        .unwrap();
+    let kept = format!("{service}---\n");
+    let (exit, text) = verify(&[ORDERS, &cart], &[ORDERS, &kept], &only);
+    assert_eq!(exit, 0, "{text}");
+}
+
+/// Who dialled cart's Service gets to something that is compared with nothing.
+#[test]
+fn one_that_is_gone_and_whose_service_leads_elsewhere_is_no_note() {
+    let cart = cart();
+    let by_name = "apiVersion: v1
+kind: Service
+metadata: {name: cart, namespace: shop}
+spec: {type: ExternalName, externalName: cart.other.example}
+---
+";
+    let machine = "apiVersion: v1
+kind: Service
+metadata: {name: cart, namespace: shop}
+spec: {clusterIP: 10.96.0.77, selector: {app: cart}, ports: [{name: http, port: 80, targetPort: 8080}]}
+---
+apiVersion: networking.istio.io/v1
+kind: WorkloadEntry
+metadata: {name: old-cart, namespace: shop}
+spec: {address: 192.0.2.7, labels: {app: cart}}
+---
+";
+    for (after, elsewhere) in [
+        (by_name, "host cart.other.example"),
+        (machine, "machine shop/old-cart"),
+    ] {
+        let arguments = ["--only-new-access"];
+        let (exit, text) = verify(&[ORDERS, &cart], &[ORDERS, after], &arguments);
+        assert_eq!(exit, 4, "{text}");
+        let told = format!(
+            "[?] shop/cart is only in the first input; Service shop/cart, which led to it, leads to {elsewhere}"
+        );
+        assert!(text.contains(&told), "{text}");
+    }
 }
 
 #[test]

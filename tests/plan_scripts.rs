@@ -106,10 +106,10 @@ fn pods_that_nobody_replaces_are_deleted_and_waited_for() {
             );
         }
         for expected in [
-            "kubectl delete pods -n kinds -l app=store",
-            "kubectl delete pods -n kinds -l app=agent",
+            "kubectl delete pods -n kinds -l 'app=store,!pod-template-hash'",
+            "kubectl delete pods -n kinds -l 'app=agent,!pod-template-hash'",
             "kubectl delete pods -n kinds -l app=plain",
-            "kubectl delete pods -n labelled -l app=store",
+            "kubectl delete pods -n labelled -l 'app=store,!pod-template-hash'",
             "kubectl wait statefulset -n kinds store --for=jsonpath='{.status.readyReplicas}'=2 --timeout=10m",
             "kubectl wait daemonset -n kinds agent --for=jsonpath='{.status.numberReady}'=2 --timeout=10m",
             "kubectl wait replicaset -n kinds plain --for=jsonpath='{.status.readyReplicas}'=1 --timeout=10m",

@@ -149,3 +149,28 @@ fn what_comes_into_sight_is_measured_by_policies() {
     assert_eq!(verdict(&[NOT_BATCH, &hidden], &[NOT_BATCH]), "breaks");
     assert_eq!(verdict(&[READERS, &hidden], &[]), "opens");
 }
+
+/// istio pilot/pkg/networking/core/listener.go: with REGISTRY_ONLY what no Service lists goes to the black hole.
+#[test]
+fn with_registry_only_sidecars_dial_no_pods_by_their_addresses() {
+    // Nothing but the pods' own addresses leads to the server.
+    let no_service = "---
+apiVersion: v1
+kind: Service
+metadata: {name: orders, namespace: shop}
+spec: {clusterIP: 10.96.0.9, selector: {app: nobody}, ports: [{name: http, port: 80, targetPort: 8080}]}
+";
+    let headless = "---
+apiVersion: v1
+kind: Service
+metadata: {name: orders, namespace: shop}
+spec: {clusterIP: None, selector: {app: orders}, ports: [{name: http, port: 8080, targetPort: 8080}]}
+";
+    let registry_only = sidecar("desk", "{outboundTrafficPolicy: {mode: REGISTRY_ONLY}}");
+    let after: &[&str] = &[no_service, &registry_only];
+    assert_eq!(verdict(&[no_service], after), "breaks");
+    assert_eq!(verdict(after, after), "same");
+    // What it kept out was kept out by no policy about access.
+    assert_eq!(verdict(after, &[no_service]), "same");
+    assert_eq!(verdict(&[headless], &[headless, &registry_only]), "same");
+}

@@ -208,3 +208,41 @@ fn addresses_that_are_known_decide_unless_they_differ() {
         "{both}"
     );
 }
+
+const GATEWAY: &str = "---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: ingress, namespace: shop}
+spec:
+  selector: {matchLabels: {app: ingress}}
+  template:
+    metadata: {labels: {app: ingress}, annotations: {inject.istio.io/templates: gateway}}
+    spec:
+      serviceAccountName: ingress
+      containers: [{name: istio-proxy, image: auto, ports: [{containerPort: 8080}]}]
+---
+apiVersion: v1
+kind: Service
+metadata: {name: orders, namespace: shop}
+spec: {clusterIP: 10.96.0.99, type: LoadBalancer, selector: {app: ingress}, ports: [{name: http, port: 80, targetPort: 8080}]}
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: keep-out, namespace: shop}
+spec:
+  selector: {matchLabels: {app: ingress}}
+  action: DENY
+  rules: [{to: [{operation: {paths: [/admin]}}]}]
+";
+
+#[test]
+fn policies_at_a_gateway_decide_what_it_lets_in() {
+    let refused = ask("GET /admin", &[GATEWAY]);
+    assert!(
+        refused.contains("may not, port 80, pods of shop/ingress (outside the mesh): denied at the gateway shop/ingress by shop/keep-out rule 1"),
+        "{refused}"
+    );
+    assert!(!refused.contains("✅"), "{refused}");
+    let allowed = ask("GET /", &[GATEWAY]);
+    assert!(!allowed.contains("may not"), "{allowed}");
+}

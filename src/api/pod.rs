@@ -32,6 +32,9 @@ pub struct PodSpec {
     pub host_network: bool,
     /// Hostname, for StatefulSet peers.
     pub subdomain: SmolStr,
+    /// As whom containers run that do not say so themselves.
+    #[serde(skip_serializing_if = "SecurityContext::says_nothing")]
+    pub security_context: SecurityContext,
     /// Containers.
     pub containers: Containers,
     /// Init containers; native sidecars live here.
@@ -114,8 +117,29 @@ pub struct Container {
     pub ports: Vec<ContainerPort>,
     /// `Always` on an init container makes it a native sidecar.
     pub restart_policy: SmolStr,
+    /// As whom it runs.
+    #[serde(skip_serializing_if = "SecurityContext::says_nothing")]
+    pub security_context: SecurityContext,
     /// Requests and limits.
     pub resources: Resources,
+}
+
+/// As whom a container runs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct SecurityContext {
+    /// The user's number.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub run_as_user: Option<i64>,
+    /// The group's number.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub run_as_group: Option<i64>,
+}
+
+impl SecurityContext {
+    fn says_nothing(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// One environment variable; `value` is absent when it comes from elsewhere.

@@ -4,14 +4,14 @@
 //! input has, a policy that differs and selects nothing, and anything undecided, is never exit 0; nor is access to
 //! or of a workload that is new, unless somebody says that it is meant.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use castoff_authz::verdict::Limits;
 
 use super::input::{self, ClusterArguments};
 use super::shared::{LookArguments, MeshArguments};
-use super::{CliError, unread, unselected};
+use super::{CliError, gone, unread, unselected};
 use crate::exit::Exit;
 use crate::mesh::Mesh;
 use crate::prove::newcomers::newcomers;
@@ -21,7 +21,6 @@ use crate::report::intended::Intended;
 use crate::report::paint::painted;
 use crate::report::text::Style;
 use crate::report::yaml;
-use crate::snapshot::ObjectName;
 
 /// Arguments of `castoff verify`.
 #[derive(Debug, clap::Args)]
@@ -30,7 +29,7 @@ pub struct VerifyArguments {
     pub before: PathBuf,
     /// File, folder or bundle: the state that is compared; `live` for the cluster
     pub after: PathBuf,
-    /// Report only access that somebody gains
+    /// Report only access that somebody gains; a workload that is gone is a note
     #[arg(long)]
     pub only_new_access: bool,
     /// A difference that is meant: `opens:NAMESPACE/WORKLOAD` or `breaks:NAMESPACE/WORKLOAD:PORT`, `new:` for a workload
@@ -130,14 +129,27 @@ pub fn run(arguments: &VerifyArguments) -> Result<Exit, CliError> {
         one.keep_servers(|namespace| scope.includes(namespace));
     }
     newcomers.retain(|one| scope.includes(&one.name.namespace) || !one.calls.is_empty());
-    let mut gone = gone(&baseline, &present);
-    gone.retain(|name| scope.includes(&name.namespace));
-    let gone: Vec<String> = gone.iter().map(ToString::to_string).collect();
+    let mut gone = gone::gone(&baseline, &present);
+    gone.retain(|name, _| scope.includes(&name.namespace));
+    let gone: BTreeMap<String, Option<String>> = gone
+        .into_iter()
+        .map(|(name, elsewhere)| (name.to_string(), elsewhere))
+        .collect();
+    // Who is gone lets nobody in; what led to him may lead to something else.
+    let is_noted = |elsewhere: &Option<String>| arguments.only_new_access && elsewhere.is_none();
+    let noted: Vec<String> = (gone.iter().filter(|(_, elsewhere)| is_noted(elsewhere)))
+        .map(|(name, _)| name.clone())
+        .collect();
     let mut open: Vec<String> = gone
         .iter()
-        .filter(|name| !arguments.allow.iter().any(|one| one.covers_gone(name)))
-        .map(|name| format!("{name} is only in the first input"))
+        .filter(|(name, _)| !arguments.allow.iter().any(|one| one.covers_gone(name)))
+        .filter(|(_, elsewhere)| !is_noted(elsewhere))
+        .map(|(name, elsewhere)| match elsewhere {
+            None => format!("{name} is only in the first input"),
+            Some(elsewhere) => format!("{name} is only in the first input; {elsewhere}"),
+        })
         .collect();
+    let gone: Vec<String> = gone.into_keys().collect();
     open.extend(unselected::differing(&baseline, &present, &|namespace| {
         let roots = [&baseline, &present].map(|mesh| mesh.settings.root_namespace.as_str());
         scope.includes(namespace) || roots.contains(&namespace)
@@ -158,7 +170,7 @@ pub fn run(arguments: &VerifyArguments) -> Result<Exit, CliError> {
         arguments.before.display().to_string(),
         arguments.after.display().to_string(),
         (&rows, &newcomers),
-        (open, gone),
+        (open, gone, &noted),
         arguments.only_new_access,
         &arguments.allow,
     );
@@ -186,17 +198,4 @@ pub fn run(arguments: &VerifyArguments) -> Result<Exit, CliError> {
     };
     super::print(text.as_bytes())?;
     Ok(exit)
-}
-
-/// Workloads of the mesh that only the first side has: whom they let in is compared with nothing.
-fn gone(baseline: &Mesh, present: &Mesh) -> BTreeSet<ObjectName> {
-    let left: BTreeSet<&ObjectName> = present.workloads.iter().map(|one| &one.name).collect();
-    let applications = baseline
-        .workloads
-        .iter()
-        .filter(|workload| workload.is_mesh_application());
-    applications
-        .filter(|workload| !left.contains(&workload.name))
-        .map(|workload| workload.name.clone())
-        .collect()
 }

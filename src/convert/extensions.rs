@@ -7,8 +7,8 @@
 
 use serde_json::Value;
 
-use super::Scope;
-use crate::mesh::{Attachment, AuthorizationPolicy, Mesh, ObjectReference};
+use super::{Scope, Trap, hazards};
+use crate::mesh::{Attachment, AuthorizationPolicy, Mesh, ObjectReference, Service};
 use crate::needs::policies::only_outbound;
 use crate::needs::{Choice, is_generated};
 use crate::snapshot::{Kind, Labels, ObjectName, Origin};
@@ -112,4 +112,36 @@ fn policy<'a>(
         works_without_proxy: false,
         only_inbound: true,
     }
+}
+
+/// What of an EnvoyFilter no waypoint takes.
+pub(super) fn envoy_filter_hazard(policy: &Policy<'_>) -> Option<hazards::Hazard> {
+    let reason = if policy.scope == Scope::Workload {
+        "it selects pods; an EnvoyFilter reaches a waypoint as a whole only"
+    } else if !policy.only_inbound {
+        "not all of its patches are for SIDECAR_INBOUND, the only context of a waypoint"
+    } else {
+        return None;
+    };
+    Some((Trap::EnvoyFilter, None, reason.to_owned()))
+}
+
+/// Whether a WasmPlugin or TrafficExtension names ports.
+pub(super) fn has_ports(spec: &Value) -> bool {
+    spec["match"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .any(|one| one["ports"].as_array().is_some_and(|list| !list.is_empty()))
+}
+
+/// Whether the pods' ports are the Service's.
+pub(super) fn has_equal_ports(service: &Service) -> bool {
+    service.backends.iter().all(|backend| {
+        service
+            .ports
+            .iter()
+            .zip(&backend.target_ports)
+            .all(|(port, target)| *target == Some(port.port))
+    })
 }

@@ -17,6 +17,9 @@ use crate::snapshot::Kind;
 pub(super) fn add(draft: &mut Draft<'_>) {
     let mesh = draft.mesh;
     for (id, (covered, policy)) in std::mem::take(&mut draft.allowed) {
+        if draft.guarded.contains(&id) {
+            continue;
+        }
         let service = mesh.service(id);
         let refusal = |reason: &str| Refusal {
             object: policy.clone(),
@@ -99,7 +102,8 @@ pub(super) fn led(mesh: &Mesh, service: &Service, waypoint: WaypointId) -> Optio
 /// nothing else keeps them out, so the original stays.
 fn keep_unguarded_denies(draft: &mut Draft<'_>) {
     for (source, services) in std::mem::take(&mut draft.denies) {
-        let unguarded = services.iter().find(|id| {
+        let mut left = services.iter().filter(|id| !draft.guarded.contains(*id));
+        let unguarded = left.find(|id| {
             !draft.pending.iter().any(|one| {
                 matches!(one.purpose, Purpose::Guard { .. }) && one.services.contains(id)
             })

@@ -11,10 +11,10 @@ use smol_str::SmolStr;
 
 use super::edit::{self, Rewritten};
 use super::exception::{self, Excepted, Exception};
-use super::extensions::Policy;
+use super::extensions::{self, Policy};
 use super::guard;
 use super::ports::{self, PortProblem};
-use super::{Conversion, Purpose, Refusal, Scope, Trap, alike, emit, hazards};
+use super::{Conversion, Purpose, Refusal, Scope, Trap, alike, class, emit, hazards};
 use crate::mesh::{Mesh, ObjectReference, Role, Service, ServiceId, WaypointBinding, WaypointId};
 use crate::needs::{
     Choice, Coverage, Placement, WaypointNeeds, coverage, coverage_of_any, covers_pods,
@@ -46,6 +46,8 @@ pub(super) struct Draft<'a> {
     /// it, by Service.
     pub(super) strips: BTreeMap<ServiceId, ObjectReference>,
     pub(super) reads_token: BTreeMap<ServiceId, ObjectReference>,
+    /// Services whose pods the user's own guard opens to their waypoint.
+    pub(super) guarded: BTreeSet<ServiceId>,
     services_in: BTreeMap<SmolStr, Vec<ServiceId>>,
     /// Waypoints that Services of other namespaces use.
     shared: BTreeSet<WaypointId>,
@@ -99,6 +101,7 @@ impl<'a> Draft<'a> {
             denies: Vec::new(),
             strips: BTreeMap::new(),
             reads_token: BTreeMap::new(),
+            guarded: BTreeSet::new(),
             services_in,
             shared,
             rewritten: hazards::rewritten_hosts(mesh),
@@ -216,7 +219,7 @@ impl<'a> Draft<'a> {
             found = hazards::of_policy(authorization);
             found.extend(hazards::rewrite(authorization, service, &self.rewritten));
         } else if policy.source.kind == Kind::EnvoyFilter {
-            found.extend(envoy_filter_hazard(policy));
+            found.extend(extensions::envoy_filter_hazard(policy));
         }
         if !found.is_empty() {
             placed.whole = false;
@@ -224,6 +227,10 @@ impl<'a> Draft<'a> {
                 placed.stays = Some(reason.clone());
                 self.refuse(policy, trap, field, Some(service), reason);
             }
+            return;
+        }
+        if policy.authorization.is_some() && self.is_own_guard(policy, id, waypoint) {
+            placed.whole = false;
             return;
         }
         self.copy_for(policy, id, waypoint, placed);
@@ -253,7 +260,7 @@ impl<'a> Draft<'a> {
         let spec = &policy.raw["spec"];
         let translated = if policy.authorization.is_some() {
             ports::translate(spec, service)
-        } else if has_extension_ports(spec) && !has_equal_ports(service) {
+        } else if extensions::has_ports(spec) && !extensions::has_equal_ports(service) {
             Err(PortProblem {
                 trap: Trap::AmbiguousPort,
                 field: "spec.match".to_owned(),
@@ -310,6 +317,7 @@ impl<'a> Draft<'a> {
             && same_everywhere
             && one_class
             && self.choice.namespaces.is_empty()
+            && !class::would_close(mesh, policy, &services)
         {
             let target = emit::target(
                 "gateway.networking.k8s.io",
@@ -567,34 +575,4 @@ impl Placed {
             Some(known) => known.into_iter().filter(|one| more.contains(one)).collect(),
         });
     }
-}
-
-fn envoy_filter_hazard(policy: &Policy<'_>) -> Option<hazards::Hazard> {
-    let reason = if policy.scope == Scope::Workload {
-        "it selects pods; an EnvoyFilter reaches a waypoint as a whole only"
-    } else if !policy.only_inbound {
-        "not all of its patches are for SIDECAR_INBOUND, the only context of a waypoint"
-    } else {
-        return None;
-    };
-    Some((Trap::EnvoyFilter, None, reason.to_owned()))
-}
-
-/// Whether a WasmPlugin or TrafficExtension names ports.
-fn has_extension_ports(spec: &Value) -> bool {
-    spec["match"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .any(|one| one["ports"].as_array().is_some_and(|list| !list.is_empty()))
-}
-
-fn has_equal_ports(service: &Service) -> bool {
-    service.backends.iter().all(|backend| {
-        service
-            .ports
-            .iter()
-            .zip(&backend.target_ports)
-            .all(|(port, target)| *target == Some(port.port))
-    })
 }

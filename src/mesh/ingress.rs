@@ -1,7 +1,7 @@
 //! Which Services gateways send to, and by which gateway those outside the cluster get to one.
 //!
-//! In: VirtualServices with gateways, Gateway API routes of Gateways. Out: [`Routed`], [`Entrance`]s. Invariant: where
-//! gateways run and nothing shows what they route (an Ingress, a route that was not given), every
+//! In: VirtualServices with gateways, Gateway API routes of Gateways, objects `Ingress`. Out: [`Routed`],
+//! [`Entrance`]s. Invariant: where gateways run and nothing shows what they route (a route that was not given), every
 //! Service counts as routed.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 use smol_str::SmolStr;
 
-use super::{Mesh, Role, ServiceId, WorkloadId};
+use super::{Mesh, Role, ServiceId, WorkloadId, kubernetes_ingress};
 use crate::snapshot::{Kind, Labels, ObjectName};
 
 /// Services that gateways send to.
@@ -56,6 +56,8 @@ pub fn routed(mesh: &Mesh) -> Routed {
             );
         }
     }
+    let ways = kubernetes_ingress::ways(mesh).into_iter();
+    services.extend(ways.filter_map(|way| Some(mesh.service_named(&way.service)?.0)));
     let has_gateways = mesh
         .workloads
         .iter()
@@ -74,6 +76,19 @@ pub struct Entrance {
     pub workloads: BTreeSet<WorkloadId>,
     /// Whether some route leads there whatever host and path are asked for.
     pub for_every_request: bool,
+    /// The listeners that routes name (`sectionName`, `port`), where every route that leads there names some.
+    pub listeners: Option<BTreeSet<String>>,
+}
+
+impl Entrance {
+    /// Whether it leads by listeners by which another does not.
+    pub fn has_other_listeners(&self, other: &Self) -> bool {
+        match (&self.listeners, &other.listeners) {
+            (_, None) => false,
+            (None, Some(_)) => true,
+            (Some(own), Some(others)) => !own.is_subset(others),
+        }
+    }
 }
 
 /// Entrances of Services, by the name of the Gateway.
@@ -82,11 +97,17 @@ pub type Entrances = BTreeMap<ServiceId, BTreeMap<ObjectName, Entrance>>;
 /// Works out by which gateways each Service is reached from outside, as far as routes show.
 pub fn entrances(mesh: &Mesh) -> Entrances {
     let mut entrances = Entrances::new();
-    let mut add = |service: ServiceId, gateway: ObjectName, workloads, for_every_request: bool| {
+    let mut add = |service: ServiceId, gateway: ObjectName, by: Entrance| {
         let of_service = entrances.entry(service).or_default();
-        let entrance: &mut Entrance = of_service.entry(gateway).or_default();
-        entrance.workloads.extend::<BTreeSet<WorkloadId>>(workloads);
-        entrance.for_every_request |= for_every_request;
+        match of_service.get_mut(&gateway) {
+            None => _ = of_service.insert(gateway, by),
+            Some(entrance) => {
+                entrance.workloads.extend(by.workloads);
+                entrance.for_every_request |= by.for_every_request;
+                let both = entrance.listeners.take().zip(by.listeners);
+                entrance.listeners = both.map(|(own, others)| &own | &others);
+            }
+        }
     };
     let gateways = |kind: Kind| -> BTreeMap<&ObjectName, &Value> {
         let objects = mesh.traffic.others.iter().filter(|one| one.kind == kind);
@@ -122,8 +143,28 @@ pub fn entrances(mesh: &Mesh) -> Entrances {
                 let pods = object
                     .map(|object| selected(mesh, object))
                     .unwrap_or_default();
-                add(service, name, pods, any_host && any_request && open);
+                let entrance = Entrance {
+                    workloads: pods,
+                    for_every_request: any_host && any_request && open,
+                    listeners: None,
+                };
+                add(service, name, entrance);
             }
+        }
+    }
+    let ways = kubernetes_ingress::ways(mesh);
+    let pods = match ways.is_empty() {
+        true => BTreeSet::new(),
+        false => kubernetes_ingress::pods(mesh),
+    };
+    for way in ways {
+        if let Some((service, _)) = mesh.service_named(&way.service) {
+            let entrance = Entrance {
+                workloads: pods.clone(),
+                for_every_request: way.for_every_request,
+                listeners: None,
+            };
+            add(service, way.gateway, entrance);
         }
     }
     for route in mesh
@@ -149,22 +190,47 @@ pub fn entrances(mesh: &Mesh) -> Entrances {
                 matches.is_none_or(|list| list.is_empty() || list.iter().any(everything))
                     && backends.any(|one| one["name"] == target.name.as_str())
             });
-            for name in &route.parent_gateways {
-                let object = of_kubernetes.get(name).copied();
+            for (name, parent) in super::routing::gateway_parents(route) {
+                let object = of_kubernetes.get(&name).copied();
                 let listeners = object.and_then(|object| object["spec"]["listeners"].as_array());
-                let open = listeners.is_some_and(|list| {
-                    list.iter()
-                        .any(|listener| listener.get("hostname").is_none())
-                });
+                let [section, port] = ["sectionName", "port"].map(|key| parent.get(key));
+                let is_meant = |listener: &&Value| {
+                    section.is_none_or(|name| listener["name"] == *name)
+                        && port.is_none_or(|port| listener["port"] == *port)
+                };
+                let meant = listeners.map(|list| list.iter().filter(is_meant).collect::<Vec<_>>());
+                // It is attached to none (istio pilot/pkg/config/kube/gateway/conversion.go `referenceAllowed`).
+                if meant.as_ref().is_some_and(Vec::is_empty) {
+                    continue;
+                }
+                let mut meant = meant.into_iter().flatten();
+                let open = meant.any(|listener| listener.get("hostname").is_none());
+                let named = [section, port].into_iter().flatten();
+                let named = named.map(Value::to_string).collect::<Vec<_>>().join(" ");
                 let pods = (mesh.workloads.iter().enumerate())
                     .filter(|(_, one)| one.role == Role::KubernetesGateway(name.clone()))
                     .map(|(index, _)| WorkloadId(index))
                     .collect();
-                add(service, name.clone(), pods, any_host && any_request && open);
+                let entrance = Entrance {
+                    workloads: pods,
+                    for_every_request: any_host && any_request && open,
+                    listeners: (!named.is_empty()).then(|| BTreeSet::from([named])),
+                };
+                add(service, name, entrance);
             }
         }
     }
     entrances
+}
+
+/// Whether some Istio Gateway asks its callers for certificates of the mesh.
+pub fn asks_for_identities(mesh: &Mesh) -> bool {
+    let mut gateways = (mesh.traffic.others.iter()).filter(|one| one.kind == Kind::IstioGateway);
+    gateways.any(|one| {
+        let servers = one.raw["spec"]["servers"].as_array();
+        let mut servers = servers.into_iter().flatten();
+        servers.any(|server| server["tls"]["mode"] == "ISTIO_MUTUAL")
+    })
 }
 
 fn by_host(mesh: &Mesh, host: &SmolStr) -> Option<ServiceId> {
@@ -189,7 +255,7 @@ fn serves_every_host(gateway: &Value) -> bool {
 
 /// The gateways' pods that an Istio Gateway selects, of whatever namespace (istio
 /// pilot/pkg/model/push_context.go `mergeGateways`; without `PILOT_SCOPE_GATEWAY_TO_NAMESPACE`).
-fn selected(mesh: &Mesh, gateway: &Value) -> BTreeSet<WorkloadId> {
+pub(crate) fn selected(mesh: &Mesh, gateway: &Value) -> BTreeSet<WorkloadId> {
     let selector: Labels = gateway["spec"]["selector"]
         .as_object()
         .into_iter()

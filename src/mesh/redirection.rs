@@ -71,6 +71,17 @@ pub struct Redirection {
 }
 
 impl Mesh {
+    /// The network interfaces whose traffic is redirected neither to the sidecar nor from it; no value of the injector
+    /// stands for the annotation.
+    pub fn excluded_interfaces(&self, workload: &Workload) -> Option<Redirection> {
+        let annotation = annotation_of("excludeInterfaces");
+        let value = workload.template_annotations.get(&annotation)?;
+        (!value.trim().is_empty()).then(|| Redirection {
+            by: format!("annotation {annotation}"),
+            value: value.to_owned(),
+        })
+    }
+
     /// How a generation of a workload's pods is intercepted; `None`: `REDIRECT`, the default.
     pub fn interception_mode(&self, workload: &Workload) -> Option<Redirection> {
         let annotations = &workload.template_annotations;

@@ -33,6 +33,8 @@ pub(super) fn read(snapshot: &Snapshot) -> Traffic {
         Kind::ProxyConfig,
         Kind::Gateway,
         Kind::ReferenceGrant,
+        Kind::Ingress,
+        Kind::IngressClass,
     ];
     Traffic {
         virtual_services: snapshot
@@ -236,6 +238,17 @@ fn destination_rule(object: &Object<Value>) -> DestinationRule {
         has_workload_selector: spec["workloadSelector"].is_object(),
         raw: Arc::clone(&object.body),
     }
+}
+
+/// The Gateways that a route names as parents, each with the whole reference.
+pub(super) fn gateway_parents(route: &Route) -> impl Iterator<Item = (ObjectName, &Value)> {
+    let parents = route.raw["spec"]["parentRefs"].as_array();
+    let gateways = parents.into_iter().flatten();
+    let gateways = gateways.filter(|one| one["kind"].as_str().unwrap_or("Gateway") == "Gateway");
+    gateways.filter_map(|one| {
+        let namespace = one["namespace"].as_str().unwrap_or(&route.name.namespace);
+        Some((ObjectName::new(namespace, one["name"].as_str()?), one))
+    })
 }
 
 fn route(kind: Kind, object: &Object<Value>) -> Route {

@@ -6,6 +6,7 @@ use serde_json::Value;
 use smol_str::SmolStr;
 
 use super::ControlPlane;
+use super::kubernetes_ingress::IngressSettings;
 use crate::api::cluster::LabelSelector;
 use crate::snapshot::{Gap, Kind, Labels, Origin, Snapshot};
 use crate::source::yaml;
@@ -47,6 +48,8 @@ pub struct MeshSettings {
     /// Whether namespaces are injected without a label (`enableNamespacesByDefault`), as the
     /// default webhook's selector shows.
     pub injects_by_default: bool,
+    /// Which objects `Ingress` istiod follows.
+    pub ingress: IngressSettings,
 }
 
 /// An entry of `extensionProviders`.
@@ -76,6 +79,7 @@ impl Default for MeshSettings {
             redirection: BTreeMap::new(),
             interception_mode: SmolStr::default(),
             injects_by_default: false,
+            ingress: IngressSettings::default(),
         }
     }
 }
@@ -148,6 +152,7 @@ fn fill(settings: &mut MeshSettings, mesh: &Value) {
             Some((name.into(), provider))
         })
         .collect();
+    settings.ingress = IngressSettings::of(mesh);
     settings.registry_only = text("/outboundTrafficPolicy/mode") == Some("REGISTRY_ONLY");
     settings.path_normalization = text("/pathNormalization/normalization")
         .unwrap_or_default()

@@ -22,7 +22,7 @@ pub struct Traffic {
     /// ServiceEntries.
     pub service_entries: Vec<ServiceEntry>,
     /// Objects of which only existence and shape matter, by kind: Sidecar, Gateway (Istio),
-    /// WorkloadEntry, WorkloadGroup, ProxyConfig, ReferenceGrant, Gateway (not a waypoint).
+    /// WorkloadEntry, WorkloadGroup, ProxyConfig, ReferenceGrant, Gateway (not a waypoint), Ingress, IngressClass.
     pub others: Vec<PlainObject>,
     /// NetworkPolicies.
     pub network_policies: Vec<NetworkPolicy>,

@@ -140,7 +140,7 @@ impl Replacement {
                 .into(),
             ),
             OwnerKind::StatefulSet | OwnerKind::DaemonSet if on_delete => {
-                Self::when_deleted(spec).unwrap_or_else(|| {
+                Self::when_deleted(owner, spec).unwrap_or_else(|| {
                     Self::Stopped(
                         format!(
                             "{name} replaces pods only where somebody deletes them (update strategy OnDelete), and its \
@@ -150,22 +150,25 @@ impl Replacement {
                     )
                 })
             }
-            OwnerKind::ReplicaSet => Self::when_deleted(spec).unwrap_or(Self::ByItself),
+            OwnerKind::ReplicaSet => Self::when_deleted(owner, spec).unwrap_or(Self::ByItself),
             _ => Self::ByItself,
         }
     }
 
-    fn when_deleted(spec: &PodOwnerSpec) -> Option<Self> {
+    fn when_deleted(owner: &OwnerKind, spec: &PodOwnerSpec) -> Option<Self> {
         let selector = spec.selector.as_ref()?;
-        let pairs: Vec<String> = selector
-            .match_labels
-            .iter()
-            .map(|(key, value)| format!("{key}={value}"))
-            .collect();
-        (selector.match_expressions.is_empty() && !pairs.is_empty()).then(|| Self::WhenDeleted {
-            // A Deployment may have pods with the same labels, and they have this one besides (kubernetes
-            // pkg/controller/deployment/sync.go, `getNewReplicaSet`).
-            selector: format!("{},!pod-template-hash", pairs.join(",")).into(),
+        let pairs = selector.match_labels.iter();
+        let mut parts: Vec<String> = pairs.map(|(key, value)| format!("{key}={value}")).collect();
+        if parts.is_empty() || !selector.match_expressions.is_empty() {
+            return None;
+        }
+        // A Deployment may have pods with the same labels, and they have this one besides (kubernetes
+        // pkg/controller/deployment/sync.go, `getNewReplicaSet`); so may those of a ReplicaSet that it left.
+        if *owner != OwnerKind::ReplicaSet {
+            parts.push("!pod-template-hash".to_owned());
+        }
+        Some(Self::WhenDeleted {
+            selector: parts.join(",").into(),
         })
     }
 
@@ -179,6 +182,18 @@ impl Replacement {
             .into(),
         )
     }
+}
+
+/// Containers that run as the user of the sidecar.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum AsProxy {
+    /// None is known to.
+    #[default]
+    None,
+    /// Some of several.
+    Some,
+    /// All.
+    All,
 }
 
 /// The topmost owner and its pods.
@@ -211,6 +226,9 @@ pub struct Workload {
     pub service_account: SmolStr,
     /// Whether its pods share the node's network.
     pub host_network: bool,
+    /// Which of its containers, the sidecar's own aside, run as the user or group by which redirection knows the
+    /// sidecar, so that what they send is not redirected to it.
+    pub as_proxy: AsProxy,
     /// Ports that containers declare, sidecar excluded, sorted.
     pub ports: Vec<ContainerPort>,
     /// Ports that Prometheus scrapes at the pods' own addresses, with the monitor that says so:

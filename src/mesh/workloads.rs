@@ -10,7 +10,8 @@ use smol_str::SmolStr;
 use super::control_plane::image_version;
 use super::injection::Rules;
 use super::workload::{
-    DataPlaneMode, Generation, OwnerKind, PodState, Replacement, Role, Workload, owner_kind,
+    AsProxy, DataPlaneMode, Generation, OwnerKind, PodState, Replacement, Role, Workload,
+    owner_kind,
 };
 use crate::api::pod::{Container, ContainerPort, Pod, PodOwner, PodSpec};
 use crate::snapshot::{Labels, Metadata, Object, ObjectName, OwnerReference, Snapshot};
@@ -243,6 +244,7 @@ fn predict(key: &OwnerKey, owner: &Object<PodOwner>, rules: &Rules<'_>) -> Optio
         waits_for_promotion: owner.body.spec.waits_for_promotion(),
         service_account: account(&template.spec),
         host_network: template.spec.host_network,
+        as_proxy: as_proxy(&template.spec),
         ports: ports(&template.spec),
         scraped: BTreeMap::new(),
         generations: vec![generation],
@@ -317,6 +319,7 @@ fn observe(
         waits_for_promotion: owner.is_some_and(|one| one.body.spec.waits_for_promotion()),
         service_account: account(&first.body.spec),
         host_network: first.body.spec.host_network,
+        as_proxy: as_proxy(spec),
         ports: ports(&first.body.spec),
         scraped: BTreeMap::new(),
         generations,
@@ -506,6 +509,28 @@ fn account(spec: &PodSpec) -> SmolStr {
         "default".into()
     } else {
         spec.service_account_name.clone()
+    }
+}
+
+/// User and group of the sidecar (istio tools/istio-iptables/pkg/constants/constants.go `DefaultProxyUID`; where
+/// OpenShift gives another one, that is not known here).
+const PROXY: i64 = 1337;
+
+fn as_proxy(spec: &PodSpec) -> AsProxy {
+    let own = &spec.security_context;
+    let applications = spec.containers.iter();
+    let applications = applications.filter(|one| one.name != "istio-proxy");
+    let runs: Vec<bool> = applications
+        .map(|one| {
+            let user = one.security_context.run_as_user.or(own.run_as_user);
+            let group = one.security_context.run_as_group.or(own.run_as_group);
+            user == Some(PROXY) || group == Some(PROXY)
+        })
+        .collect();
+    match (runs.contains(&true), runs.contains(&false)) {
+        (false, _) => AsProxy::None,
+        (true, true) => AsProxy::Some,
+        (true, false) => AsProxy::All,
     }
 }
 

@@ -11,7 +11,7 @@ use smol_str::SmolStr;
 
 use super::{Placement, WaypointNeeds, placement};
 use crate::mesh::waypoint::BindingFault;
-use crate::mesh::{DataPlaneMode, Injection, Mesh, ServiceId};
+use crate::mesh::{DataPlaneMode, Distribution, Injection, Mesh, ServiceId};
 use crate::snapshot::{Kind, ObjectName};
 
 /// One Gateway to apply.
@@ -25,8 +25,17 @@ pub struct RecommendedWaypoint {
     pub services: Vec<ServiceId>,
 }
 
-/// The Gateways to apply, sorted by namespace and name.
+/// The Gateways to apply, sorted by namespace and name; none that a label would put into use before its policies.
 pub fn recommended_waypoints(mesh: &Mesh, needs: &WaypointNeeds) -> Vec<RecommendedWaypoint> {
+    waypoints(mesh, needs, !is_used_at_once(mesh))
+}
+
+/// All Gateways that are needed and not there, sorted by namespace and name.
+pub fn waypoints_to_come(mesh: &Mesh, needs: &WaypointNeeds) -> Vec<RecommendedWaypoint> {
+    waypoints(mesh, needs, true)
+}
+
+fn waypoints(mesh: &Mesh, needs: &WaypointNeeds, of_labels: bool) -> Vec<RecommendedWaypoint> {
     let mut wanted: BTreeMap<ObjectName, Vec<ServiceId>> = BTreeMap::new();
     for (id, _) in needs.required() {
         let service = mesh.service(id);
@@ -36,7 +45,7 @@ pub fn recommended_waypoints(mesh: &Mesh, needs: &WaypointNeeds) -> Vec<Recommen
             Placement::Broken {
                 wanted,
                 reason: BindingFault::Missing,
-            } if wanted.namespace == *namespace => wanted,
+            } if wanted.namespace == *namespace && of_labels => wanted,
             _ => continue,
         };
         wanted.entry(name).or_default().push(id);
@@ -49,6 +58,15 @@ pub fn recommended_waypoints(mesh: &Mesh, needs: &WaypointNeeds) -> Vec<Recommen
             services,
         })
         .collect()
+}
+
+/// Whether a waypoint that a label names already is used as soon as it is there, before its policies are. A label that
+/// names no Gateway has no effect (istio pilot/pkg/serviceregistry/ambient/waypoints.go `fetchWaypointForTarget`).
+pub fn is_used_at_once(mesh: &Mesh) -> bool {
+    let mut callers = mesh.workloads.iter();
+    mesh.distribution == Distribution::Solo
+        || callers.any(|one| one.is_mesh_application() && one.has_mode(DataPlaneMode::Ambient))
+        || mesh.services.iter().any(|one| one.ingress_uses_waypoint)
 }
 
 /// `waypoint`, unless another Gateway has that name (one for pod addresses, or no waypoint at all).

@@ -132,7 +132,9 @@ pub fn restart(workload: &Workload) -> Remedy {
 
 /// Deletes pods by their labels, so that their owner makes new ones.
 pub fn delete_pods(namespace: &str, selector: &str) -> String {
-    format!("kubectl delete pods -n {namespace} -l '{selector}'")
+    // A shell that people type in takes `!` for its own.
+    let quote = if selector.contains('!') { "'" } else { "" };
+    format!("kubectl delete pods -n {namespace} -l {quote}{selector}{quote}")
 }
 
 /// Changes labels of a workload's pod template by a patch of its owner, which lasts over restarts

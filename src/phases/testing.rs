@@ -143,6 +143,7 @@ pub(crate) fn workload(owner: OwnerKind, namespace: &str, name: &str) -> Workloa
         waits_for_promotion: false,
         service_account: "default".into(),
         host_network: false,
+        as_proxy: crate::mesh::AsProxy::None,
         ports: Vec::new(),
         scraped: std::collections::BTreeMap::new(),
         generations: vec![sidecar_pods(&[&format!("{name}-1")])],

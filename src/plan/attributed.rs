@@ -16,7 +16,6 @@ use crate::mesh::{DataPlaneMode, Mesh};
 use crate::phases::remove_sidecars::switch::TEMPLATE_LABELS;
 use crate::phases::wording;
 use crate::prove::row::ServerRow;
-use crate::prove::tell;
 use crate::snapshot::{Kind, ObjectName};
 use castoff_authz::verdict::Finding;
 
@@ -368,10 +367,14 @@ pub(super) fn joined(proofs: Vec<Proof>) -> Proof {
 fn told(row: &ServerRow) -> Vec<(&'static str, Vec<String>)> {
     let mut found = proof::witnesses(row);
     if found.is_empty() {
-        let verdicts = row.differences.iter().map(|answer| &answer.verdict);
-        let mut findings = verdicts.flat_map(|verdict| [&verdict.opens, &verdict.breaks]);
-        let open = findings.find(|one| matches!(one, Finding::Undecided(_) | Finding::Bug(_)));
-        found.push(("undecided", open.map(tell::undecided).unwrap_or_default()));
+        let answers = row.differences.iter();
+        let mut findings = answers.flat_map(|answer| {
+            let both = [&answer.verdict.opens, &answer.verdict.breaks];
+            both.map(|finding| (answer, finding))
+        });
+        let open = findings.find(|(_, one)| matches!(one, Finding::Undecided(_) | Finding::Bug(_)));
+        let lines = open.map(|(answer, finding)| answer.undecided_lines(finding));
+        found.push(("undecided", lines.unwrap_or_default()));
     }
     found
 }

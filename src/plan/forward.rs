@@ -159,6 +159,7 @@ impl<'a> Player<'a> {
                 held: Vec::new(),
                 left_out: Vec::new(),
                 gaps: Vec::new(),
+                endings: Vec::new(),
                 assumptions: Vec::new(),
                 remains: Vec::new(),
                 servers: prover
@@ -186,6 +187,7 @@ impl<'a> Player<'a> {
         }
         self.start = Some(self.field.at_rest("before the first wave"));
         self.prepare()?;
+        self.plan.endings = prepare::endings(&self.field);
         let solo = mesh.distribution == Distribution::Solo;
         if solo {
             self.clean_up()?;

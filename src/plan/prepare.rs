@@ -9,8 +9,8 @@ use std::fmt;
 
 use super::field::Field;
 use super::saved;
-use super::wave::{Files, Step, Wave, WayBack};
-use crate::finding::{Level, Phase, PhaseResult, Remedy};
+use super::wave::{EndsWithSidecars, Files, Step, Wave, WayBack};
+use crate::finding::{Code, Level, Phase, PhaseResult, Remedy};
 use crate::manifest;
 use crate::mesh::{Attachment, Distribution, Mesh, Waypoint, WaypointId};
 use crate::phases::migrate_policies::{EDITED_FILE, NETWORK_FILE};
@@ -67,6 +67,39 @@ pub(super) fn next(field: &Field<'_>, left_out: &BTreeSet<Part>) -> Option<Phase
         .into_iter()
         .map(|phase| phases::run_phase(phase, &context))
         .find(|result| parts(result).iter().any(|part| !left_out.contains(part)))
+}
+
+/// Policies that are not carried over exactly: what they do the proofs tell.
+const OF_PROOFS: Code = Code("CAST0402");
+
+/// What ends with the sidecars besides decisions about access, as far as no wave provides for it.
+pub(super) fn endings(field: &Field<'_>) -> Vec<EndsWithSidecars> {
+    let mesh = field.mesh();
+    let context = Context::new(&mesh, field.snapshot(), field.options);
+    let result = phases::run_phase(Phase::MigratePolicies, &context);
+    let told = |level: Level| matches!(level, Level::Recommendation | Level::Warning);
+    let is_applied = |remedy: &Remedy| matches!(remedy, Remedy::Apply { .. });
+    result
+        .checks
+        .iter()
+        .flat_map(|check| &check.findings)
+        .filter(|finding| told(finding.level) && finding.code != OF_PROOFS)
+        .filter(|finding| !finding.remedies.iter().any(is_applied))
+        .map(|finding| EndsWithSidecars {
+            code: finding.code.0,
+            what: finding.message.trim_end_matches(':').to_owned(),
+            details: finding.details.clone(),
+            advice: finding
+                .remedies
+                .iter()
+                .filter_map(|remedy| match remedy {
+                    Remedy::Advice(advice) => Some(advice.clone()),
+                    Remedy::Command { run, .. } => Some(run.clone()),
+                    Remedy::Apply { .. } => None,
+                })
+                .collect(),
+        })
+        .collect()
 }
 
 /// What a phase wants applied, in the order in which it is.
@@ -168,6 +201,10 @@ pub(super) fn wave(
     if !commands.is_empty() {
         steps.push(Step {
             what: match result.phase {
+                Phase::DeployWaypoints if are_early(&commands) => {
+                    "take labels away that name waypoints which are not there yet: they have no effect now, and would \
+                     take effect before any policy"
+                }
                 Phase::DeployWaypoints => {
                     "take labels away that keep Services from every waypoint: policies about requests hold for them, \
                      which only a waypoint can enforce in ambient mode"
@@ -215,6 +252,13 @@ pub(super) fn wave(
             "Let gateways use waypoints",
             "A gateway sends past a waypoint until it is told otherwise.",
         )
+    } else if result.phase == Phase::DeployWaypoints && manifests.is_empty() && are_early(&commands)
+    {
+        (
+            "early-labels",
+            "Take labels away that come before their waypoints",
+            "A label that names no Gateway has no effect; what needs the waypoint is labelled when it and its policies are there.",
+        )
     } else if result.phase == Phase::DeployWaypoints && manifests.is_empty() {
         (
             "opted-out",
@@ -245,6 +289,12 @@ pub(super) fn wave(
         states: Vec::new(),
         way_back: WayBack::NotPlayed("not played yet".to_owned()),
     })
+}
+
+/// Whether labels are taken away that name a waypoint, not `none`.
+fn are_early(commands: &[(&String, &Option<String>)]) -> bool {
+    let mut undo = commands.iter().filter_map(|(_, undo)| undo.as_deref());
+    undo.all(|undo| !undo.ends_with("=none"))
 }
 
 /// Why the user's own objects are edited, a sentence each.

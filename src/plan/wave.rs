@@ -22,6 +22,8 @@ pub struct Plan {
     pub left_out: Vec<LeftOut>,
     /// Access that somebody gains or loses on the way, in the order of appearance.
     pub gaps: Vec<Gap>,
+    /// What sidecars do besides deciding about access, which ends with them.
+    pub endings: Vec<EndsWithSidecars>,
     /// What the plan rests on and cannot show.
     pub assumptions: Vec<String>,
     /// Servers of the mesh.
@@ -59,6 +61,19 @@ pub struct Held {
     pub direction: Option<&'static str>,
     /// What people can do so that it moves; a sentence each.
     pub ways_out: Vec<String>,
+}
+
+/// Something that sidecars honour and ambient mode does not, or otherwise.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EndsWithSidecars {
+    /// Code of the check that found it.
+    pub code: &'static str,
+    /// What, in one sentence.
+    pub what: String,
+    /// Of what and why.
+    pub details: Vec<String>,
+    /// What people can do before the sidecars go.
+    pub advice: Vec<String>,
 }
 
 /// A command or an object that the plan leaves out.

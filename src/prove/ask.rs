@@ -14,15 +14,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 
 use castoff_authz::decision::Outcome;
-use castoff_authz::path::{EnforcementPath, HttpSeen, IpSeen, PointKind};
+use castoff_authz::path::{EnforcementPath, HttpSeen, IpSeen, PointKind, PrincipalSeen};
 use castoff_authz::request::{Http, Request, Token};
 
 use super::addresses::DialledAddress;
 use super::network::{Party, Pods};
 use super::past::{Leaves, Pasts};
 use super::side::Side;
-use super::{Caller, Content, Dial, Server, tell};
-use crate::mesh::{DataPlaneMode, Mesh, Protocol, Role, ServiceId, WorkloadId};
+use super::{Caller, Content, Dial, Server, gateways, tell};
+use crate::mesh::{DataPlaneMode, Mesh, Protocol, Role, ServiceId, WorkloadId, ingress};
 use crate::snapshot::ObjectName;
 use taken::{Taken, taken};
 use whence::Settled;
@@ -134,6 +134,7 @@ pub fn who_can(
         pasts: Pasts::of(mesh),
         sent,
         taken: sent.taken(mesh).map(|(_, taken)| taken),
+        knows_identities: ingress::asks_for_identities(mesh),
     };
     let routed = asker.side.fronts.behind(service);
     let mut servers: BTreeSet<Server> = BTreeSet::new();
@@ -283,6 +284,10 @@ struct Asker<'a> {
     sent: &'a Sent,
     /// What the path is taken for.
     taken: Option<Taken>,
+    /// Whether some gateway asks its callers for the mesh's certificates: sidecars send to all others in plaintext,
+    /// since their pods have no label `security.istio.io/tlsMode` (istio
+    /// manifests/charts/istio-control/istio-discovery/files/gateway-injection-template.yaml).
+    knows_identities: bool,
 }
 
 impl Asker<'_> {
@@ -315,6 +320,17 @@ impl Asker<'_> {
             .map(|place| self.pasts.past(place))
             .unwrap_or_default();
         let mut path = (self.side).path((caller, &past), sender, server, dialled, content)?;
+        let pods = mesh.workload(server.workload);
+        if matches!(pods.role, Role::Gateway | Role::KubernetesGateway(_)) {
+            // What it lets in; where it leads on to is not asked.
+            let mut at_gateway = gateways::path(&self.side, server, content).points;
+            if !self.knows_identities {
+                for point in &mut at_gateway {
+                    point.seen.principal = PrincipalSeen::None;
+                }
+            }
+            path.points.extend(at_gateway);
+        }
         if let Some(Taken::Unknown(by)) = &self.taken {
             not_read(&mut path, by);
         }

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use castoff_authz::verdict::Identities;
 
+use super::aliases;
 use super::past::{Past, Pasts};
 use super::rows::States;
 use super::{Caller, CallerMode};
@@ -219,6 +220,7 @@ pub fn classes(states: &States<'_>) -> Vec<CallerClass> {
             });
         }
     }
+    classes.extend(aliases::classes(states));
     classes.push(CallerClass {
         before: CallerMode::Plain,
         now: CallerMode::Plain,

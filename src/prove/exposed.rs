@@ -40,8 +40,16 @@ impl Comparer<'_> {
                     service.name
                 ));
             }
-            for (name, entrance) in new.iter().filter(|(name, _)| !old.contains_key(*name)) {
-                if led_here {
+            for (name, entrance) in new {
+                if let Some(known) = old.get(name) {
+                    if entrance.has_other_listeners(known) {
+                        let by_others = Entrance {
+                            for_every_request: false,
+                            ..entrance.clone()
+                        };
+                        self.by_gateway(row, (id, service_id), name, &by_others);
+                    }
+                } else if led_here {
                     row.notes.insert(format!(
                         "gateway {name} leads to Service {} now, which was reached from outside before",
                         service.name

@@ -16,7 +16,7 @@ use super::addresses::DialledAddress;
 use super::side::Side;
 use super::sight::{Knows, Scopes, Sight};
 use super::{Dial, Server};
-use crate::mesh::{DataPlaneMode, Mesh, Role, ServiceId, WorkloadId};
+use crate::mesh::{AsProxy, DataPlaneMode, Mesh, Role, ServiceId, WorkloadId};
 
 /// What goes past a sidecar; by default nothing.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -29,6 +29,8 @@ struct Rules {
     /// Whether nothing is redirected, or what is cannot be read: applications may still call their sidecar by
     /// its own address.
     unknown: bool,
+    /// Whether the application runs as the sidecar's own user, whose calls are never redirected.
+    everything: bool,
     excluded_ports: BTreeSet<u16>,
     included_ports: BTreeSet<u16>,
     excluded_ranges: Vec<IpBlock>,
@@ -83,6 +85,40 @@ impl<'m> Pasts<'m> {
             rules.by.push(format!("{} {}", mode.by, mode.value));
             rules.unknown = true;
         }
+        if let Some(interfaces) = mesh.excluded_interfaces(workload) {
+            rules
+                .by
+                .push(format!("{} \"{}\"", interfaces.by, interfaces.value));
+            rules.unknown = true;
+        }
+        // Its library sends as istiod tells it; what else the application sends is redirected to nobody
+        // (istio.io, "Proxyless gRPC").
+        const TEMPLATES: &str = "inject.istio.io/templates";
+        let templates = workload.template_annotations.get(TEMPLATES);
+        if let Some(grpc) = templates.filter(|one| one.contains("grpc")) {
+            rules.by.push(format!("annotation {TEMPLATES} \"{grpc}\""));
+            rules.unknown = true;
+        }
+        // Whether it sends to ambient pods by tunnel (istio pilot/pkg/model/context.go `DisableHBONESend`).
+        const CONFIG: &str = "proxy.istio.io/config";
+        let config = workload.template_annotations.get(CONFIG);
+        if let Some(config) = config.filter(|one| one.contains("HBONE_SEND")) {
+            rules.by.push(format!("annotation {CONFIG} \"{config}\""));
+            rules.unknown = true;
+        }
+        match workload.as_proxy {
+            AsProxy::None => {}
+            AsProxy::Some => {
+                let by = "containers that run as user or group 1337, the sidecar's own";
+                rules.by.push(by.to_owned());
+                rules.unknown = true;
+            }
+            AsProxy::All => {
+                let by = "the application runs as user or group 1337, the sidecar's own";
+                rules.by.push(by.to_owned());
+                rules.everything = true;
+            }
+        }
         let mut read = |name: &str| -> Option<Vec<String>> {
             let found = mesh.redirection(workload, generation, name)?;
             let includes_all = name == "includeOutboundIPRanges" && found.value == "*";
@@ -131,6 +167,7 @@ impl<'m> Pasts<'m> {
         rules.excluded_ranges = excluded_ranges.map(&mut ranges).unwrap_or_default();
         rules.included_ranges = included_ranges.map(&mut ranges);
         let takes_all = !rules.unknown
+            && !rules.everything
             && rules.excluded_ports.is_empty()
             && rules.excluded_ranges.is_empty()
             && rules.included_ranges.is_none()
@@ -161,6 +198,7 @@ impl Past {
             sight: None,
             by: rules.by.clone(),
             unknown: rules.unknown,
+            everything: rules.everything,
             excluded_ports: rules.excluded_ports.clone(),
             included_ports: rules.included_ports.clone(),
             excluded_ranges: rules.excluded_ranges.clone(),
@@ -195,7 +233,7 @@ impl Past {
         if rules.unknown {
             return Leaves::Unknown;
         }
-        if rules.excluded_ports.contains(&port) {
+        if rules.everything || rules.excluded_ports.contains(&port) {
             return Leaves::Past;
         }
         let contains = |blocks: &[IpBlock], address: IpAddr| {
@@ -276,7 +314,10 @@ impl Side<'_> {
                     _ => Leaves::Unknown,
                 }
             }
-            Dial::Pod => past.leaves(server.port, &self.pod_addresses(server)),
+            Dial::Pod => match past.leaves(server.port, &self.pod_addresses(server)) {
+                Leaves::AsMode if past.may_block() && !self.is_listed(server) => Leaves::Blocked,
+                other => other,
+            },
             Dial::PodByIdentity => Leaves::AsMode,
         }
     }
@@ -297,6 +338,18 @@ impl Side<'_> {
             return Vec::new();
         }
         leaves
+    }
+
+    /// Whether sidecars know pods' own addresses: a headless Service leads to this port of theirs.
+    fn is_listed(&self, server: Server) -> bool {
+        let mut services = self.mesh.services_of(server.workload);
+        services.any(|(_, service)| {
+            let mut backends = service.backends.iter();
+            service.headless
+                && backends.any(|one| {
+                    one.workload == server.workload && one.target_ports.contains(&Some(server.port))
+                })
+        })
     }
 
     fn service_addresses(&self, service: ServiceId, server: Server) -> Vec<IpAddr> {

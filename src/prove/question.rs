@@ -275,7 +275,11 @@ impl Comparer<'_> {
         let mut seeing = class.clone_without_members();
         seeing.was_past = class.was_past.in_sight()?;
         let mut addresses = self.baseline.addresses(question.before);
-        addresses.retain(|dialled| dialled.in_use && dialled.dial != Dial::Pod);
+        let blocks = class.was_past.may_block();
+        addresses.retain(|dialled| match dialled.dial {
+            Dial::Pod => blocks,
+            _ => dialled.in_use,
+        });
         Some(self.baseline_paths(&seeing, member, question, &addresses))
     }
 

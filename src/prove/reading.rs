@@ -149,6 +149,15 @@ pub fn past_sidecar(mesh: &Mesh, server: Server) -> Option<Unmodelled> {
             content: String::new(),
         });
     }
+    if let Some(interfaces) = mesh.excluded_interfaces(workload) {
+        return Some(Unmodelled {
+            reason: format!(
+                "{} takes what comes by these interfaces past the sidecar",
+                interfaces.by
+            ),
+            content: interfaces.value,
+        });
+    }
     let port = server.port.to_string();
     let named = |text: &str| text.split(',').any(|one| one.trim() == port);
     let setting = |name: &str| mesh.redirection(workload, server.generation, name);

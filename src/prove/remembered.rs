@@ -101,6 +101,7 @@ impl Comparer<'_> {
         let mut row = ServerRow::of(name);
         self.exposed(&mut row, present_id);
         self.trust(&mut row, ids);
+        self.note_aliases(&mut row, ids);
         // Whose loss counts by telemetry hangs on who is in a class, not only on whom policies tell apart.
         let known = known.filter(|_| self.seen.is_none());
         row.add(match known.and_then(|known| known.row(&asking)) {

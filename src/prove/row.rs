@@ -7,7 +7,9 @@
 use std::collections::BTreeSet;
 
 use castoff_authz::path::{AddressKind, EnforcementPath};
-use castoff_authz::verdict::{Finding, Verdict};
+use castoff_authz::policy::Action;
+use castoff_authz::unknown::Unknown;
+use castoff_authz::verdict::{Finding, UndecidedReason, Verdict};
 
 use super::callers::Member;
 use super::known::Arrival;
@@ -91,6 +93,38 @@ impl PortAnswer {
             Some((principal, direction, self.witness_lines(finding)?))
         });
         told.collect()
+    }
+
+    /// Why a direction is not decided, in lines; and which external authorizer is asked no more, which alone keeps
+    /// the gain of those whom it refuses from being certain.
+    pub fn undecided_lines(&self, finding: &Finding) -> Vec<String> {
+        let mut lines = tell::undecided(finding);
+        let Finding::Undecided(undecided) = finding else {
+            return lines;
+        };
+        let UndecidedReason::Unknown { questions, .. } = &undecided.reason else {
+            return lines;
+        };
+        let points = self.present.iter().flat_map(|path| &path.points);
+        let policies = points.flat_map(|point| &point.policies);
+        let asked: BTreeSet<&str> = policies
+            .filter_map(|policy| match &policy.action {
+                Action::Custom { provider } => Some(provider.as_str()),
+                _ => None,
+            })
+            .collect();
+        let gone: BTreeSet<&str> = questions
+            .iter()
+            .filter_map(|question| match question {
+                Unknown::Authorizer { provider, .. } => Some(provider.as_str()),
+                _ => None,
+            })
+            .filter(|provider| !asked.contains(provider))
+            .collect();
+        lines.extend(gone.into_iter().map(|provider| {
+            format!("external authorizer `{provider}` is asked no more on the way: whoever it refused gets in")
+        }));
+        lines
     }
 
     /// What is said of a loss or a gain: the request, where it was decided, and for a loss why it counts.

@@ -17,6 +17,7 @@ use castoff_authz::verdict::{self, Comparison, Finding, Limits, Verdict};
 use super::addresses::{self, DialledAddress};
 use super::answered::Answered;
 use super::callers::{self, CallerClass, Member};
+use super::certificates;
 use super::gateways;
 use super::identities::Mentions;
 use super::known::{KnownCallers, arrival};
@@ -120,6 +121,12 @@ impl<'a> Comparer<'a> {
     pub(super) fn rows(&self, memory: Option<&mut Memory>) -> Vec<ServerRow> {
         let mut rows = self.servers(memory);
         rows.extend(gateways::rows(self.baseline, &self.present, self.limits));
+        rows.extend(certificates::rows(
+            self.baseline,
+            &self.present,
+            self.limits,
+        ));
+        rows.extend(self.machines());
         rows.sort_by(|left, right| left.server.cmp(&right.server));
         rows
     }
@@ -143,7 +150,8 @@ impl<'a> Comparer<'a> {
         let sides = [self.baseline, &self.present];
         let routed = |side: &Side<'_>| !(side.fronts.is_empty() && side.diverted.is_empty());
         let has_routes = sides.into_iter().any(routed);
-        let memory = memory.filter(|_| !self.has_network_policies() && !has_routes);
+        let by_kind = !self.has_network_policies() && !has_routes && !self.aliases_differ();
+        let memory = memory.filter(|_| by_kind);
         match memory {
             Some(memory) => self.remembered(names, memory),
             None => names
@@ -163,6 +171,7 @@ impl<'a> Comparer<'a> {
         self.exposed(&mut row, present_id);
         let ids = (baseline_id, present_id);
         self.trust(&mut row, ids);
+        self.note_aliases(&mut row, ids);
         for generation in 0..present.generations.len() {
             self.compare_generation(&mut row, None, ids, generation, self.classes.iter());
         }

@@ -18,7 +18,7 @@ use super::past::{Leaves, Past};
 use super::pins::Leads;
 use super::undeclared::{Named, PortNames};
 use super::wire;
-use super::{Attachments, Caller, CallerMode, Content, Server, hops};
+use super::{Attachments, Caller, CallerMode, Content, Dial, Server, hops};
 use crate::mesh::ingress::{self, Entrances, Routed};
 use crate::mesh::{Mesh, Workload, WorkloadId};
 use crate::snapshot::ObjectName;
@@ -194,8 +194,12 @@ impl<'a> Side<'a> {
             Leaves::AsMode => as_mode(),
             Leaves::Past => plain(),
             Leaves::Blocked => {
+                let by = match dialled.dial {
+                    Dial::Pod => "no Service lists the address of the pod".to_owned(),
+                    _ => past.by().unwrap_or_default(),
+                };
                 let kind = PointKind::Stop {
-                    reason: format!("REGISTRY_ONLY, and {}", past.by().unwrap_or_default()),
+                    reason: format!("REGISTRY_ONLY, and {by}"),
                 };
                 Some(vec![Point::new(kind, "the caller's sidecar")])
             }

@@ -25,8 +25,9 @@ pub(super) struct Sight {
     /// Where the workload runs.
     namespace: SmolStr,
     scope: Option<Arc<Scope>>,
-    /// Whether what is not known is refused.
+    /// Whether what is not known is refused: addresses of pods, if nothing else.
     pub(super) blocks: bool,
+    limits_exports: bool,
 }
 
 /// What a Sidecar object imports.
@@ -113,13 +114,21 @@ impl<'m> Scopes<'m> {
                 one.namespace == "*" && one.name == "*" && one.port.is_none() && !one.elsewhere
             })
         });
-        if imports_all && !self.limits_exports {
+        let own = scope.as_ref().and_then(|scope| scope.blocks);
+        let blocks = own.unwrap_or(self.mesh.settings.registry_only);
+        let knows_all = imports_all && !self.limits_exports;
+        if knows_all && !blocks {
             return None;
         }
-        let own = scope.as_ref().and_then(|scope| scope.blocks);
         Some(Sight {
-            namespace: namespace.clone(),
-            blocks: own.unwrap_or(self.mesh.settings.registry_only),
+            // Where it sees everything, it does not matter from where.
+            namespace: if knows_all {
+                SmolStr::default()
+            } else {
+                namespace.clone()
+            },
+            blocks,
+            limits_exports: self.limits_exports,
             scope: scope.filter(|_| !imports_all),
         })
     }
@@ -188,7 +197,8 @@ impl Sight {
     pub(super) fn by(&self) -> String {
         match &self.scope {
             Some(scope) => format!("{} imports some Services only", scope.name),
-            None => "exportTo of Services".to_owned(),
+            None if self.limits_exports => "exportTo of Services".to_owned(),
+            None => "outboundTrafficPolicy REGISTRY_ONLY".to_owned(),
         }
     }
 

@@ -35,6 +35,9 @@ pub struct AccessReport {
     /// Servers that only the first state has, as is said to be intended.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub gone: Vec<String>,
+    /// Servers that only the first state has, where only new access counts: nobody gains by it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gone_for_all: Vec<String>,
     /// What was said to be intended and was not found, as written.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub not_found: Vec<String>,
@@ -102,12 +105,12 @@ pub struct Difference {
 
 impl AccessReport {
     /// Makes the report of rows. `only_new_access` leaves out what breaks; what is `intended` counts
-    /// as no difference.
+    /// as no difference. Of `gone` workloads those that are `noted` are no difference either.
     pub fn new(
         before: String,
         after: String,
         (rows, newcomers): (&[ServerRow], &[Newcomer]),
-        (only_in_one, gone): (Vec<String>, Vec<String>),
+        (only_in_one, gone, noted): (Vec<String>, Vec<String>, &[String]),
         only_new_access: bool,
         intended: &[Intended],
     ) -> Self {
@@ -124,7 +127,8 @@ impl AccessReport {
         }
         servers.sort_by(|left, right| left.server.cmp(&right.server));
         let is_meant = |name: &String| intended.iter().any(|one| one.covers_gone(name));
-        let gone = gone.into_iter().filter(is_meant).collect();
+        let (gone, others): (Vec<String>, Vec<String>) = gone.into_iter().partition(is_meant);
+        let gone_for_all = others.into_iter().filter(|name| noted.contains(name));
         let not_found = intended.iter().zip(found).filter(|(_, found)| !found);
         Self {
             not_found: not_found.map(|(one, _)| one.text().to_owned()).collect(),
@@ -135,6 +139,7 @@ impl AccessReport {
             servers,
             only_in_one,
             gone,
+            gone_for_all: gone_for_all.collect(),
             compared: rows_compared + new_compared,
         }
     }
@@ -214,6 +219,12 @@ impl AccessReport {
         if !self.gone.is_empty() {
             out.push_str(&format!("gone, as intended: {}\n", self.gone.join(", ")));
         }
+        if !self.gone_for_all.is_empty() {
+            out.push_str(&format!(
+                "gone, so that nobody gains by it: {}\n",
+                self.gone_for_all.join(", ")
+            ));
+        }
         for one in &self.not_found {
             out.push_str(&format!("nothing was found for --allow {one}\n"));
         }
@@ -262,6 +273,12 @@ impl AccessReport {
         }
         if !self.gone.is_empty() {
             out.push_str(&format!("\n- gone, as intended: {}", self.gone.join(", ")));
+        }
+        if !self.gone_for_all.is_empty() {
+            out.push_str(&format!(
+                "\n- gone, so that nobody gains by it: {}",
+                self.gone_for_all.join(", ")
+            ));
         }
         for one in &self.not_found {
             out.push_str(&format!("\n- nothing was found for `--allow {one}`"));
@@ -471,7 +488,9 @@ fn direction(answer: &PortAnswer, name: &'static str, direction: &Direction) -> 
     let (name, lines) = match direction {
         Direction::Never => return None,
         Direction::Witness(_) => (name, answer.witness_lines(direction)?),
-        Direction::Undecided(_) | Direction::Bug(_) => ("undecided", tell::undecided(direction)),
+        Direction::Undecided(_) | Direction::Bug(_) => {
+            ("undecided", answer.undecided_lines(direction))
+        }
     };
     Some(Difference {
         port: answer.port,

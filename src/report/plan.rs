@@ -4,13 +4,18 @@
 //! generated from these types. Invariant: a wave is never shown better than the worst of its states.
 
 pub mod document;
+pub mod endings;
 pub mod folder;
 pub mod kustomize;
 mod look;
 pub mod scripts;
 
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::Serialize;
+
+use endings::EndingReport;
 
 use super::access::Verdict;
 use super::proof::{StateReport, state, worst};
@@ -49,6 +54,8 @@ pub struct PlanReport {
     pub left_out: Vec<LeftOutReport>,
     /// Access gained or lost on the way.
     pub gaps: Vec<GapReport>,
+    /// What ends with the sidecars besides decisions about access.
+    pub ends_with_sidecars: Vec<EndingReport>,
     /// What the plan rests on and cannot show.
     pub assumptions: Vec<String>,
     /// What has no sidecar to leave, or was not to be planned, and how that stays.
@@ -248,6 +255,7 @@ impl PlanReport {
                     is_before_the_plan: gap.from.0 == 0,
                 })
                 .collect(),
+            ends_with_sidecars: plan.endings.iter().map(EndingReport::from).collect(),
             assumptions: plan.assumptions.clone(),
             remains: plan.remains.clone(),
             unread,
@@ -268,6 +276,7 @@ impl PlanReport {
             look::push_wave(&mut out, wave, style);
         }
         self.push_problems(&mut out, ascii);
+        endings::push(&mut out, &self.ends_with_sidecars, ascii);
         for assumption in &self.assumptions {
             out.push_str(&format!("Note: {assumption}\n"));
         }
@@ -298,8 +307,8 @@ impl PlanReport {
         for unread in &self.unread {
             out.push_str(&format!("{unknown} {unread}\n"));
         }
-        for (server, lines) in self.undecided() {
-            out.push_str(&format!("{unknown} {server} is undecided:\n"));
+        for (server, callers, lines) in self.undecided() {
+            out.push_str(&format!("{unknown} {server} is undecided for {callers}:\n"));
             for line in lines {
                 out.push_str(&format!("    {line}\n"));
             }
@@ -338,7 +347,7 @@ impl PlanReport {
     /// Workloads that keep their sidecars, together where reason and witness are the same.
     fn held_together(&self) -> Vec<HeldTogether<'_>> {
         let mut groups: Vec<HeldTogether<'_>> = Vec::new();
-        let mut places = std::collections::BTreeMap::new();
+        let mut places = BTreeMap::new();
         for held in &self.held {
             let place = *places
                 .entry((&held.why, &held.witness))
@@ -378,25 +387,40 @@ impl PlanReport {
         }
     }
 
-    /// Servers that some state leaves undecided, each once with the reason.
-    pub fn undecided(&self) -> Vec<(&str, &[String])> {
-        let mut seen = std::collections::BTreeMap::new();
-        for server in self
-            .waves
-            .iter()
-            .flat_map(|wave| &wave.states)
-            .flat_map(|state| &state.differing)
-        {
-            let undecided = server
-                .differences
-                .iter()
-                .find(|difference| difference.direction == "undecided");
-            if let Some(difference) = undecided {
-                seen.entry(server.server.as_str())
-                    .or_insert(difference.lines.as_slice());
+    /// Servers that some state leaves undecided, callers in words, and the reason; callers of one reason together.
+    pub fn undecided(&self) -> Vec<(&str, String, &[String])> {
+        let mut seen: BTreeMap<(&str, &str), &[String]> = BTreeMap::new();
+        let states = self.waves.iter().flat_map(|wave| &wave.states);
+        for server in states.flat_map(|state| &state.differing) {
+            let differences = server.differences.iter();
+            for difference in differences.filter(|one| one.direction == "undecided") {
+                let known = seen
+                    .entry((server.server.as_str(), difference.callers))
+                    .or_insert(&difference.lines);
+                // What is told in more lines is told of a later state, and graver.
+                if difference.lines.len() > known.len() {
+                    *known = &difference.lines;
+                }
             }
         }
-        seen.into_iter().collect()
+        let mut told: Vec<(&str, String, &[String])> = Vec::new();
+        for ((server, callers), lines) in seen {
+            let reason = |lines: &[String]| {
+                let (first, rest) = lines.split_first()?;
+                let what = first
+                    .split_once(": ")
+                    .map_or(first.as_str(), |(what, _)| what);
+                Some((what.to_owned(), rest.to_vec()))
+            };
+            let same = |one: &&mut (&str, String, &[String])| {
+                one.0 == server && reason(one.2) == reason(lines)
+            };
+            match told.iter_mut().find(same) {
+                Some(known) => known.1.push_str(&format!(", {callers}")),
+                None => told.push((server, callers.to_owned(), lines)),
+            }
+        }
+        told
     }
 }
 

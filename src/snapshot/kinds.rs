@@ -40,6 +40,10 @@ pub enum Kind {
     CustomResourceDefinition,
     /// `networking.k8s.io/NetworkPolicy`.
     NetworkPolicy,
+    /// `networking.k8s.io/Ingress`.
+    Ingress,
+    /// `networking.k8s.io/IngressClass`.
+    IngressClass,
     /// `security.istio.io/AuthorizationPolicy`.
     AuthorizationPolicy,
     /// `security.istio.io/PeerAuthentication`.
@@ -221,6 +225,22 @@ pub const KINDS: &[KindRow] = &[
         "networkpolicies",
         &["v1"],
         true,
+    ),
+    row(
+        Kind::Ingress,
+        "Ingress",
+        "networking.k8s.io",
+        "ingresses",
+        &["v1", "v1beta1"],
+        true,
+    ),
+    row(
+        Kind::IngressClass,
+        "IngressClass",
+        "networking.k8s.io",
+        "ingressclasses",
+        &["v1", "v1beta1"],
+        false,
     ),
     row(
         Kind::AuthorizationPolicy,

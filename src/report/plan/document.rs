@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use super::kustomize::not_in_git;
-use super::{ON_GAP, PlanReport, StateReport, WaveReport};
+use super::{ON_GAP, PlanReport, StateReport, WaveReport, endings};
 use crate::plan::wave::EditChange;
 use crate::plan::{Plan, Wave};
 use crate::report::access::{self, ServerAccess};
@@ -105,8 +105,8 @@ fn problems(page: &mut String, report: &PlanReport) {
     let undecided = report.undecided();
     if !undecided.is_empty() {
         let _ = writeln!(page, "## Undecided\n");
-        for (server, lines) in undecided {
-            let _ = writeln!(page, "- ❔ `{server}`: {}", lines.join("; "));
+        for (server, callers, lines) in undecided {
+            let _ = writeln!(page, "- ❔ `{server}` for {callers}: {}", lines.join("; "));
         }
         page.push('\n');
     }
@@ -143,6 +143,7 @@ fn problems(page: &mut String, report: &PlanReport) {
         }
         page.push('\n');
     }
+    endings::section(page, &report.ends_with_sidecars);
     if !report.assumptions.is_empty() {
         let _ = writeln!(page, "## What this rests on\n");
         for assumption in &report.assumptions {

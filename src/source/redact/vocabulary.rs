@@ -5,7 +5,7 @@
 //! would leak.
 
 /// Fields whose values an API lists, or that hold no names.
-pub(super) const KEPT_FIELDS: [&str; 44] = [
+pub(super) const KEPT_FIELDS: [&str; 45] = [
     "action",
     "apiVersion",
     "apiGroups",
@@ -36,6 +36,7 @@ pub(super) const KEPT_FIELDS: [&str; 44] = [
     "operations",
     "operator",
     "outboundTrafficPolicy",
+    "pathType",
     "phase",
     "podIP",
     "podIPs",
