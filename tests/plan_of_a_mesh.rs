@@ -71,18 +71,28 @@ fn gateway_is_injected(snapshot: &Snapshot, plan: &Plan) -> bool {
         .iter()
         .find(|one| one.metadata.name == "edge");
     let labels = &namespace.unwrap().metadata.labels;
-    labels.has("istio-injection", "enabled") || labels.has("istio.io/rev", "default")
+    labels.has("istio-injection", "enabled") || labels.has("istio.io/rev", "stable")
 }
+
+/// A revision tag, whose webhook takes namespaces and pods that name it.
+const TAG: (&str, &str) = (
+    "kind: Service\n",
+    "kind: List\nitems: []\n---\napiVersion: admissionregistration.k8s.io/v1\nkind: MutatingWebhookConfiguration\nmetadata:\n  \
+     name: istio-revision-tag-stable\n  labels: {app: sidecar-injector, istio.io/rev: default, istio.io/tag: stable}\nwebhooks:\n\
+     - name: rev.namespace.sidecar-injector.istio.io\n  namespaceSelector: {matchExpressions: [{key: istio.io/rev, operator: In, \
+     values: [stable]}, {key: istio-injection, operator: DoesNotExist}]}\n  objectSelector: {matchExpressions: [{key: \
+     sidecar.istio.io/inject, operator: NotIn, values: ['false']}]}\n---\napiVersion: v1\nkind: Service\n",
+);
 
 const PATCH: &str = "kubectl patch deployment -n edge web --type=merge -p \
     '{\"spec\":{\"template\":{\"metadata\":{\"labels\":{\"sidecar.istio.io/inject\":\"false\",\"istio.io/dataplane-mode\":\"ambient\"}}}}}'";
 
 #[test]
 fn a_namespace_keeps_the_label_by_which_a_gateway_gets_its_proxy() {
-    let revision = ("istio-injection: enabled", "istio.io/rev: default");
+    let revision = ("istio-injection: enabled", "istio.io/rev: stable");
     for (changes, own) in [
         (vec![], "sidecar.istio.io/inject=\"true\""),
-        (vec![revision], "istio.io/rev=default"),
+        (vec![revision, TAG], "istio.io/rev=stable"),
     ] {
         let snapshot = changed("injected-gateway", &changes);
         let plan = planned_at_once(&snapshot);

@@ -56,7 +56,7 @@ pub(super) fn ending(report: &PlanReport) -> String {
             "Nothing to do: no workload has a sidecar"
         }
         "done" if report.waves.is_empty() => {
-            "Nothing to do: no workload that was to be planned has a sidecar"
+            "Nothing to do"
         }
         "done" if !is_read => {
             "At the end every workload that was read is in ambient mode; of what was not read nothing is proved"
