@@ -111,6 +111,20 @@ fn a_namespace_keeps_the_label_by_which_a_gateway_gets_its_proxy() {
 }
 
 #[test]
+fn so_does_one_whose_gateway_serves_a_gateway_object() {
+    let named = (
+        "labels: {app: gateway}, annotations",
+        "labels: {app: gateway, gateway.networking.k8s.io/gateway-name: edge}, annotations",
+    );
+    let plan = planned_at_once(&changed("injected-gateway", &[named]));
+    assert!(
+        commands(&plan).contains(&PATCH.to_owned()),
+        "{}",
+        text(&plan)
+    );
+}
+
+#[test]
 fn a_gateway_with_a_label_of_its_own_holds_no_namespace() {
     let own = (
         "labels: {app: gateway}, annotations",
@@ -258,7 +272,14 @@ fn what_differs_before_the_first_wave_is_no_doing_of_the_plan() {
     let said = "edge/web breaks from before the first wave, by no doing of the plan: the state read differs from the \
                 baseline already, until the end of the plan";
     assert!(text(&plan).contains(said), "{}", text(&plan));
-    assert!(files(&plan)["plan.md"].contains("by no doing of the plan"));
+    let page = &files(&plan)["plan.md"];
+    assert!(page.contains("by no doing of the plan"));
+    assert_eq!(
+        page.matches("breaks, as before the first wave").count(),
+        plan.waves.len(),
+        "{page}"
+    );
+    assert!(report(&plan).waves.iter().all(|wave| wave.differs_already));
 }
 
 #[test]

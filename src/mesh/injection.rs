@@ -104,7 +104,16 @@ impl Rules<'_> {
         };
         let without = labelled.without_injection(self.injects_by_default);
         let injected = |one| self.injected((namespace, Some(one)), metadata, spec);
-        *role == Role::Gateway && injected(labelled).is_some() && injected(&without).is_none()
+        let is_gateway = match role {
+            Role::Gateway => true,
+            // One that people deploy for a Gateway object; istiod's own pods are complete, and never injected.
+            Role::KubernetesGateway(_) => metadata
+                .annotations
+                .get("inject.istio.io/templates")
+                .is_some(),
+            _ => false,
+        };
+        is_gateway && injected(labelled).is_some() && injected(&without).is_none()
     }
 
     /// The revision that injects new pods, and by which label.

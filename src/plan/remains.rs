@@ -7,8 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::saved;
 use super::wave::Wave;
-use crate::mesh::{DataPlaneMode, Mesh, Role, Workload};
+use crate::mesh::{DataPlaneMode, Mesh, Role, WaypointId, Workload};
 use crate::phases::wording;
+use crate::snapshot::{Kind, ObjectName};
 
 /// Names that are written out.
 const MOST_NAMES: usize = 5;
@@ -89,5 +90,38 @@ pub(super) fn sentences(mesh: &Mesh, chosen: &BTreeSet<String>, waves: &[Wave]) 
             wording::first_few(&names, MOST_NAMES)
         ));
     }
+    let unused = unused_waypoints(mesh, waves);
+    if !unused.is_empty() {
+        found.push(format!(
+            "nothing uses what is deployed as {} {}, since what was to use it is held or left out",
+            if unused.len() == 1 {
+                "waypoint"
+            } else {
+                "waypoints"
+            },
+            wording::first_few(&unused, MOST_NAMES)
+        ));
+    }
     found
+}
+
+/// Waypoints that waves deploy and nothing uses at the end.
+fn unused_waypoints(mesh: &Mesh, waves: &[Wave]) -> Vec<String> {
+    let deployed: BTreeSet<ObjectName> = (waves.iter())
+        .flat_map(|wave| wave.manifests.values())
+        .flat_map(|content| saved::objects(content))
+        .filter(|(kind, _)| *kind == Kind::Gateway)
+        .map(|(_, name)| name)
+        .collect();
+    let services = mesh.services.iter().map(|one| one.binding.waypoint());
+    let pods = mesh.workload_ids().flat_map(|id| {
+        let generations = 0..mesh.workload(id).generations.len();
+        generations.map(move |generation| mesh.workload_binding(id, generation).waypoint())
+    });
+    let used: BTreeSet<WaypointId> = services.chain(pods).flatten().collect();
+    let waypoints = mesh.waypoints.iter().enumerate();
+    waypoints
+        .filter(|(index, one)| deployed.contains(&one.name) && !used.contains(&WaypointId(*index)))
+        .map(|(_, one)| one.name.to_string())
+        .collect()
 }

@@ -22,7 +22,7 @@ use super::proof::{StateReport, state, worst};
 use super::text::Style;
 use crate::exit::Exit;
 use crate::finding::PhaseOutcome;
-use crate::plan::wave::WayBack;
+use crate::plan::wave::{Gap, WayBack};
 use crate::plan::{Plan, PlanEnding, Wave};
 
 /// A plan, complete.
@@ -74,6 +74,8 @@ pub struct WaveReport {
     pub title: String,
     /// The worst verdict of its states.
     pub verdict: Verdict,
+    /// Whether all that somebody gains or loses in it is there before the first wave already.
+    pub differs_already: bool,
     /// Why now.
     pub why: Vec<String>,
     /// Who is affected: `namespace/name` of workloads.
@@ -220,7 +222,8 @@ impl PlanReport {
                 .waves
                 .iter()
                 .zip(&names)
-                .map(|(one, folder)| wave(one, folder))
+                .enumerate()
+                .map(|(index, (one, folder))| wave(one, folder, differs_already(plan, index)))
                 .collect(),
             held: plan
                 .held
@@ -506,12 +509,23 @@ fn ending(plan: &Plan) -> (&'static str, Vec<String>) {
     }
 }
 
-fn wave(wave: &Wave, folder: &str) -> WaveReport {
+/// Whether every gap that lasts in a wave is there before the first one.
+fn differs_already(plan: &Plan, index: usize) -> bool {
+    let wave = index + 1;
+    let lasts = |gap: &&Gap| {
+        gap.from.0 <= wave && gap.until.as_ref().is_none_or(|(until, _)| *until >= wave)
+    };
+    let mut gaps = plan.gaps.iter().filter(lasts).peekable();
+    gaps.peek().is_some() && gaps.all(|gap| gap.from.0 == 0)
+}
+
+fn wave(wave: &Wave, folder: &str, differs_already: bool) -> WaveReport {
     let states: Vec<StateReport> = wave.states.iter().map(state).collect();
     WaveReport {
         folder: folder.to_owned(),
         title: wave.title.clone(),
         verdict: worst(states.iter().map(|state| state.verdict)),
+        differs_already,
         why: wave.why.clone(),
         affected: wave.affected.iter().map(ToString::to_string).collect(),
         steps: wave

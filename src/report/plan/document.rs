@@ -50,12 +50,17 @@ fn overview(page: &mut String, report: &PlanReport) {
     for wave in &report.waves {
         let _ = writeln!(
             page,
-            "| [{0}]({0}/) | {1} | {2} | {3} {4} | {5} |",
+            "| [{0}]({0}/) | {1} | {2} | {3} {4}{5} | {6} |",
             wave.folder,
             wave.title,
             wave.affected.len(),
             access::symbol(wave.verdict, false),
             access::words(wave.verdict),
+            if wave.differs_already {
+                ", as before the first wave"
+            } else {
+                ""
+            },
             wave.way_back
         );
     }

@@ -14,7 +14,7 @@ pub(super) fn push_wave(out: &mut String, wave: &WaveReport, style: Style) {
         return;
     }
     out.push_str(&format!(
-        "{} {}: {} ({}{})\n",
+        "{} {}: {} ({}{}{})\n",
         access::symbol(wave.verdict, style.ascii),
         wave.folder,
         wave.title,
@@ -23,6 +23,11 @@ pub(super) fn push_wave(out: &mut String, wave: &WaveReport, style: Style) {
             ", way back proved".to_owned()
         } else {
             format!(", way back: {}", wave.way_back)
+        },
+        if wave.differs_already {
+            "; what differs is there before the first wave"
+        } else {
+            ""
         }
     ));
     if !style.verbose {
@@ -55,9 +60,7 @@ pub(super) fn ending(report: &PlanReport) -> String {
         "done" if report.waves.is_empty() && all_remains => {
             "Nothing to do: no workload has a sidecar"
         }
-        "done" if report.waves.is_empty() => {
-            "Nothing to do"
-        }
+        "done" if report.waves.is_empty() => "Nothing to do",
         "done" if !is_read => {
             "At the end every workload that was read is in ambient mode; of what was not read nothing is proved"
         }
