@@ -127,6 +127,8 @@ fn a_plan_deletes_one_of_them() {
         .collect();
     assert_eq!(
         deletions,
-        ["kubectl delete authorizationpolicies.security.istio.io -n shop no-batch-again"]
+        [
+            "kubectl delete authorizationpolicies.security.istio.io -n shop no-batch-again --ignore-not-found"
+        ]
     );
 }

@@ -167,8 +167,13 @@ fn accept_policies(cluster: &Cluster) {
     let kind = "authorizationpolicies.security.istio.io";
     for policy in items(cluster, kind) {
         let targets = policy["spec"]["targetRefs"].is_array();
-        if targets && !has_condition(&policy, "WaypointAccepted") {
-            let status = json!({"conditions": [condition("WaypointAccepted", &policy)]});
+        let accepted = if targets {
+            "WaypointAccepted"
+        } else {
+            "ZtunnelAccepted"
+        };
+        if !has_condition(&policy, accepted) {
+            let status = json!({"conditions": [condition(accepted, &policy)]});
             set_status(cluster, kind, &policy, &status);
         }
     }

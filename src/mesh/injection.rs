@@ -80,7 +80,8 @@ impl Rules<'_> {
         if *role != Role::Application {
             return next(DataPlaneMode::None, "not an application", "");
         }
-        if let Some((revision, reason)) = self.injected(namespace, metadata, spec) {
+        let labelled = self.namespaces.get(namespace);
+        if let Some((revision, reason)) = self.injected((namespace, labelled), metadata, spec) {
             return next(DataPlaneMode::Sidecar, &reason, &revision);
         }
         match self.enrolled(namespace, metadata, spec.host_network) {
@@ -89,17 +90,43 @@ impl Rules<'_> {
         }
     }
 
+    /// Whether new pods of a gateway get their proxy (image `auto`) for the labels of their namespace alone, so that
+    /// without these the next one starts without.
+    pub(super) fn needs_namespace_label(
+        &self,
+        namespace: &str,
+        metadata: &Metadata,
+        spec: &PodSpec,
+        role: &Role,
+    ) -> bool {
+        let Some(labelled) = self.namespaces.get(namespace) else {
+            return false;
+        };
+        let without = labelled.without_injection(self.injects_by_default);
+        let injected = |one| self.injected((namespace, Some(one)), metadata, spec);
+        let is_gateway = match role {
+            Role::Gateway => true,
+            // One that people deploy for a Gateway object; istiod's own pods are complete, and never injected.
+            Role::KubernetesGateway(_) => metadata
+                .annotations
+                .get("inject.istio.io/templates")
+                .is_some(),
+            _ => false,
+        };
+        is_gateway && injected(labelled).is_some() && injected(&without).is_none()
+    }
+
     /// The revision that injects new pods, and by which label.
     fn injected(
         &self,
-        namespace: &str,
+        (namespace, labelled): (&str, Option<&Namespace>),
         metadata: &Metadata,
         spec: &PodSpec,
     ) -> Option<(SmolStr, String)> {
         if NEVER_INJECTED.contains(&namespace) || spec.host_network {
             return None;
         }
-        let by_label = self.by_label(namespace, &metadata.labels);
+        let by_label = self.by_label((namespace, labelled), &metadata.labels);
         let injects = |revision: &str| match self.configurations.get(revision) {
             Some(configuration) => configuration.injects(metadata),
             None => InjectorConfiguration::default().injects(metadata),
@@ -107,11 +134,7 @@ impl Rules<'_> {
         if self.injectors.is_empty() {
             return by_label.filter(|(revision, _)| injects(revision));
         }
-        let mut labels = self
-            .namespaces
-            .get(namespace)
-            .map(|one| one.labels.clone())
-            .unwrap_or_default();
+        let mut labels = labelled.map(|one| one.labels.clone()).unwrap_or_default();
         labels.set("kubernetes.io/metadata.name", namespace);
         let injector = self.injectors.iter().find(|one| {
             one.webhook.namespace_selector.matches(&labels)
@@ -128,12 +151,13 @@ impl Rules<'_> {
     }
 
     /// What the labels ask for, when the webhooks themselves were not given.
-    fn by_label(&self, namespace: &str, pod_labels: &Labels) -> Option<(SmolStr, String)> {
+    fn by_label(
+        &self,
+        (namespace, labelled): (&str, Option<&Namespace>),
+        pod_labels: &Labels,
+    ) -> Option<(SmolStr, String)> {
         let pod_label = pod_labels.get("sidecar.istio.io/inject");
-        let injection = self
-            .namespaces
-            .get(namespace)
-            .map_or(&Injection::Unlabelled, |one| &one.injection);
+        let injection = labelled.map_or(&Injection::Unlabelled, |one| &one.injection);
         match injection {
             Injection::Disabled => None,
             Injection::Enabled => Some((

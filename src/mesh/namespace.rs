@@ -37,3 +37,19 @@ pub struct Namespace {
     /// Whether it is one of Kubernetes' own or holds Istio itself: never migrated.
     pub system: bool,
 }
+
+impl Namespace {
+    /// The same when its labels ask for no sidecars any more.
+    pub(super) fn without_injection(&self, injects_by_default: bool) -> Self {
+        let mut without = self.clone();
+        without.labels.remove("istio-injection");
+        without.labels.remove("istio.io/rev");
+        without.injection = if injects_by_default {
+            without.labels.set("istio-injection", "disabled");
+            Injection::Disabled
+        } else {
+            Injection::Unlabelled
+        };
+        without
+    }
+}

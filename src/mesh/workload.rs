@@ -240,13 +240,16 @@ pub struct Workload {
     pub next_mode: DataPlaneMode,
     /// Why: the label or rule that decides `next_mode`, in words for a report.
     pub next_mode_reason: SmolStr,
+    /// Whether it is a gateway whose new pods get their proxy for the labels of their namespace alone: without these
+    /// the injector's webhook passes them over.
+    pub needs_namespace_label: bool,
     /// Whether no pod was given and the one generation was derived from the template.
     pub predicted: bool,
     /// Where the owner (or the pod) was read.
     pub origin: Origin,
     /// Desired pods, or pods seen.
     pub replicas: usize,
-    /// Whether the owner has ended or wants no pods (Job done, scaled to 0).
+    /// Whether the owner wants no pods (scaled to 0).
     pub idle: bool,
 }
 

@@ -91,7 +91,8 @@ pub(super) fn build(
     }
     let mut workloads = Vec::new();
     for (key, owner) in &owners {
-        if is_topmost(owner, &owners) && !pods.contains_key(key) {
+        let ended = key.0 == OwnerKind::Job && has_ended(&owner.body);
+        if is_topmost(owner, &owners) && !pods.contains_key(key) && !ended {
             workloads.extend(predict(key, owner, rules));
         }
     }
@@ -181,12 +182,17 @@ fn is_topmost(owner: &Object<PodOwner>, owners: &BTreeMap<OwnerKey, &Object<PodO
     })
 }
 
-/// Whether an owner has ended or wants no pods.
+/// Whether an owner wants no pods.
 fn is_idle(owner: &PodOwner) -> bool {
     owner.spec.replicas == Some(0)
-        || owner.status.conditions.iter().any(|condition| {
-            matches!(condition.kind.as_str(), "Complete" | "Failed") && condition.status == "True"
-        })
+}
+
+/// Whether a Job has ended: it starts no pod again, so that it calls nobody and serves nobody
+/// (kubernetes pkg/controller/job/job_controller.go, `IsJobFinished`).
+fn has_ended(owner: &PodOwner) -> bool {
+    owner.status.conditions.iter().any(|condition| {
+        matches!(condition.kind.as_str(), "Complete" | "Failed") && condition.status == "True"
+    })
 }
 
 fn predict(key: &OwnerKey, owner: &Object<PodOwner>, rules: &Rules<'_>) -> Option<Workload> {
@@ -229,7 +235,6 @@ fn predict(key: &OwnerKey, owner: &Object<PodOwner>, rules: &Rules<'_>) -> Optio
         owner: key.0.clone(),
         owner_api_version: owner.api_version.clone(),
         name: key.1.clone(),
-        role,
         template_labels: template.metadata.labels.clone(),
         template_annotations: template.metadata.annotations.clone(),
         owner_labels: owner.metadata.labels.clone(),
@@ -245,6 +250,13 @@ fn predict(key: &OwnerKey, owner: &Object<PodOwner>, rules: &Rules<'_>) -> Optio
         generations: vec![generation],
         next_mode: next.mode,
         next_mode_reason: next.reason,
+        needs_namespace_label: rules.needs_namespace_label(
+            &owner.metadata.namespace,
+            &template.metadata,
+            &template.spec,
+            &role,
+        ),
+        role,
         predicted: true,
         origin: owner.origin.clone(),
         replicas,
@@ -287,6 +299,8 @@ fn observe(
     let replacement = owner.map_or(Replacement::ByItself, |owner| {
         Replacement::of(&key.0, &key.1, &owner.body.spec)
     });
+    let needs_namespace_label =
+        rules.needs_namespace_label(&key.1.namespace, metadata, spec, &role);
     Workload {
         owner: key.0,
         owner_api_version: api_version,
@@ -311,6 +325,7 @@ fn observe(
         generations,
         next_mode: next.mode,
         next_mode_reason: next.reason,
+        needs_namespace_label,
         predicted: false,
         origin: owner.map_or_else(|| first.origin.clone(), |owner| owner.origin.clone()),
         replicas: pods.len(),

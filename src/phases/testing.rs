@@ -149,6 +149,7 @@ pub(crate) fn workload(owner: OwnerKind, namespace: &str, name: &str) -> Workloa
         generations: vec![sidecar_pods(&[&format!("{name}-1")])],
         next_mode: DataPlaneMode::Sidecar,
         next_mode_reason: "istio-injection=enabled".into(),
+        needs_namespace_label: false,
         predicted: false,
         origin: Origin::Simulated,
         replicas: 1,

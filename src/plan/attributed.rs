@@ -8,12 +8,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::cleanup;
 use super::field::Field;
-use super::moves::TEMPLATE_LABELS;
 use super::proof;
 use super::units::{Together, Unit};
 use super::wave::{Files, State, Step};
 use crate::finding::{Differing, Phase, Proof, RowVerdict};
 use crate::mesh::{DataPlaneMode, Mesh};
+use crate::phases::remove_sidecars::switch::TEMPLATE_LABELS;
 use crate::phases::wording;
 use crate::prove::row::ServerRow;
 use crate::snapshot::{Kind, ObjectName};

@@ -61,7 +61,7 @@ fn edit(before: &Snapshot, command: Command) -> Option<Edit> {
                 .find_map(|template| patch.pointer(&format!("{template}/metadata/labels")))?;
             (kind, name, EditChange::TemplateLabels(pairs(labels)))
         }
-        Command::Delete { kind, name } => (kind, name, EditChange::Delete),
+        Command::Delete { kind, name, .. } => (kind, name, EditChange::Delete),
         Command::Apply { .. } | Command::Restart { .. } | Command::DeletePods { .. } => {
             return None;
         }

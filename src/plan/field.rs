@@ -10,12 +10,12 @@ use std::sync::Arc;
 use smol_str::SmolStr;
 
 use super::both::{with_ambient_generations, with_generations, with_labelled_generations};
-use super::moves::TEMPLATE_LABELS;
 use super::wave::{Files, State, Step, WayBack};
 use super::{proof, saved};
 use crate::api::{Pod, PodOwner};
 use crate::mesh::{DataPlaneMode, Mesh, MeshOverrides};
 use crate::phases::MigrateOptions;
+use crate::phases::remove_sidecars::switch::TEMPLATE_LABELS;
 use crate::prove::prover::Prover;
 use crate::simulate::controllers::act;
 use crate::simulate::{Command, command, execute};

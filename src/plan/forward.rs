@@ -15,8 +15,8 @@ use super::field::{Field, way_back};
 use super::held::held;
 use super::sift::sift;
 use super::traffic::CallGraph;
-use super::wave::{Files, Gap, Held, Plan, PlanEnding, Step, Wave};
-use super::{cleanup, edits, lock, moves, order, pinning, prepare, proof, ways_out};
+use super::wave::{Files, Gap, Held, Plan, PlanEnding, State, Step, Wave};
+use super::{cleanup, edits, gaps, lock, moves, order, pinning, prepare, proof, remains, ways_out};
 use crate::finding::PhaseOutcome;
 use crate::mesh::{Distribution, Mesh, MeshOverrides};
 use crate::phases::{MigrateOptions, wording};
@@ -80,6 +80,9 @@ pub fn plan(
     let end = player.field.mesh();
     let mut plan = player.plan;
     ways_out::add(&mut plan.held, &player.field);
+    if options.calls.is_none() {
+        ways_out::add_telemetry(&mut plan.held);
+    }
     if let Some(state) = plan
         .waves
         .last_mut()
@@ -87,7 +90,8 @@ pub fn plan(
     {
         state.notes.extend(prover::notes(&prover.noted(&end)));
     }
-    plan.gaps = proof::gaps(&plan.waves);
+    plan.gaps = gaps::listed(player.start.as_ref(), &plan.waves);
+    plan.remains = remains::sentences(&end, &options.migrate.namespaces, &plan.waves);
     plan
 }
 
@@ -135,6 +139,8 @@ struct Player<'a> {
     stops_after_one: bool,
     /// Who cannot move before one another.
     circles: Vec<BTreeSet<ObjectName>>,
+    /// The state before the first wave.
+    start: Option<State>,
 }
 
 impl<'a> Player<'a> {
@@ -155,6 +161,7 @@ impl<'a> Player<'a> {
                 gaps: Vec::new(),
                 endings: Vec::new(),
                 assumptions: Vec::new(),
+                remains: Vec::new(),
                 servers: prover
                     .baseline()
                     .workloads
@@ -164,6 +171,7 @@ impl<'a> Player<'a> {
             },
             stops_after_one: false,
             circles: Vec::new(),
+            start: None,
         }
     }
 
@@ -177,6 +185,7 @@ impl<'a> Player<'a> {
         {
             return Err(PlanEnding::NotReady(results));
         }
+        self.start = Some(self.field.at_rest("before the first wave"));
         self.prepare()?;
         self.plan.endings = prepare::endings(&self.field);
         let solo = mesh.distribution == Distribution::Solo;
@@ -258,7 +267,10 @@ impl<'a> Player<'a> {
 
     /// Labels namespaces last of all where everybody moved by pod template.
     fn label_namespaces(&mut self) -> Result<(), PlanEnding> {
-        let steps = moves::late_labels(&self.field.mesh(), |namespace| self.includes(namespace));
+        let mesh = self.field.mesh();
+        let kept = moves::kept_labels(&mesh, |namespace| self.includes(namespace));
+        self.plan.assumptions.extend(kept);
+        let steps = moves::late_labels(&mesh, |namespace| self.includes(namespace));
         if steps.is_empty() {
             return Ok(());
         }
@@ -472,7 +484,7 @@ impl<'a> Player<'a> {
     /// Who differs from the baseline now, and how.
     fn known_gaps(&self) -> KnownGaps {
         let proved = self.plan.waves.last().and_then(|wave| wave.states.last());
-        let now = match proved {
+        let now = match proved.or(self.start.as_ref()) {
             Some(state) => Cow::Borrowed(state),
             None => Cow::Owned(self.field.at_rest("")),
         };

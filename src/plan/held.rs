@@ -44,6 +44,7 @@ pub(super) fn held(workload: &ObjectName, gaps: &[Gap], circle: &BTreeSet<Object
         why,
         lines: gap.map(|gap| gap.lines.clone()).unwrap_or_default(),
         server: own.or(gap).map(|gap| gap.server.clone()),
+        direction: gap.map(|gap| gap.direction),
         ways_out: Vec::new(),
     }
 }

@@ -104,17 +104,26 @@ pub(super) fn locks(
             .map(|name| saved::delete_command(Kind::AuthorizationPolicy, name))
             .collect()
     };
+    let manifests: Vec<Value> = around
+        .iter()
+        .chain(&ports)
+        .map(|(_, it)| it.clone())
+        .collect();
+    let manifests = manifest::documents(&manifests);
+    let accepted = saved::waits_for_ztunnel(&manifests);
     let open = Step {
         what:
             "take these policies away again: every caller has moved, and nothing opens without them"
                 .to_owned(),
         run: delete(&around),
         undo: vec![format!("kubectl apply -f {FILE}")],
+        undo_settled: accepted.clone(),
         look: vec!["no pod of these workloads has a sidecar".to_owned()],
         ..Step::default()
     };
     let mut close = Step {
         run: vec![format!("kubectl apply -f {FILE}")],
+        settled: accepted,
         undo: delete(&around).into_iter().chain(delete(&ports)).collect(),
         undo_look: vec!["every pod of these workloads has its sidecar again".to_owned()],
         ..Step::default()
@@ -163,11 +172,10 @@ pub(super) fn locks(
         ],
     };
     let open = (!around.is_empty()).then_some(open);
-    let manifests: Vec<Value> = around.into_iter().chain(ports).map(|(_, it)| it).collect();
     Some(Locks {
         close,
         open,
-        files: Files::from([(FILE.to_owned(), manifest::documents(&manifests))]),
+        files: Files::from([(FILE.to_owned(), manifests)]),
         closed,
         why,
     })

@@ -2,8 +2,8 @@
 //!
 //! In: the mesh before the wave, who moves in it, who stays. Out: one [`Step`] a namespace, and one before it
 //! that enrols it.
-//! Invariant: a namespace is labelled only when nothing in it keeps a sidecar and the label captures
-//! nobody from outside the mesh; until then each pod template says for itself how its pods run, in
+//! Invariant: a namespace is labelled only when nothing in it keeps a sidecar, no gateway in it gets its proxy by the
+//! label that goes, and the new one captures nobody from outside the mesh; until then each pod template says for itself how its pods run, in
 //! one change, so that no pod is ever started without either. On the way back a namespace stays enrolled until
 //! its pods have sidecars: without its label running pods leave the mesh at once
 //! (istio cni/pkg/nodeagent/informers.go `reconcilePod`).
@@ -12,18 +12,16 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::wave::{Held, Step};
 use crate::finding::Remedy;
-use crate::mesh::{DataPlaneMode, Mesh, OwnerKind, Replacement, Role, Workload};
+use crate::mesh::{DataPlaneMode, Injection, Mesh, OwnerKind, Replacement, Role, Workload};
 use crate::phases::commands::{LabelChange, delete_pods, label, patch_template_labels, restart};
-use crate::phases::remove_sidecars::switch::{namespace_changes, template_changes};
+use crate::phases::remove_sidecars::switch::{
+    namespace_changes, template_changes, template_label_changes, wording_of_gateways,
+};
 use crate::phases::wording;
 use crate::snapshot::ObjectName;
 
 const INJECT: &str = "sidecar.istio.io/inject";
 const DATAPLANE_MODE: &str = "istio.io/dataplane-mode";
-
-/// Labels that a pod template gets where it says for itself how its pods run.
-pub(super) const TEMPLATE_LABELS: [(&str, &str); 2] =
-    [(INJECT, "false"), (DATAPLANE_MODE, "ambient")];
 
 /// Why a workload cannot be moved by a command, if so.
 pub(super) fn obstacle(workload: &Workload) -> Option<String> {
@@ -95,6 +93,8 @@ pub(super) fn steps(
                 "since the policies that close new pods know them by that label".to_owned()
             } else if stay.iter().any(|name| name.namespace == namespace) {
                 "since the namespace's label would move others too".to_owned()
+            } else if let Some(gateways) = wording_of_gateways(mesh, namespace) {
+                format!("since the namespace's label stays, by which a gateway gets its proxy ({gateways})")
             } else if others().next().is_some() {
                 let others: Vec<String> = others().collect();
                 format!(
@@ -127,7 +127,10 @@ fn by_template(namespace: &str, workloads: &[&Workload], because: &str) -> Step 
         ", each by one change of its pod template, {because}"
     ));
     for workload in workloads {
-        match patch_template_labels(workload, &template_label_changes(workload)) {
+        let changes = template_label_changes(workload);
+        match patch_template_labels(workload, &changes) {
+            // Its template says so already, and only its pods are old: no change would replace them.
+            Some(_) if changes.is_empty() => take_both_ways(&mut step, restart(workload)),
             Some(remedy) => {
                 take(&mut step, remedy);
                 delete_old(&mut step, workload);
@@ -187,17 +190,29 @@ pub(super) fn late_labels(mesh: &Mesh, includes: impl Fn(&str) -> bool) -> Vec<S
     steps
 }
 
-/// Changes of a pod template that says for itself how its pods run from then on.
-pub(super) fn template_label_changes(workload: &Workload) -> Vec<LabelChange> {
-    let labels = &workload.template_labels;
-    let mut changes: Vec<LabelChange> = TEMPLATE_LABELS
-        .iter()
-        .map(|(key, value)| LabelChange::set(key, labels.get(key), value))
-        .collect();
-    if let Some(revision) = labels.get("istio.io/rev") {
-        changes.push(LabelChange::remove("istio.io/rev", revision));
+/// What is to be known of namespaces that keep the label of sidecars for a gateway, although workloads of theirs have
+/// moved.
+pub(super) fn kept_labels(mesh: &Mesh, includes: impl Fn(&str) -> bool) -> Vec<String> {
+    let mut notes = Vec::new();
+    for (name, namespace) in mesh.namespaces.iter().filter(|(name, _)| includes(name)) {
+        let own = match &namespace.injection {
+            Injection::Revision(revision) => format!("istio.io/rev={revision}"),
+            _ => format!("{INJECT}=\"true\""),
+        };
+        let moved = mesh.workloads_in(name).any(|(_, workload)| {
+            let by_template = workload.template_labels.has(DATAPLANE_MODE, "ambient");
+            workload.is_mesh_application() && by_template
+        });
+        if let Some(gateways) = wording_of_gateways(mesh, name).filter(|_| moved) {
+            notes.push(format!(
+                "namespace {name} keeps the label by which a gateway gets its proxy ({gateways}), so that what is deployed \
+                 there later gets a sidecar unless its pod template has the labels {INJECT}=\"false\" and \
+                 {DATAPLANE_MODE}=ambient; with the label {own} in the pod template of {gateways} the namespace can be \
+                 labelled instead"
+            ));
+        }
     }
-    changes
+    notes
 }
 
 fn by_namespace_label(mesh: &Mesh, namespace: &str, workloads: &[&Workload]) -> Vec<Step> {
@@ -235,14 +250,8 @@ fn by_namespace_label(mesh: &Mesh, namespace: &str, workloads: &[&Workload]) -> 
             }
             // Its next run does.
             _ if workload.owner == OwnerKind::CronJob => {}
-            _ => {
-                let remedy = restart(workload);
-                if let Remedy::Command { run, .. } = &remedy {
-                    // After the labels are taken back, the same command brings the sidecars back.
-                    step.undo.push(run.clone());
-                }
-                take(&mut step, remedy);
-            }
+            // After the labels are taken back, the same command brings the sidecars back.
+            _ => take_both_ways(&mut step, restart(workload)),
         }
         wait_for(&mut step, workload);
     }
@@ -287,6 +296,14 @@ fn take(step: &mut Step, remedy: Remedy) {
         Remedy::Advice(advice) => step.by_hand.push(advice),
         Remedy::Apply { .. } => {}
     }
+}
+
+/// The same, where the command is its own way back.
+fn take_both_ways(step: &mut Step, remedy: Remedy) {
+    if let Remedy::Command { run, .. } = &remedy {
+        step.undo.push(run.clone());
+    }
+    take(step, remedy);
 }
 
 /// Says how to see that an owner has replaced its pods, here and on the way back.
@@ -396,6 +413,7 @@ pub(super) fn movable(
                 why,
                 lines: Vec::new(),
                 server: None,
+                direction: None,
                 ways_out: Vec::new(),
             }),
         }

@@ -10,7 +10,6 @@ use serde_json::{Value, json};
 
 use super::attempt::move_wave;
 use super::field::Field;
-use super::moves::template_label_changes;
 use super::saved;
 use super::wave::{Files, Step, Wave};
 use crate::manifest;
@@ -20,6 +19,7 @@ use crate::mesh::{
 };
 use crate::needs::GENERATED_LABEL;
 use crate::phases::commands::{LabelChange, template_labels};
+use crate::phases::remove_sidecars::switch::template_label_changes;
 use crate::phases::wording;
 use crate::prove::pins::{SIDECAR_LABEL, for_sidecars, is_exported, pinnable, rivals};
 use crate::snapshot::{Kind, ObjectName, Snapshot};
@@ -139,6 +139,11 @@ fn pinning(
     let names: Vec<String> = workloads.iter().map(|one| wording::workload(one)).collect();
     let names = wording::first_few(&names, 5);
     let collect = |line: fn(&Rollout) -> String| rollouts.iter().map(line).collect::<Vec<_>>();
+    let both_ready = |new: (&str, &str)| -> Vec<String> {
+        (rollouts.iter())
+            .flat_map(|one| one.both_ready(new))
+            .collect()
+    };
     let name = Step {
         what: "give pods with and without sidecars names that routes can use".to_owned(),
         look: vec![
@@ -169,7 +174,7 @@ fn pinning(
         )],
         run: collect(Rollout::start),
         undo: collect(Rollout::release),
-        settled: collect(Rollout::both_ready),
+        settled: both_ready(AMBIENT_LABEL),
         undo_settled: collect(Rollout::rolled_out),
         moves: workloads.iter().map(|one| one.name.to_string()).collect(),
         ..Step::default()
@@ -177,9 +182,7 @@ fn pinning(
     let over = Step {
         what: "send everybody who comes through a waypoint to the new pods alone".to_owned(),
         look: vec![
-            "as many new pods as old ones are Ready (an autoscaler may have changed the number that the command before \
-             waits for), and their application works"
-                .to_owned(),
+            "as many new pods as old ones are Ready, and their application works".to_owned(),
         ],
         run: vec![apply(HAND_OVER_FILE)],
         undo: vec![apply(PIN_FILE)],
@@ -196,7 +199,7 @@ fn pinning(
         run: collect(Rollout::release),
         undo: collect(Rollout::start_old),
         settled: collect(Rollout::rolled_out),
-        undo_settled: collect(Rollout::both_ready),
+        undo_settled: both_ready(SIDECAR_LABEL),
         ..Step::default()
     };
     let unpin = Step {
@@ -233,7 +236,8 @@ pub(super) fn assumption(moving: &BTreeSet<ObjectName>) -> String {
 /// A Deployment that is held with old and new pods, and how it replaces pods otherwise.
 struct Rollout {
     name: ObjectName,
-    replicas: i64,
+    /// Labels of its pods, old and new.
+    pods: String,
     labels: Vec<LabelChange>,
     /// `spec` without its template, as it is now.
     now: Value,
@@ -259,13 +263,18 @@ impl Rollout {
             ));
         }
         let surge = |key: &str| strategy["rollingUpdate"][key].clone();
-        let replicas = spec.replicas.unwrap_or(1);
-        if replicas == 0 {
+        if spec.replicas == Some(0) {
             return Err(format!("Deployment {name} has no pods"));
         }
+        let Some(selector) = &spec.selector else {
+            return Err(format!("Deployment {name} has no selector"));
+        };
+        let pods: Vec<String> = (selector.match_labels.iter())
+            .map(|(key, value)| format!("{key}={value}"))
+            .collect();
         Ok(Self {
             name: name.clone(),
-            replicas,
+            pods: pods.join(","),
             labels: template_label_changes(workload),
             now: json!({
                 "minReadySeconds": spec.min_ready_seconds,
@@ -309,15 +318,24 @@ impl Rollout {
         self.patch(&self.now)
     }
 
-    /// Waits until every pod runs in both kinds: the count of those of the newest template is not
-    /// enough, since it speaks of the template before until the controller has seen the change.
-    fn both_ready(&self) -> String {
+    /// Waits until there are as many pods of the new template as are wanted now, and all of them are Ready: first
+    /// for the controller to have seen the template, since until then it counts pods of the one before (`kubectl wait`
+    /// takes a condition for met only where `status.observedGeneration` is the newest; kubectl pkg/cmd/wait/condition.go).
+    fn both_ready(&self, (key, value): (&str, &str)) -> [String; 3] {
         let ObjectName { namespace, name } = &self.name;
-        format!(
-            "kubectl wait deployment -n {namespace} {name} --for=jsonpath='{{.status.readyReplicas}}'={} \
-             --timeout=10m",
-            2 * self.replicas
-        )
+        let deployment = format!("deployment -n {namespace} {name}");
+        let comma = if self.pods.is_empty() { "" } else { "," };
+        [
+            format!("kubectl wait {deployment} --for=condition=Progressing --timeout=10m"),
+            format!(
+                "kubectl wait {deployment} --for=jsonpath='{{.status.updatedReplicas}}'=\"$(kubectl get {deployment} -o \
+                 jsonpath='{{.spec.replicas}}')\" --timeout=10m"
+            ),
+            format!(
+                "kubectl wait pods -n {namespace} -l {}{comma}{key}={value} --for=condition=Ready --timeout=10m",
+                self.pods
+            ),
+        ]
     }
 
     fn rolled_out(&self) -> String {

@@ -157,12 +157,17 @@ pub(super) fn wave(
         })
         .filter(|(_, content)| !content.is_empty())
         .collect();
+    let mesh = field.mesh();
     let mut saved_files = Files::new();
     let mut steps = Vec::new();
     for (file, content) in &manifests {
         let mut replaced = Files::new();
         let undo = saved::undo_apply(field.snapshot(), file, content, &mut replaced);
-        let undo_settled = replaced.values().flat_map(|one| waits_for_gateways(one));
+        let accepted = |content: &String| {
+            let gateways = waits_for_gateways(content).into_iter();
+            gateways.chain(saved::waits_for_ztunnel(content))
+        };
+        let undo_settled = replaced.values().flat_map(accepted);
         let undo_settled = undo_settled.collect();
         saved_files.extend(replaced);
         steps.push(Step {
@@ -181,10 +186,10 @@ pub(super) fn wave(
                         .to_owned()
                 }
             },
-            look: look(result.phase),
+            look: look(result.phase, &mesh),
             run: vec![format!("kubectl apply -f {file}")],
             undo,
-            settled: waits_for_gateways(content),
+            settled: accepted(content).collect(),
             undo_look: look_back(result.phase),
             undo_settled,
             ..Step::default()
@@ -207,7 +212,7 @@ pub(super) fn wave(
                 _ => "label what uses a waypoint from now on",
             }
             .to_owned(),
-            look: look(result.phase),
+            look: look(result.phase, &mesh),
             undo_look: look_back(result.phase),
             run: commands.iter().map(|(run, _)| (*run).clone()).collect(),
             undo: commands
@@ -338,14 +343,18 @@ fn words(phase: Phase, distribution: Distribution) -> (&'static str, &'static st
     }
 }
 
-fn look(phase: Phase) -> Vec<String> {
+fn look(phase: Phase, mesh: &Mesh) -> Vec<String> {
     let text = match phase {
+        Phase::DeployWaypoints if mesh.control_planes.len() > 1 => {
+            "`istioctl version` shows the versions of istiod that you expect, and ztunnel runs on every node"
+        }
         Phase::DeployWaypoints => {
             "`istioctl version` shows one version of istiod, and ztunnel runs on every node"
         }
+        Phase::MigratePolicies if mesh.waypoints.is_empty() => "ztunnel runs on every node",
         Phase::MigratePolicies => "`istioctl waypoint list -A` shows every waypoint as programmed",
         _ => {
-            "`kubectl get authorizationpolicies -A` lists every policy of the wave before this one"
+            "`kubectl get authorizationpolicies -A` lists every policy of the waves before this one"
         }
     };
     vec![text.to_owned()]

@@ -43,17 +43,46 @@ pub(super) fn undo_apply(
     undo
 }
 
-/// `kubectl delete KIND -n NAMESPACE NAME`.
+/// `kubectl delete KIND -n NAMESPACE NAME`, which can be run again.
 pub(super) fn delete_command(kind: Kind, name: &ObjectName) -> String {
     let resource = kind.resource();
     if name.namespace.is_empty() {
-        format!("kubectl delete {resource} {}", name.name)
+        format!("kubectl delete {resource} {} --ignore-not-found", name.name)
     } else {
         format!(
-            "kubectl delete {resource} -n {} {}",
+            "kubectl delete {resource} -n {} {} --ignore-not-found",
             name.namespace, name.name
         )
     }
+}
+
+/// Waits until ztunnel has been given the policies of a manifest that are for pods: one that it does not know yet
+/// closes nothing. What it never takes is not waited for: other actions, dry runs, and what targets a waypoint
+/// (istio pilot/pkg/serviceregistry/ambient/authorization.go, `convertAuthorizationPolicy`;
+/// pilot/pkg/model/service.go, `ZtunnelAccepted`).
+pub(super) fn waits_for_ztunnel(content: &str) -> Vec<String> {
+    let objects = source::parse_objects(&Place::Simulated, content).unwrap_or_default();
+    let mut waits = Vec::new();
+    for object in &objects {
+        let AnyObject::Resource(kind, object) = object else {
+            continue;
+        };
+        let name = object.object_name();
+        let spec = &object.body["spec"];
+        let action = spec["action"].as_str().unwrap_or("ALLOW");
+        let is_dry = (object.metadata.annotations).has("istio.io/dry-run", "true");
+        let targets = !spec["targetRef"].is_null() || !spec["targetRefs"].is_null();
+        let taken = matches!(action, "ALLOW" | "DENY") && !is_dry && !targets;
+        if *kind == Kind::AuthorizationPolicy && taken {
+            waits.push(format!(
+                "kubectl wait --for=condition=ZtunnelAccepted --timeout=5m {}/{} -n {}",
+                kind.resource(),
+                name.name,
+                name.namespace
+            ));
+        }
+    }
+    waits
 }
 
 /// An Istio or Gateway API object as it can be applied again.

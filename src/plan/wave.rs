@@ -28,6 +28,8 @@ pub struct Plan {
     pub assumptions: Vec<String>,
     /// Servers of the mesh.
     pub servers: usize,
+    /// What has no sidecar to leave, or was not to be planned, and how that stays; in words.
+    pub remains: Vec<String>,
 }
 
 /// How a plan ends.
@@ -55,6 +57,8 @@ pub struct Held {
     pub lines: Vec<String>,
     /// Whose access the witness is about.
     pub server: Option<ObjectName>,
+    /// What the witness shows: `opens` or `breaks`.
+    pub direction: Option<&'static str>,
     /// What people can do so that it moves; a sentence each.
     pub ways_out: Vec<String>,
 }
@@ -220,7 +224,7 @@ pub struct Gap {
     pub direction: &'static str,
     /// The request, and where it was decided in the baseline and then.
     pub lines: Vec<String>,
-    /// From when: number of the wave, and the words of its state.
+    /// From when: number of the wave, and the words of its state; 0 for what differs before the first wave already.
     pub from: (usize, String),
     /// Until when; `None` when it lasts to the end of the plan.
     pub until: Option<(usize, String)>,

@@ -9,10 +9,10 @@ use std::collections::BTreeSet;
 use super::field::Field;
 use super::wave::Held;
 use crate::convert::{Refusal, Trap};
-use crate::mesh::{Attachment, Mesh, OwnerKind, Workload, WorkloadId};
+use crate::mesh::{Attachment, DataPlaneMode, Mesh, OwnerKind, Workload, WorkloadId};
 use crate::phases::Context;
 use crate::prove::past::Pasts;
-use crate::snapshot::{Kind, ObjectName};
+use crate::snapshot::{Kind, ObjectName, Snapshot};
 
 /// Adds the ways out, of each server once: to its own entry, else to the first that names it.
 pub(super) fn add(held: &mut [Held], field: &Field<'_>) {
@@ -39,6 +39,64 @@ pub(super) fn add(held: &mut [Held], field: &Field<'_>) {
     for one in held.iter_mut().filter(|one| one.server.is_some()) {
         one.ways_out.extend(past_sidecar(&mesh, &one.workload));
     }
+    for (principal, way) in running_jobs(&mesh, field.snapshot()) {
+        let calls = format!(" from {principal} ");
+        let waits = |one: &&mut Held| one.lines.iter().any(|line| line.contains(&calls));
+        for one in held.iter_mut().filter(waits) {
+            one.ways_out.push(way.clone());
+        }
+    }
+}
+
+/// What else can be done where it is not known who calls whom, and somebody would only lose: who never calls loses
+/// nothing.
+pub(super) fn add_telemetry(held: &mut [Held]) {
+    for one in held
+        .iter_mut()
+        .filter(|one| one.direction == Some("breaks"))
+    {
+        one.ways_out.push(
+            "if those callers never call so, say who calls whom (`--traffic`, `--prometheus`): a caller that was not seen \
+             need not move before a server that it would only lose"
+                .to_owned(),
+        );
+    }
+}
+
+/// Jobs that run with sidecars for now, by identity: they end, and what waits for them can move then. Of a CronJob those
+/// that an earlier template started, where its next ones have no sidecar.
+fn running_jobs(mesh: &Mesh, snapshot: &Snapshot) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    for workload in &mesh.workloads {
+        let ends = match workload.owner {
+            OwnerKind::Job => true,
+            OwnerKind::CronJob => workload.next_mode != DataPlaneMode::Sidecar,
+            _ => false,
+        };
+        let old = workload.generations.iter();
+        let old = old.filter(|one| ends && one.mode == DataPlaneMode::Sidecar);
+        let old: BTreeSet<ObjectName> = old
+            .flat_map(|one| &one.pods)
+            .filter(|pod| !pod.name.is_empty())
+            .map(|pod| ObjectName::new(&workload.name.namespace, &pod.name))
+            .collect();
+        let pods = snapshot.pods.iter();
+        let owners = pods
+            .filter(|pod| old.contains(&pod.object_name()))
+            .flat_map(|pod| &pod.metadata.owner_references)
+            .filter(|owner| owner.kind == "Job");
+        let jobs: BTreeSet<&str> = owners.map(|owner| owner.name.as_str()).collect();
+        for job in jobs {
+            found.push((
+                workload.principal(&mesh.settings.trust_domain),
+                format!(
+                    "Job {}/{job} still runs with a sidecar: plan again when it has ended",
+                    workload.name.namespace
+                ),
+            ));
+        }
+    }
+    found
 }
 
 /// For a workload whose calls its sidecar does not see: ztunnel sees them all.

@@ -22,7 +22,7 @@ use super::proof::{StateReport, state, worst};
 use super::text::Style;
 use crate::exit::Exit;
 use crate::finding::PhaseOutcome;
-use crate::plan::wave::WayBack;
+use crate::plan::wave::{Gap, WayBack};
 use crate::plan::{Plan, PlanEnding, Wave};
 
 /// A plan, complete.
@@ -58,6 +58,8 @@ pub struct PlanReport {
     pub ends_with_sidecars: Vec<EndingReport>,
     /// What the plan rests on and cannot show.
     pub assumptions: Vec<String>,
+    /// What has no sidecar to leave, or was not to be planned, and how that stays.
+    pub remains: Vec<String>,
     /// What could not be read: access may differ there unseen.
     pub unread: Vec<String>,
 }
@@ -72,6 +74,8 @@ pub struct WaveReport {
     pub title: String,
     /// The worst verdict of its states.
     pub verdict: Verdict,
+    /// Whether all that somebody gains or loses in it is there before the first wave already.
+    pub differs_already: bool,
     /// Why now.
     pub why: Vec<String>,
     /// Who is affected: `namespace/name` of workloads.
@@ -155,6 +159,8 @@ pub struct GapReport {
     pub begins_after: Option<String>,
     /// The command after which it is over; `null` when it lasts to the end of the plan.
     pub ends_after: Option<String>,
+    /// Whether it is there before the first wave: the state read differs from the baseline by itself.
+    pub is_before_the_plan: bool,
 }
 
 impl GapReport {
@@ -164,12 +170,17 @@ impl GapReport {
             Some(command) => format!("`{command}` ({place})"),
             None => place.to_owned(),
         };
+        let already = if self.is_before_the_plan {
+            ", by no doing of the plan: the state read differs from the baseline already,"
+        } else {
+            ""
+        };
         let until = match &self.until {
             Some(until) => moment(&self.ends_after, until),
             None => "the end of the plan".to_owned(),
         };
         format!(
-            "from {} until {until}",
+            "from {}{already} until {until}",
             moment(&self.begins_after, &self.from)
         )
     }
@@ -193,7 +204,10 @@ impl PlanReport {
         let names: Vec<String> = (0..plan.waves.len())
             .map(|index| folder_name(plan, index))
             .collect();
-        let moment = |(wave, when): &(usize, String)| format!("{}, {when}", names[wave - 1]);
+        let moment = |(wave, when): &(usize, String)| match wave.checked_sub(1) {
+            Some(index) => format!("{}, {when}", names[index]),
+            None => when.clone(),
+        };
         let (ending, reasons) = ending(plan);
         Self {
             api_version: super::wire::API_VERSION,
@@ -208,7 +222,8 @@ impl PlanReport {
                 .waves
                 .iter()
                 .zip(&names)
-                .map(|(one, folder)| wave(one, folder))
+                .enumerate()
+                .map(|(index, (one, folder))| wave(one, folder, differs_already(plan, index)))
                 .collect(),
             held: plan
                 .held
@@ -240,10 +255,12 @@ impl PlanReport {
                     until: gap.until.as_ref().map(moment),
                     begins_after: gap.begins_after.clone(),
                     ends_after: gap.ends_after.clone(),
+                    is_before_the_plan: gap.from.0 == 0,
                 })
                 .collect(),
             ends_with_sidecars: plan.endings.iter().map(EndingReport::from).collect(),
             assumptions: plan.assumptions.clone(),
+            remains: plan.remains.clone(),
             unread,
         }
     }
@@ -348,7 +365,11 @@ impl PlanReport {
             }
             let group = &mut groups[place];
             group.workloads.push(&held.workload);
-            group.ways_out.extend(&held.ways_out);
+            for way in &held.ways_out {
+                if !group.ways_out.contains(&way) {
+                    group.ways_out.push(way);
+                }
+            }
         }
         groups
     }
@@ -488,12 +509,23 @@ fn ending(plan: &Plan) -> (&'static str, Vec<String>) {
     }
 }
 
-fn wave(wave: &Wave, folder: &str) -> WaveReport {
+/// Whether every gap that lasts in a wave is there before the first one.
+fn differs_already(plan: &Plan, index: usize) -> bool {
+    let wave = index + 1;
+    let lasts = |gap: &&Gap| {
+        gap.from.0 <= wave && gap.until.as_ref().is_none_or(|(until, _)| *until >= wave)
+    };
+    let mut gaps = plan.gaps.iter().filter(lasts).peekable();
+    gaps.peek().is_some() && gaps.all(|gap| gap.from.0 == 0)
+}
+
+fn wave(wave: &Wave, folder: &str, differs_already: bool) -> WaveReport {
     let states: Vec<StateReport> = wave.states.iter().map(state).collect();
     WaveReport {
         folder: folder.to_owned(),
         title: wave.title.clone(),
         verdict: worst(states.iter().map(|state| state.verdict)),
+        differs_already,
         why: wave.why.clone(),
         affected: wave.affected.iter().map(ToString::to_string).collect(),
         steps: wave

@@ -39,6 +39,8 @@ pub enum Command {
         kind: Kind,
         /// The object.
         name: ObjectName,
+        /// Whether it may be gone already (`--ignore-not-found`).
+        may_be_gone: bool,
     },
     /// `kubectl delete pods NAME NAME…` or `kubectl delete pods -l key=value,…`: their controllers make
     /// new ones.
@@ -138,8 +140,13 @@ pub fn parse_line(line: &str) -> Result<Command, String> {
             })
         }
         "delete" => {
+            let may_be_gone = arguments.may_be_gone;
             let (kind, name) = arguments.object()?;
-            Ok(Command::Delete { kind, name })
+            Ok(Command::Delete {
+                kind,
+                name,
+                may_be_gone,
+            })
         }
         "patch" => {
             let text = arguments.patch.take().ok_or("`patch` needs `-p JSON`")?;
@@ -244,6 +251,7 @@ struct Arguments {
     file: Option<String>,
     patch: Option<String>,
     selector: Option<String>,
+    may_be_gone: bool,
 }
 
 impl Arguments {
@@ -254,6 +262,7 @@ impl Arguments {
             file: None,
             patch: None,
             selector: None,
+            may_be_gone: false,
         };
         let mut rest = line.iter();
         if rest.next().map(String::as_str) != Some("kubectl") {
@@ -270,7 +279,8 @@ impl Arguments {
                 "-f" | "--filename" => read.file = Some(value()?),
                 "-p" | "--patch" => read.patch = Some(value()?),
                 "-l" | "--selector" => read.selector = Some(value()?),
-                "--type=merge" | "--overwrite" | "--ignore-not-found" | "--server-side" => {}
+                "--ignore-not-found" => read.may_be_gone = true,
+                "--type=merge" | "--overwrite" | "--server-side" => {}
                 option if option.starts_with('-') => {
                     return Err(format!("option `{option}` is not understood"));
                 }
@@ -391,7 +401,8 @@ mod tests {
                 },
                 Command::Delete {
                     kind: Kind::AuthorizationPolicy,
-                    name: app1("allow-nothing")
+                    name: app1("allow-nothing"),
+                    may_be_gone: false,
                 },
                 Command::Restart {
                     kind: Kind::Deployment,

@@ -112,9 +112,13 @@ fn one(
         } => edit_metadata(snapshot, *kind, name, |metadata| {
             relabel(&mut metadata.labels, changes)
         }),
-        Command::Delete { kind, name } => {
+        Command::Delete {
+            kind,
+            name,
+            may_be_gone,
+        } => {
             let is_there = snapshot.metadata_mut(*kind, name).is_some();
-            if is_there && gone.insert((*kind, name.clone())) {
+            if (is_there && gone.insert((*kind, name.clone()))) || *may_be_gone {
                 Ok(())
             } else {
                 Err(not_found(*kind, name))

@@ -7,7 +7,8 @@
 //! pods are replaced in the way that its kind needs. Where moving all of them at once would open or break
 //! something, the moves that are proved; and the workloads that must keep their sidecars, each with the
 //! reason, the witness and the ways out. Those of one namespace with one reason are one finding, about the
-//! namespace.
+//! namespace. A namespace keeps its label where a gateway gets its proxy by it (image `auto`, template `gateway`, no
+//! label of its own): then each workload says in its pod template how its pods run.
 //!
 //! ## Why it matters
 //!
@@ -17,17 +18,20 @@
 //! ## How to fix it
 //!
 //! Run the commands. On upstream Istio a namespace's label moves every workload of it at once, and
-//! remaining sidecar callers go past the waypoint: order matters there.
+//! remaining sidecar callers go past the waypoint: order matters there. For a gateway that hangs on the label give its
+//! pod template `sidecar.istio.io/inject: "true"` (or `istio.io/rev`, as the namespace has it) first, if the
+//! namespace is to be labelled all the same.
 //!
 //! ## Since and source
 //!
-//! istio cni/pkg/util (enablement by label, sidecars excluded), pkg/kube/inject/webhook.go; istio.io,
-//! "Add workloads to the mesh".
+//! istio cni/pkg/util (enablement by label, sidecars excluded), pkg/kube/inject/webhook.go,
+//! manifests/charts/istio-control/istio-discovery/templates/mutatingwebhook.yaml; istio.io, "Add workloads to the
+//! mesh", "Installing Gateways".
 
 use std::collections::BTreeMap;
 
 use crate::finding::{Code, Finding, Level, Phase, Remedy};
-use crate::mesh::{DataPlaneMode, Injection, Mesh, OwnerKind, Workload};
+use crate::mesh::{DataPlaneMode, Injection, Mesh, OwnerKind, Replacement, Workload};
 use crate::phases::commands::{LabelChange, label_command, patch_template_labels, restart};
 use crate::phases::{Check, Context, ownership, wording};
 use crate::snapshot::{Kind, ObjectName};
@@ -46,7 +50,12 @@ pub const CHECK: Check = Check {
 };
 
 const CODE: Code = Code("CAST0702");
+const INJECT: &str = "sidecar.istio.io/inject";
 const DATAPLANE_MODE: &str = "istio.io/dataplane-mode";
+
+/// Labels that a pod template gets where it says for itself how its pods run.
+pub(crate) const TEMPLATE_LABELS: [(&str, &str); 2] =
+    [(INJECT, "false"), (DATAPLANE_MODE, "ambient")];
 
 fn find(context: &Context<'_>) -> Vec<Finding> {
     let mesh = context.mesh;
@@ -81,24 +90,53 @@ fn find(context: &Context<'_>) -> Vec<Finding> {
         }
         let labelled = labels.is_some();
         found.extend(labels);
-        found.extend(
-            workloads
-                .iter()
-                .filter_map(|workload| template_labels(workload)),
-        );
+        let gateways = wording_of_gateways(mesh, namespace);
+        let changes = |workload: &Workload| match &gateways {
+            Some(_) => template_label_changes(workload),
+            None => template_changes(workload),
+        };
+        found.extend(workloads.iter().filter_map(|workload| {
+            let changes = changes(workload);
+            template_labels(workload, &changes, gateways.as_deref())
+        }));
         let (predicted, seen): (Vec<&Workload>, Vec<&Workload>) =
             running.iter().copied().partition(|one| one.predicted);
         found.extend(predictions(namespace, &predicted));
-        found.extend(seen.into_iter().map(|one| pods(one, labelled)));
+        found.extend(seen.into_iter().map(|one| {
+            let changed = gateways.is_some() && !changes(one).is_empty();
+            pods(one, labelled || changed)
+        }));
     }
     found
 }
 
-/// Labels of a namespace that ask for sidecars, to be undone, and the one that enrols it.
+/// Gateways of a namespace that get their proxy for its labels alone.
+pub(crate) fn gateways_by_label<'a>(
+    mesh: &'a Mesh,
+    namespace: &'a str,
+) -> impl Iterator<Item = &'a Workload> {
+    mesh.workloads_in(namespace)
+        .map(|(_, workload)| workload)
+        .filter(|workload| workload.needs_namespace_label)
+}
+
+/// The same in words; `None` where there are none.
+pub(crate) fn wording_of_gateways(mesh: &Mesh, namespace: &str) -> Option<String> {
+    let names: Vec<String> = gateways_by_label(mesh, namespace)
+        .map(wording::workload)
+        .collect();
+    (!names.is_empty()).then(|| wording::first_few(&names, 3))
+}
+
+/// Labels of a namespace that ask for sidecars, to be undone, and the one that enrols it. None where a gateway gets
+/// its proxy by them.
 pub(crate) fn namespace_changes(mesh: &Mesh, name: &str) -> Vec<LabelChange> {
     let Some(namespace) = mesh.namespaces.get(name) else {
         return Vec::new();
     };
+    if gateways_by_label(mesh, name).next().is_some() {
+        return Vec::new();
+    }
     let mut changes = Vec::new();
     match &namespace.injection {
         Injection::Enabled => changes.push(LabelChange::remove("istio-injection", "enabled")),
@@ -210,15 +248,58 @@ pub(crate) fn template_changes(workload: &Workload) -> Vec<LabelChange> {
     changes
 }
 
-/// Changing the labels of the pod template replaces the pods.
-fn template_labels(workload: &Workload) -> Option<Finding> {
-    let changes = template_changes(workload);
+/// Changes of a pod template that says for itself how its pods run from then on.
+pub(crate) fn template_label_changes(workload: &Workload) -> Vec<LabelChange> {
+    let labels = &workload.template_labels;
+    let mut changes: Vec<LabelChange> = TEMPLATE_LABELS
+        .iter()
+        .filter(|(key, value)| !labels.has(key, value))
+        .map(|(key, value)| LabelChange::set(key, labels.get(key), value))
+        .collect();
+    if let Some(revision) = labels.get("istio.io/rev") {
+        changes.push(LabelChange::remove("istio.io/rev", revision));
+    }
+    changes
+}
+
+/// Changing the labels of the pod template replaces the pods. `gateways`: for whom the namespace keeps its label.
+fn template_labels(
+    workload: &Workload,
+    changes: &[LabelChange],
+    gateways: Option<&str>,
+) -> Option<Finding> {
     if changes.is_empty() || !workload.has_template {
         return None;
     }
     let what = wording::workload(workload);
-    let mut finding = match patch_template_labels(workload, &changes) {
-        Some(remedy) => Finding::new(
+    let namespace = &workload.name.namespace;
+    let mut finding = match (patch_template_labels(workload, changes), gateways) {
+        (Some(remedy), Some(gateways)) => {
+            let finding = Finding::new(
+                CODE,
+                Level::Recommendation,
+                format!(
+                    "{what} can leave its sidecar by its pod template, since namespace {namespace} keeps its label for \
+                     {gateways}: {}",
+                    remedy.run_text()
+                ),
+            );
+            let finding = finding.remedy(remedy);
+            if workload.replacement == Replacement::ByItself {
+                finding
+            } else {
+                finding.remedy(restart(workload))
+            }
+        }
+        (None, Some(gateways)) => Finding::new(
+            CODE,
+            Level::Recommendation,
+            format!(
+                "{what} can leave its sidecar by labels of its pods ({INJECT}=\"false\", {DATAPLANE_MODE}=ambient), since \
+                 namespace {namespace} keeps its label for {gateways}; change its manifest"
+            ),
+        ),
+        (Some(remedy), None) => Finding::new(
             CODE,
             Level::Recommendation,
             format!(
@@ -227,7 +308,7 @@ fn template_labels(workload: &Workload) -> Option<Finding> {
             ),
         )
         .remedy(remedy),
-        None => Finding::new(
+        (None, None) => Finding::new(
             CODE,
             Level::Recommendation,
             format!("{what} asks for a sidecar in its pods' own labels; change its manifest"),

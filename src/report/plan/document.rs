@@ -50,12 +50,17 @@ fn overview(page: &mut String, report: &PlanReport) {
     for wave in &report.waves {
         let _ = writeln!(
             page,
-            "| [{0}]({0}/) | {1} | {2} | {3} {4} | {5} |",
+            "| [{0}]({0}/) | {1} | {2} | {3} {4}{5} | {6} |",
             wave.folder,
             wave.title,
             wave.affected.len(),
             access::symbol(wave.verdict, false),
             access::words(wave.verdict),
+            if wave.differs_already {
+                ", as before the first wave"
+            } else {
+                ""
+            },
             wave.way_back
         );
     }
@@ -136,6 +141,13 @@ fn problems(page: &mut String, report: &PlanReport) {
     if report.holds_by_proof() {
         let _ = writeln!(page, "{ON_GAP}\n");
     }
+    if !report.remains.is_empty() {
+        let _ = writeln!(page, "## What stays as it is\n");
+        for remains in &report.remains {
+            let _ = writeln!(page, "- {remains}");
+        }
+        page.push('\n');
+    }
     endings::section(page, &report.ends_with_sidecars);
     if !report.assumptions.is_empty() {
         let _ = writeln!(page, "## What this rests on\n");
@@ -159,22 +171,18 @@ fn section(page: &mut String, wave: &WaveReport, data: &Wave) {
         for look in &step.look {
             let _ = writeln!(page, "   - first see that {look}");
         }
+        let changing: Vec<&String> = step.waits.iter().chain(&step.run).collect();
+        if step.by_hand.is_empty() {
+            commands(page, changing.into_iter().chain(&step.settled).collect());
+            continue;
+        }
+        // As the script has it: after what changes something, before what waits for it.
+        commands(page, changing);
+        page.push('\n');
         for advice in &step.by_hand {
             let _ = writeln!(page, "   - by hand: {advice}");
         }
-        let commands: Vec<&String> = step
-            .waits
-            .iter()
-            .chain(&step.run)
-            .chain(&step.settled)
-            .collect();
-        if !commands.is_empty() {
-            let _ = writeln!(page, "\n   ```sh");
-            for command in commands {
-                let _ = writeln!(page, "   {command}");
-            }
-            let _ = writeln!(page, "   ```");
-        }
+        commands(page, step.settled.iter().collect());
     }
     let _ = writeln!(page, "\nProof:\n");
     for state in &wave.states {
@@ -182,6 +190,17 @@ fn section(page: &mut String, wave: &WaveReport, data: &Wave) {
     }
     let _ = writeln!(page, "\nWay back (`rollback.sh`): {}.\n", wave.way_back);
     in_git(page, data);
+}
+
+fn commands(page: &mut String, commands: Vec<&String>) {
+    if commands.is_empty() {
+        return;
+    }
+    let _ = writeln!(page, "\n   ```sh");
+    for command in commands {
+        let _ = writeln!(page, "   {command}");
+    }
+    let _ = writeln!(page, "   ```");
 }
 
 fn proof(page: &mut String, state: &StateReport) {

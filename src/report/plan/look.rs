@@ -14,7 +14,7 @@ pub(super) fn push_wave(out: &mut String, wave: &WaveReport, style: Style) {
         return;
     }
     out.push_str(&format!(
-        "{} {}: {} ({}{})\n",
+        "{} {}: {} ({}{}{})\n",
         access::symbol(wave.verdict, style.ascii),
         wave.folder,
         wave.title,
@@ -23,6 +23,11 @@ pub(super) fn push_wave(out: &mut String, wave: &WaveReport, style: Style) {
             ", way back proved".to_owned()
         } else {
             format!(", way back: {}", wave.way_back)
+        },
+        if wave.differs_already {
+            "; what differs is there before the first wave"
+        } else {
+            ""
         }
     ));
     if !style.verbose {
@@ -46,24 +51,39 @@ pub(super) fn push_wave(out: &mut String, wave: &WaveReport, style: Style) {
 
 /// How it ends.
 pub(super) fn ending(report: &PlanReport) -> String {
+    let is_read = report.unread.is_empty();
+    let all_remains = report.remains.is_empty();
     let sentence = match report.ending {
-        "done" if report.waves.is_empty() && !report.unread.is_empty() => {
-            "Nothing was planned: no workload that was read has a sidecar, but not everything was read, as said above."
+        "done" if report.waves.is_empty() && !is_read => {
+            "Nothing was planned: no workload that was read has a sidecar, but not everything was read, as said above"
         }
-        "done" if report.waves.is_empty() => "Nothing to do: no workload has a sidecar.",
-        "done" if !report.unread.is_empty() => {
-            "At the end every workload that was read is in ambient mode; of what was not read nothing is proved."
+        "done" if report.waves.is_empty() && all_remains => {
+            "Nothing to do: no workload has a sidecar"
         }
-        "done" => "At the end every workload is in ambient mode.",
+        "done" if report.waves.is_empty() => "Nothing to do",
+        "done" if !is_read => {
+            "At the end every workload that was read is in ambient mode; of what was not read nothing is proved"
+        }
+        "done" if all_remains => "At the end every workload is in ambient mode",
+        "done" => "At the end every workload that was to leave its sidecar is in ambient mode",
+        "undecided" if all_remains => {
+            "At the end every workload is in ambient mode; what is undecided above is not proved"
+        }
         "undecided" => {
-            "At the end every workload is in ambient mode; what is undecided above is not proved."
+            "At the end every workload that was to leave its sidecar is in ambient mode; what is undecided above is not \
+             proved"
         }
         "partial" if report.held.is_empty() => {
-            "At the end every workload is in ambient mode; what is left out above is not done."
+            "At the end every workload that was to leave its sidecar is in ambient mode; what is left out above is not done"
         }
-        "partial" => "At the end the workloads above keep their sidecars.",
-        "notReady" => "Nothing was planned: run `castoff migrate` and settle what it says first.",
-        _ => "The plan ends there.",
+        "partial" => "At the end the workloads above keep their sidecars",
+        "notReady" => {
+            return "Nothing was planned: run `castoff migrate` and settle what it says first.\n"
+                .to_owned();
+        }
+        _ => return "The plan ends there.\n".to_owned(),
     };
-    format!("{sentence}\n")
+    let remains = report.remains.iter();
+    let remains: String = remains.map(|one| format!("; {one}")).collect();
+    format!("{sentence}{remains}.\n")
 }
