@@ -24,6 +24,7 @@ pub(super) fn workloads(left: &Workload, right: &Workload) -> bool {
         has_template: _,
         replacement: _,
         waits_for_promotion: _,
+        needs_namespace_label: _,
         as_proxy,
         service_account,
         host_network,
