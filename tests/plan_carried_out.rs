@@ -244,3 +244,53 @@ fn an_empty_file_that_is_named_after_a_kind_was_not_read() {
         assert_eq!(told, code == 4, "{text}");
     }
 }
+
+#[test]
+fn earlier_plans_are_kept_as_long_as_they_say_something_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let kept = || {
+        let names = fs::read_dir(folder.path()).unwrap();
+        let names = names.map(|one| one.unwrap().file_name().into_string().unwrap());
+        let mut names: Vec<String> = names.filter(|name| name.starts_with("out")).collect();
+        names.sort();
+        names
+    };
+    let one = deployment("web");
+    let two = one.clone() + &deployment("cart") + &guarded("cart");
+    let three = two.clone() + &deployment("stock");
+    for (mesh, expected) in [
+        (&one, &["out"][..]),
+        (&one, &["out"]),
+        (&two, &["out", "out.old"]),
+        (&three, &["out", "out.old", "out.old-2"]),
+        (&three, &["out", "out.old", "out.old-2"]),
+    ] {
+        plan(folder.path(), mesh);
+        assert_eq!(kept(), expected);
+    }
+    let first = fs::read_to_string(folder.path().join("out.old/plan.md")).unwrap();
+    assert!(first.contains("Move 1 workload"), "{first}");
+}
+
+#[test]
+fn what_was_not_read_for_a_check_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(
+        folder.path().join("mesh.yaml"),
+        format!("{SHOP}{}", deployment("web")),
+    )
+    .unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_castoff"))
+        .args(["plan", "--from-files", "mesh.yaml"])
+        .current_dir(folder.path())
+        .output()
+        .unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(4), "{text}");
+    assert!(
+        text.contains(
+            "phase pre-reqs could not be checked: Istio version compatibility: no istiod is among"
+        ),
+        "{text}"
+    );
+}

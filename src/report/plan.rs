@@ -8,6 +8,7 @@ pub mod endings;
 pub mod folder;
 pub mod kustomize;
 mod look;
+mod outcome;
 pub mod scripts;
 
 use std::collections::BTreeMap;
@@ -208,7 +209,7 @@ impl PlanReport {
             Some(index) => format!("{}, {when}", names[index]),
             None => when.clone(),
         };
-        let (ending, reasons) = ending(plan);
+        let (ending, reasons) = outcome::ending(plan);
         Self {
             api_version: super::wire::API_VERSION,
             kind: "Plan",
@@ -480,32 +481,6 @@ pub fn exit(plan: &Plan, unread: &[String]) -> Exit {
         }
         _ if plan.waves.is_empty() && plan.held.is_empty() => Exit::Nothing,
         _ => Exit::Recommendations,
-    }
-}
-
-fn ending(plan: &Plan) -> (&'static str, Vec<String>) {
-    match &plan.ending {
-        PlanEnding::Done if plan.undecided() > 0 => ("undecided", Vec::new()),
-        PlanEnding::Done => ("done", Vec::new()),
-        PlanEnding::Partial => ("partial", Vec::new()),
-        PlanEnding::Failed(reason) => (
-            "failed",
-            vec![format!("a command cannot be carried out: {reason}")],
-        ),
-        PlanEnding::NotReady(results) => {
-            let reasons = results
-                .iter()
-                .filter(|result| result.outcome != PhaseOutcome::Succeeded)
-                .map(|result| {
-                    let what = match result.outcome {
-                        PhaseOutcome::Failed => "failed",
-                        PhaseOutcome::Recommends => "has recommendations",
-                        _ => "could not be checked",
-                    };
-                    format!("phase {} {what}", result.phase.name())
-                });
-            ("notReady", reasons.collect())
-        }
     }
 }
 

@@ -1,8 +1,8 @@
 //! The folder of a plan: all of it or nothing.
 //!
 //! In: a plan. Out: `plan.md`, `plan.json` and one folder a wave. Invariant: the new folder is
-//! written beside its place and takes it in one rename; an earlier plan is kept as `<folder>.old`, and
-//! a folder that is no plan is never touched.
+//! written beside its place and takes it in one rename; an earlier plan, whose scripts take back what was carried out of
+//! it, is kept as `<folder>.old`, `<folder>.old-2` and so on, and a folder that is no plan is never touched.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -55,8 +55,8 @@ pub fn files(plan: &Plan, report: &PlanReport) -> BTreeMap<String, String> {
     files
 }
 
-/// Writes the files, and the bundle of the baseline, in place of an earlier plan, which is kept as
-/// `<folder>.old`.
+/// Writes the files, and the bundle of the baseline, in place of an earlier plan, which is kept beside it unless it
+/// says the same.
 ///
 /// # Errors
 /// [`PlanFolderError`]; nothing has changed then, unless the very renaming failed.
@@ -95,20 +95,34 @@ pub fn write(
         std::fs::write(&path, baseline).map_err(failed(&folder.join(BASELINE)))?;
     }
     permit(unfinished.path(), true).map_err(failed(folder))?;
-    if there {
-        let mut old = folder.as_os_str().to_owned();
-        old.push(".old");
-        let old = PathBuf::from(old);
-        if old.exists() {
-            if !is_replaceable(&old) {
-                return Err(PlanFolderError::NotOurs(old.display().to_string()));
-            }
-            std::fs::remove_dir_all(&old).map_err(failed(&old))?;
-        }
-        std::fs::rename(folder, &old).map_err(failed(folder))?;
+    if there && says(folder, files) {
+        std::fs::remove_dir_all(folder).map_err(failed(folder))?;
+    } else if there {
+        std::fs::rename(folder, old(folder)).map_err(failed(folder))?;
     }
     let finished = unfinished.keep();
     std::fs::rename(&finished, folder).map_err(failed(folder))
+}
+
+/// Whether an earlier plan says what the new one does, or nothing.
+fn says(folder: &Path, files: &BTreeMap<String, String>) -> bool {
+    let same = |(name, content): (&String, &String)| {
+        std::fs::read_to_string(folder.join(name)).is_ok_and(|there| there == *content)
+    };
+    !own::is_plan(folder) || files.iter().all(same)
+}
+
+/// Where an earlier plan is kept: the first place that is free.
+fn old(folder: &Path) -> PathBuf {
+    let beside = |suffix: &str| {
+        let mut path = folder.as_os_str().to_owned();
+        path.push(suffix);
+        PathBuf::from(path)
+    };
+    let numbered = (2_u32..).map(|number| beside(&format!(".old-{number}")));
+    let mut places = std::iter::once(beside(".old")).chain(numbered);
+    let free = places.find(|path| !path.exists());
+    free.expect("numbers do not end before folders do")
 }
 
 /// An empty folder, or an earlier plan.
