@@ -46,6 +46,8 @@ pub struct PlanReport {
     pub reasons: Vec<String>,
     /// Servers that were proved in every state.
     pub servers: usize,
+    /// Namespaces that were to be planned; empty: all.
+    pub namespaces: Vec<String>,
     /// Waves in order.
     pub waves: Vec<WaveReport>,
     /// Workloads that keep their sidecars.
@@ -218,6 +220,7 @@ impl PlanReport {
             ending,
             reasons,
             servers: plan.servers,
+            namespaces: plan.namespaces.iter().cloned().collect(),
             waves: plan
                 .waves
                 .iter()
