@@ -7,6 +7,7 @@
 
 pub mod addresses;
 mod aliases;
+mod alike;
 mod answered;
 pub mod ask;
 pub mod attach;
@@ -35,12 +36,14 @@ pub mod reading;
 pub mod relevant;
 mod remembered;
 mod rewrites;
+mod routes;
 pub mod row;
 pub mod rows;
 mod seen;
 mod side;
 mod sight;
 mod standing;
+mod taken;
 mod telemetry;
 pub mod tell;
 mod undeclared;

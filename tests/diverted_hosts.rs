@@ -68,27 +68,6 @@ fn what_was_diverted_before_is_no_loss_now() {
     assert_eq!(code, Some(0), "{text}");
 }
 
-/// Web may read orders, whichever address it dials.
-#[test]
-fn a_host_that_leads_to_its_own_pods_too_or_to_some_that_accept_is_not_lost() {
-    let own = virtual_service(
-        "{match: [{uri: {prefix: /v2}}], route: [{destination: {host: orders}}]}, {route: [{destination: {host: stock}}]}",
-    );
-    let (code, text) = verified("", &own);
-    assert_eq!(code, Some(0), "{text}");
-    let split = virtual_service(
-        "{route: [{destination: {host: orders}, weight: 50}, {destination: {host: web.desk.svc.cluster.local}, weight: 50}]}",
-    );
-    let service = "---
-apiVersion: v1
-kind: Service
-metadata: {name: web, namespace: desk}
-spec: {clusterIP: 10.96.0.11, selector: {app: web}, ports: [{name: http, port: 80, targetPort: 8080}]}
-";
-    let (code, text) = verified(service, &format!("{service}{split}"));
-    assert_eq!(code, Some(0), "{text}");
-}
-
 const TCP: &str = "---
 apiVersion: v1
 kind: Service
@@ -182,15 +161,25 @@ fn a_route_that_answers_itself_beside_another_of_its_host_is_undecided() {
 }
 
 #[test]
-fn a_route_that_not_everybody_sees_is_undecided_where_it_leads_elsewhere() {
-    let seen =
-        virtual_service(TO_ORDERS).replace("hosts: [stock]", "exportTo: ['.'], hosts: [stock]");
-    let (code, text) = verified("", &seen);
-    assert_eq!(code, Some(4), "{text}");
+fn a_route_counts_for_those_who_see_it() {
+    let seen = |namespace: &str| {
+        let exports = format!("exportTo: [{namespace}], hosts: [stock]");
+        virtual_service(TO_ORDERS).replace("hosts: [stock]", &exports)
+    };
+    let (code, text) = verified("", &seen("'.'"));
+    assert_eq!(code, Some(3), "{text}");
     assert!(
-        text.contains("is not exported to every namespace"),
+        text.contains("GET / from cluster.local/ns/shop/sa/orders to Service shop/stock:80"),
         "{text}"
     );
+    assert!(!text.contains("ns/desk/sa/batch to"), "{text}");
+    let (code, text) = verified("", &seen("desk"));
+    assert_eq!(code, Some(3), "{text}");
+    assert!(
+        text.contains("GET / from cluster.local/ns/desk/sa/batch to Service shop/stock:80"),
+        "{text}"
+    );
+    assert_eq!(verified("", &seen("elsewhere")).0, Some(0));
 }
 
 /// istio pilot/pkg/model/virtualservice.go `mergeVirtualServicesIfNeeded`.

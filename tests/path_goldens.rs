@@ -355,6 +355,7 @@ fn describe(hop: &Hop) -> String {
                 Proxy::Sidecar => "sidecar",
                 Proxy::Waypoint => "waypoint",
                 Proxy::Gateway => "gateway",
+                Proxy::Route => "route",
             },
             match protocol {
                 _ if hop.point.identity_required && hop.transport == Transport::Plain => "stop",

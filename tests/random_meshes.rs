@@ -13,6 +13,8 @@
 mod generated;
 #[path = "support/generator.rs"]
 mod generator;
+#[path = "random_meshes/led.rs"]
+mod led;
 #[path = "random_meshes/past_sidecars.rs"]
 mod past_sidecars;
 #[path = "random_meshes/replay.rs"]
@@ -66,7 +68,10 @@ fn read(seed: u64) -> Snapshot {
 /// The same where every Service of the mesh uses a waypoint of its namespace at once, and no policy is
 /// made for them.
 fn read_bound(seed: u64) -> Snapshot {
-    let mut snapshot = read_with(seed, &generated::waypoints());
+    use_waypoints(read_with(seed, &generated::waypoints()))
+}
+
+fn use_waypoints(mut snapshot: Snapshot) -> Snapshot {
     for namespace in &mut snapshot.namespaces {
         if generated::HAVE_WAYPOINTS.contains(&namespace.metadata.name.as_str()) {
             let labels = &mut namespace.metadata.labels;
@@ -77,11 +82,15 @@ fn read_bound(seed: u64) -> Snapshot {
 }
 
 fn read_with(seed: u64, more: &str) -> Snapshot {
+    read_text(&generated::mesh(seed), more)
+}
+
+fn read_text(mesh: &str, more: &str) -> Snapshot {
     let mut collector = Collector::new();
     for (file, text) in &castoff::demo::FILES[..2] {
         collector.add_text(&Place::Demo(file), text);
     }
-    collector.add_text(&Place::File("random.yaml".into()), &generated::mesh(seed));
+    collector.add_text(&Place::File("random.yaml".into()), mesh);
     collector.add_text(&Place::File("waypoints.yaml".into()), more);
     let snapshot = collector.finish();
     // Some meshes have a trust domain of their own.
@@ -318,7 +327,7 @@ fn nobody_gains_or_loses_on_the_way_but_whom_a_verdict_names() {
 
 /// States that nobody planned: everything both ways at once, one policy gone, one turned around, one
 /// Service gone, one workload out of the mesh, one with another service account, a waypoint before
-/// everything.
+/// everything, no routes or other ones, with waypoints and without.
 fn disturbed(
     seed: u64,
     snapshot: &Snapshot,
@@ -367,6 +376,11 @@ fn disturbed(
     let bound = Mesh::build(&read_bound(seed), overrides);
     meshes.push(both(&bound));
     meshes.push(bound);
+    for text in generated::rerouted(seed) {
+        meshes.push(Mesh::build(&read_text(&text, ""), overrides));
+        let bound = read_text(&text, &generated::waypoints());
+        meshes.push(Mesh::build(&use_waypoints(bound), overrides));
+    }
     for snapshot in [without, turned, fewer] {
         let mesh = Mesh::build(&snapshot, overrides);
         meshes.push(both(&mesh));
@@ -386,7 +400,8 @@ fn whoever_gains_or_loses_when_a_mesh_is_disturbed_is_named() {
         let prover = Prover::new(&baseline, Limits::default());
         let before = Side::of(&baseline);
         let mut random = Random::new(!seed);
-        for mesh in disturbed(seed, &snapshot, &overrides, &mut random) {
+        let states = disturbed(seed, &snapshot, &overrides, &mut random);
+        for (index, mesh) in states.into_iter().enumerate() {
             let state = proof::state(&prover, Arc::new(mesh.clone()), "");
             let known = announced(std::iter::once(&state));
             let replayed = replay::replay(&before, &Side::of(&mesh), REQUESTS, &mut random);
@@ -396,7 +411,7 @@ fn whoever_gains_or_loses_when_a_mesh_is_disturbed_is_named() {
             for ((server, port, direction), example) in replayed.differences {
                 if !known.contains(&(server.clone(), port, direction)) {
                     surprises.push(format!(
-                        "seed {seed}: {direction} {server}:{port}\n{example}"
+                        "seed {seed}, state {index}: {direction} {server}:{port}\n{example}"
                     ));
                 }
             }

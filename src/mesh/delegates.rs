@@ -2,7 +2,7 @@
 //!
 //! In: a VirtualService and all others. Out: it with its delegates' routes. Invariant: hosts of a delegate are full
 //! names, since short ones are of its namespace; a rule whose delegate is not among the input, or not exported there,
-//! keeps naming it. Whether the matches of both exclude each other is not looked at
+//! keeps naming it; what a rule of the delegate takes, the root's takes, too
 //! (istio pilot/pkg/model/virtualservice.go `mergeVirtualServicesIfNeeded`).
 
 use std::sync::Arc;
@@ -55,18 +55,21 @@ fn merged_rules(root: &Value, delegate: &Object<Value>) -> Vec<Value> {
     let rules = delegate.body["spec"]["http"].as_array().into_iter();
     rules
         .flatten()
-        .map(|rule| {
+        .filter_map(|rule| {
             let mut merged = inherited.clone();
             for (field, value) in rule.as_object().into_iter().flatten() {
-                let mut value = value.clone();
-                if let (true, Some(of_root), Some(own)) = (
-                    field == "match",
-                    root["match"].as_array(),
-                    value.as_array_mut(),
-                ) {
-                    own.extend(of_root.iter().cloned());
-                }
-                merged.insert(field.clone(), value);
+                merged.insert(field.clone(), value.clone());
+            }
+            let list = |rule: &Value| {
+                rule["match"]
+                    .as_array()
+                    .filter(|all| !all.is_empty())
+                    .cloned()
+            };
+            if let (Some(of_root), Some(own)) = (list(root), list(rule)) {
+                merged.insert("match".to_owned(), merged_matches(&of_root, &own)?.into());
+            } else if let Some(of_root) = list(root) {
+                merged.insert("match".to_owned(), of_root.into());
             }
             let mut merged = Value::Object(merged);
             for list in ["/route", "/mirrors"] {
@@ -82,9 +85,84 @@ fn merged_rules(root: &Value, delegate: &Object<Value>) -> Vec<Value> {
                 merged.pointer_mut("/mirror/host"),
                 &delegate.metadata.namespace,
             );
-            merged
+            Some(merged)
         })
         .collect()
+}
+
+/// What matches of both ask; `None` where one of the delegate's is within none of the root's: its rule is left out
+/// (`mergeHTTPMatchRequests`).
+fn merged_matches(of_root: &[Value], own: &[Value]) -> Option<Vec<Value>> {
+    let mut merged = Vec::new();
+    for one in own {
+        let within = of_root.iter().filter(|root| !is_conflict(root, one));
+        let before = merged.len();
+        merged.extend(within.map(|root| {
+            let mut fields = root.as_object().cloned().unwrap_or_default();
+            for (field, value) in one.as_object().into_iter().flatten() {
+                let maps = ["headers", "withoutHeaders", "queryParams", "sourceLabels"];
+                match (fields.get_mut(field), value) {
+                    (Some(Value::Object(all)), Value::Object(own))
+                        if maps.contains(&field.as_str()) =>
+                    {
+                        all.extend(own.clone());
+                    }
+                    _ => _ = fields.insert(field.clone(), value.clone()),
+                }
+            }
+            Value::Object(fields)
+        }));
+        if merged.len() == before {
+            return None;
+        }
+    }
+    Some(merged)
+}
+
+/// `hasConflict`.
+fn is_conflict(root: &Value, leaf: &Value) -> bool {
+    let differ = |field: &str| {
+        let (root, leaf) = (&root[field], &leaf[field]);
+        !root.is_null() && !leaf.is_null() && root != leaf
+    };
+    let texts = ["uri", "scheme", "method", "authority"];
+    let maps = ["headers", "withoutHeaders", "queryParams"];
+    let of_map = |field: &str| {
+        let leaves = leaf[field].as_object().into_iter().flatten();
+        let mut pairs = leaves.filter_map(|(key, leaf)| Some((root[field].get(key)?, leaf)));
+        pairs.any(|(root, leaf)| is_text_conflict(root, leaf))
+    };
+    let labels = leaf["sourceLabels"].as_object().into_iter().flatten();
+    let mut labels = labels.filter_map(|(key, leaf)| Some((root["sourceLabels"].get(key)?, leaf)));
+    let list = |value: &Value| value["gateways"].as_array().cloned().unwrap_or_default();
+    let (of_root, of_leaf) = (list(root), list(leaf));
+    let folds = |value: &Value| value["ignoreUriCase"] == true;
+    texts.iter().any(|field| {
+        !root[*field].is_null()
+            && !leaf[*field].is_null()
+            && is_text_conflict(&root[*field], &leaf[*field])
+    }) || maps.iter().any(|field| of_map(field))
+        || folds(root) != folds(leaf)
+        || differ("port")
+        || (root["sourceNamespace"].is_string()
+            && root["sourceNamespace"] != leaf["sourceNamespace"])
+        || labels.any(|(root, leaf)| root != leaf)
+        || (!of_root.is_empty() && of_leaf.iter().any(|one| !of_root.contains(one)))
+}
+
+/// `stringMatchConflict`, where both say something.
+fn is_text_conflict(root: &Value, leaf: &Value) -> bool {
+    let [of_root, of_leaf] = [root, leaf].map(|value| {
+        let text = |field: &str| value[field].as_str().filter(|text| !text.is_empty());
+        (text("exact"), text("prefix"), text("regex"))
+    });
+    match (of_root, of_leaf) {
+        ((Some(exact), ..), (leaf, None, None)) => leaf != Some(exact),
+        ((None, Some(prefix), None), (Some(leaf), None, None) | (None, Some(leaf), None)) => {
+            !leaf.starts_with(prefix)
+        }
+        _ => true,
+    }
 }
 
 fn qualify(host: Option<&mut Value>, namespace: &str) {

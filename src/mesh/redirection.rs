@@ -117,6 +117,9 @@ impl Mesh {
         generation: usize,
         name: &str,
     ) -> Option<Redirection> {
+        if workload.template_annotations.is_empty() && self.settings.redirection.is_empty() {
+            return None;
+        }
         let annotation = annotation_of(name);
         if let Some(value) = workload.template_annotations.get(&annotation) {
             return Some(Redirection {

@@ -123,21 +123,7 @@ fn virtual_service(object: &Object<Value>, all: &[Object<Value>]) -> VirtualServ
     let mut rewrites = false;
     for protocol in ["http", "tcp", "tls"] {
         for rule in merged["spec"][protocol].as_array().into_iter().flatten() {
-            let targets = rule["route"]
-                .as_array()
-                .into_iter()
-                .flatten()
-                .chain(rule.get("mirror"))
-                .chain(rule["mirrors"].as_array().into_iter().flatten());
-            for target in targets {
-                let host = target
-                    .pointer("/destination/host")
-                    .or_else(|| target.get("host"));
-                destinations.extend(
-                    host.and_then(Value::as_str)
-                        .map(|host| full_host(host, namespace)),
-                );
-            }
+            destinations.extend(led_to(rule, namespace));
             rewrites |= rewrites_requests(rule);
         }
         for (index, rule) in spec[protocol].as_array().into_iter().flatten().enumerate() {
@@ -178,6 +164,22 @@ fn virtual_service(object: &Object<Value>, all: &[Object<Value>]) -> VirtualServ
         raw: Arc::clone(&object.body),
         merged,
     }
+}
+
+/// Hosts to which a rule of a VirtualService leads, or sends copies, as full names.
+pub fn led_to<'v>(rule: &'v Value, namespace: &'v str) -> impl Iterator<Item = SmolStr> + 'v {
+    let targets = rule["route"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .chain(rule.get("mirror"))
+        .chain(rule["mirrors"].as_array().into_iter().flatten());
+    targets.filter_map(move |target| {
+        let host = target
+            .pointer("/destination/host")
+            .or_else(|| target.get("host"));
+        Some(full_host(host?.as_str()?, namespace))
+    })
 }
 
 /// Whether a route changes path, authority or headers before the server sees the request.

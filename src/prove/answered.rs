@@ -1,15 +1,15 @@
 //! Questions that were asked before of another server, and whether their answer was *same*.
 //!
 //! In: a comparison. Out: its verdict. Invariant: two comparisons are taken for one only where they are
-//! equal but for names (of servers, Services, waypoints, policies) and for which identity is which,
-//! and where nothing on their paths reads a part of a name.
+//! equal but for names (of servers, Services, waypoints, policies), for which identity is which, and for
+//! numbers of ports that no policy reads, and where nothing on their paths reads a part of a name.
 
 use std::collections::HashMap;
 use std::hash::{Hash, Hasher};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use castoff_authz::path::{
-    EnforcementPath, HttpSeen, IpSeen, Point, PointKind, PrincipalSeen, Seen, SniSeen,
+    EnforcementPath, HttpSeen, IpSeen, Point, PointKind, PortSeen, PrincipalSeen, Seen, SniSeen,
 };
 use castoff_authz::policy::{Action, Condition, Key, Policy, Rule, Source};
 use castoff_authz::settings::Settings;
@@ -82,6 +82,7 @@ fn shape(comparison: &Comparison) -> Option<Vec<u8>> {
         names: Vec::new(),
         principals: Vec::new(),
         addresses: Vec::new(),
+        ports: paths().all(reads_no_port).then(Vec::new),
         policies: Vec::new(),
         settings: paths().next().map(|path| &path.settings)?,
     };
@@ -105,6 +106,18 @@ fn shape(comparison: &Comparison) -> Option<Vec<u8>> {
     Some(writer.bytes.0)
 }
 
+/// Whether no policy on a path says anything of ports: which one it is then decides nothing.
+fn reads_no_port(path: &EnforcementPath) -> bool {
+    let policies = path.points.iter().flat_map(|point| &point.policies);
+    let mut rules = policies.flat_map(|policy| &policy.rules);
+    rules.all(|rule| {
+        let mut operations = rule.to.iter();
+        let mut conditions = rule.when.iter();
+        operations.all(|one| one.ports.is_empty() && one.not_ports.is_empty())
+            && conditions.all(|one| one.key != Key::DestinationPort)
+    })
+}
+
 /// Collects what is hashed, so that equal bytes mean equal values.
 struct Bytes(Vec<u8>);
 
@@ -124,6 +137,8 @@ struct Writer<'c> {
     names: Vec<(&'c str, &'c str)>,
     principals: Vec<&'c str>,
     addresses: Vec<&'c IpSeen>,
+    /// Ports by number, in the order of their occurrence, where no policy reads them.
+    ports: Option<Vec<u16>>,
     policies: Vec<*const Policy>,
     settings: &'c Arc<Settings>,
 }
@@ -131,6 +146,13 @@ struct Writer<'c> {
 impl<'c> Writer<'c> {
     fn name(&mut self, namespace: &'c str, name: &'c str) {
         number(&mut self.names, (namespace, name)).hash(&mut self.bytes);
+    }
+
+    fn port(&mut self, port: u16) {
+        match &mut self.ports {
+            Some(ports) => number(ports, port).hash(&mut self.bytes),
+            None => port.hash(&mut self.bytes),
+        }
     }
 
     /// An identity without anything that a proxy could read as a pattern.
@@ -193,7 +215,7 @@ impl<'c> Writer<'c> {
         } = path;
         address.kind.hash(&mut self.bytes);
         self.name("", &address.name);
-        address.port.hash(&mut self.bytes);
+        self.port(address.port);
         in_use.hash(&mut self.bytes);
         if !Arc::ptr_eq(settings, self.settings) && settings != self.settings {
             return None;
@@ -270,7 +292,10 @@ impl<'c> Writer<'c> {
                 other => other.hash(&mut self.bytes),
             }
         }
-        destination_port.hash(&mut self.bytes);
+        std::mem::discriminant(destination_port).hash(&mut self.bytes);
+        if let PortSeen::Fixed(port) = destination_port {
+            self.port(*port);
+        }
         match sni {
             SniSeen::Fixed(text) => {
                 u8::MAX.hash(&mut self.bytes);
@@ -407,6 +432,7 @@ fn number<T: PartialEq>(list: &mut Vec<T>, value: T) -> u32 {
 mod tests {
     use super::*;
     use castoff_authz::path::{Address, AddressKind, Protocol, Proxy};
+    use castoff_authz::policy::Operation;
     use castoff_authz::settings::Release;
     use castoff_authz::verdict::Caller;
 
@@ -480,6 +506,41 @@ mod tests {
         ] {
             assert_eq!(shape(&question("orders", from(pattern), WEB)), None);
         }
+    }
+
+    #[test]
+    fn which_port_it_is_is_part_of_a_question_where_a_policy_reads_it() {
+        let at = |port: u16, rule: Rule| {
+            let mut asked = question("orders", Source::default(), WEB);
+            let policy = Arc::new(Policy::new("shop", "orders", Action::Allow, vec![rule]));
+            for path in asked.baseline.iter_mut().chain(&mut asked.present) {
+                path.address.port = port;
+                for point in &mut path.points {
+                    point.seen.destination_port = PortSeen::Fixed(port);
+                    point.policies = vec![Arc::clone(&policy)];
+                }
+            }
+            shape(&asked).expect("a question of that kind has a shape")
+        };
+        let whichever = Rule::default();
+        assert_eq!(at(80, whichever.clone()), at(8080, whichever));
+        let to = Rule {
+            to: vec![Operation {
+                ports: vec!["8080".to_owned()],
+                ..Operation::default()
+            }],
+            ..Rule::default()
+        };
+        assert_ne!(at(80, to.clone()), at(8080, to));
+        let when = Rule {
+            when: vec![Condition {
+                key: Key::DestinationPort,
+                values: vec!["8080".to_owned()],
+                not_values: Vec::new(),
+            }],
+            ..Rule::default()
+        };
+        assert_ne!(at(80, when.clone()), at(8080, when));
     }
 
     #[test]

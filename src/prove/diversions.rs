@@ -1,80 +1,44 @@
-//! What VirtualServices and routes make of a Service's address, where they lead to pods of others alone.
+//! What VirtualServices and routes make of a Service's address, where they do not lead to its own pods alone.
 //!
-//! In: a mesh. Out: for each Service, and for what is sent to it, a [`Diversion`]. Invariant: one object that alone
-//! decides for the host is followed; where several may, or not everybody sees it, and one of them leads elsewhere,
-//! what becomes of the call is unclear, and never taken for one of them.
+//! In: a mesh, and who follows routes. Out: for what is sent to a port of a Service, the [`Branch`]es that its routes
+//! have. Invariant: one object that alone decides for the host is followed; where several may, or it is not known who
+//! sees it, and one of them leads elsewhere, what becomes of the call is unclear, and never taken for one of them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use castoff_authz::path::Point;
+use castoff_authz::policy::Rule;
 use serde_json::Value;
 use smol_str::SmolStr;
 
 use super::Content;
-use super::pins::is_exported;
-use crate::mesh::routing::full_host;
+use super::routes::{At, Branch, Follower, Led, Target, chain, list, visible};
+use super::taken::{self, Taken};
 use crate::mesh::traffic::{Route, VirtualService};
-use crate::mesh::{Mesh, Protocol, Service, ServiceId, WorkloadId};
+use crate::mesh::{Mesh, ServiceId};
 use crate::snapshot::{Kind, ObjectName};
 
-/// A Service and the port of it that is named.
-pub(super) type Destination = (ServiceId, Option<u16>);
-
-/// What is led somewhere: each has routes of its own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Led {
-    /// Requests.
-    Requests,
-    /// Connections to a port of the Service, by index.
-    Connections(usize),
-    /// The same with TLS of the caller's own.
-    Tls(usize),
-}
-
-impl Led {
-    /// What a port's routes are asked for.
-    pub(super) fn of(service: &Service, port: usize, content: Content) -> Option<Self> {
-        match (service.ports[port].protocol, content) {
-            (Protocol::Http | Protocol::Http2 | Protocol::Unknown, Content::Http) => {
-                Some(Self::Requests)
-            }
-            (Protocol::Tcp, _) | (Protocol::Unknown, Content::Bytes) => {
-                Some(Self::Connections(port))
-            }
-            (Protocol::Tls, _) => Some(Self::Tls(port)),
-            (Protocol::Http | Protocol::Http2, Content::Bytes) | (Protocol::Udp, _) => None,
-        }
-    }
-}
-
-/// Where a Service's address leads.
-#[derive(Debug)]
-pub(super) struct Diversion {
-    pub(super) destinations: BTreeSet<Destination>,
-    /// Namespaces of the objects.
-    pub(super) namespaces: BTreeSet<String>,
-    /// Why it is not known whether it does, and what the objects say.
-    pub(super) unclear: Option<(String, String)>,
-}
-
-/// Diversions by Service.
+/// Objects that may lead a Service's address elsewhere, by Service.
 #[derive(Debug, Default)]
-pub(super) struct Diverted(BTreeMap<(ServiceId, Led), Diversion>);
+pub(super) struct Diverted<'m>(BTreeMap<ServiceId, Candidates<'m>>);
 
-/// An object of a host, with its destinations.
-struct Object<'m> {
-    kind: Kind,
-    name: &'m ObjectName,
-    exported: bool,
-    raw: &'m Value,
-    rules: &'m [Value],
-    /// What a rule of it does instead of leading somewhere that is known.
-    apart: Option<&'static str>,
-    /// `None` where not all are known.
-    destinations: Option<BTreeSet<Destination>>,
+#[derive(Debug, Default)]
+struct Candidates<'m> {
+    /// With the length of a wildcard's tail; `None`: for the host itself.
+    virtual_services: Vec<(Option<usize>, &'m VirtualService)>,
+    routes: Vec<&'m Route>,
 }
 
-impl Diverted {
-    pub(super) fn of(mesh: &Mesh) -> Self {
+/// What an object says for one port.
+struct Said<'m> {
+    object: String,
+    raw: &'m Value,
+    is_certain: bool,
+    branches: Vec<Branch>,
+}
+
+impl<'m> Diverted<'m> {
+    pub(super) fn of(mesh: &'m Mesh) -> Self {
         let mut diverted = Self::default();
         let (virtual_services, routes) = (&mesh.traffic.virtual_services, &mesh.traffic.routes);
         if virtual_services.is_empty() && routes.is_empty() {
@@ -93,290 +57,332 @@ impl Diverted {
         let mut by_parent: BTreeMap<&ObjectName, Vec<&Route>> = BTreeMap::new();
         for route in routes {
             for parent in &route.parent_services {
-                by_parent.entry(parent).or_default().push(route);
+                let of_parent = by_parent.entry(parent).or_default();
+                if of_parent
+                    .last()
+                    .is_none_or(|last| !std::ptr::eq(*last, route))
+                {
+                    of_parent.push(route);
+                }
             }
         }
         for (index, service) in mesh.services.iter().enumerate() {
-            if service.headless {
-                continue;
-            }
             let host = service.host();
-            let mut of_host = exact.get(host.as_str()).cloned().unwrap_or_default();
-            if of_host.is_empty() {
-                // Of wildcard hosts the most specific counts.
-                let matching = wide.iter().filter(|(tail, _)| host.ends_with(tail));
-                let longest = matching.clone().map(|(tail, _)| tail.len()).max();
-                of_host.extend(
-                    matching
-                        .filter(|(tail, _)| Some(tail.len()) == longest)
-                        .map(|(_, one)| *one),
-                );
-            }
-            let routes = by_parent.get(&service.name).cloned().unwrap_or_default();
-            if !of_host.is_empty() || !routes.is_empty() {
-                diverted.add(mesh, ServiceId(index), &of_host, &routes);
+            let of_host = exact.get(host.as_str()).into_iter().flatten();
+            let matching = wide.iter().filter(|(tail, _)| host.ends_with(tail));
+            let matching = matching.map(|(tail, one)| (Some(tail.len()), *one));
+            let candidates = Candidates {
+                virtual_services: of_host.map(|one| (None, *one)).chain(matching).collect(),
+                routes: by_parent.get(&service.name).cloned().unwrap_or_default(),
+            };
+            if candidates.may_divert(mesh, ServiceId(index)) {
+                diverted.0.insert(ServiceId(index), candidates);
             }
         }
         diverted
-    }
-
-    fn add(
-        &mut self,
-        mesh: &Mesh,
-        id: ServiceId,
-        virtual_services: &[&VirtualService],
-        routes: &[&Route],
-    ) {
-        let service = mesh.service(id);
-        let ports = 0..service.ports.len();
-        let all = std::iter::once(Led::Requests)
-            .chain(ports.clone().map(Led::Connections))
-            .chain(ports.map(Led::Tls));
-        for led in all {
-            let of_hosts = virtual_services.iter().filter_map(|one| {
-                Some(Object {
-                    kind: Kind::VirtualService,
-                    name: &one.name,
-                    exported: is_exported(mesh, &one.raw),
-                    raw: &one.merged,
-                    rules: rules(&one.merged["spec"]["http"]),
-                    apart: apart(rules(&one.merged["spec"]["http"]))
-                        .filter(|_| led == Led::Requests),
-                    destinations: virtual_service(mesh, one, service, led)?,
-                })
-            });
-            let wanted: &[Kind] = match led {
-                Led::Requests => &[Kind::HttpRoute, Kind::GrpcRoute],
-                Led::Connections(_) => &[Kind::TcpRoute],
-                Led::Tls(_) => &[Kind::TlsRoute],
-            };
-            let of_parents = routes.iter().filter(|route| wanted.contains(&route.kind));
-            let of_parents = of_parents.map(|route| Object {
-                kind: route.kind,
-                name: &route.name,
-                // One of another namespace is for callers there alone (Gateway API, "consumer" routes).
-                exported: route.name.namespace == service.name.namespace,
-                raw: &route.raw,
-                rules: rules(&route.raw["spec"]["rules"]),
-                apart: apart(rules(&route.raw["spec"]["rules"])),
-                destinations: gateway_route(mesh, service, &route.name.namespace, &route.raw),
-            });
-            let objects: Vec<Object<'_>> = of_hosts.chain(of_parents).collect();
-            if let Some(diversion) = diversion(mesh, id, &objects) {
-                self.0.insert((id, led), diversion);
-            }
-        }
     }
 
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    pub(super) fn get(&self, service: ServiceId, led: Led) -> Option<&Diversion> {
-        self.0.get(&(service, led))
-    }
-}
-
-/// What the objects of a host make of it together.
-fn diversion(mesh: &Mesh, id: ServiceId, objects: &[Object<'_>]) -> Option<Diversion> {
-    let pods = |id: ServiceId| -> BTreeSet<WorkloadId> {
-        let backends = mesh.service(id).backends.iter();
-        backends.map(|one| one.workload).collect()
-    };
-    let own = pods(id);
-    let elsewhere = |(id, _): &Destination| {
-        let pods = pods(*id);
-        !pods.is_empty() && pods.is_disjoint(&own)
-    };
-    let known = objects.iter().filter_map(|one| one.destinations.as_ref());
-    let destinations: BTreeSet<Destination> = known.flatten().copied().collect();
-    let apart = || objects.iter().filter_map(|one| Some((one, one.apart?)));
-    if apart().next().is_some() {
-        let reasons: Vec<String> = apart()
-            .map(|(one, what)| format!("{} {} {what}", one.kind.row().name, one.name))
-            .collect();
-        // Of an object that is alone only what it does with requests counts; else which one is followed.
-        let contents: Vec<String> = match objects {
-            [only] => only.rules.iter().map(|rule| rule.to_string()).collect(),
-            _ => objects.iter().map(|one| one.raw.to_string()).collect(),
+    /// Whether it hangs on the caller's pods where a Service's address leads.
+    pub(super) fn tells_callers_apart(&self, mesh: &Mesh, service: ServiceId) -> bool {
+        let Some(candidates) = self.0.get(&service) else {
+            return false;
         };
-        let namespaces = objects.iter().map(|one| one.name.namespace.to_string());
-        return Some(Diversion {
-            destinations: BTreeSet::new(),
-            namespaces: namespaces.collect(),
-            unclear: Some((reasons.join(" and "), contents.join("\n"))),
+        let anybody = |one: &VirtualService| {
+            let seen = visible(mesh, &one.raw, &one.name.namespace, None) == Some(true);
+            seen && !asks_for_callers(&one.merged["spec"])
+        };
+        let own = &mesh.service(service).name.namespace;
+        !candidates
+            .virtual_services
+            .iter()
+            .all(|(_, one)| anybody(one))
+            || candidates
+                .routes
+                .iter()
+                .any(|route| route.name.namespace != *own)
+    }
+
+    /// The branches of a port's routes; none where nobody says anything, or all leads to the Service's own pods.
+    pub(super) fn branches(
+        &self,
+        mesh: &'m Mesh,
+        (id, port): (ServiceId, usize),
+        led: Led,
+        follower: Follower<'_>,
+    ) -> Option<Vec<Branch>> {
+        let candidates = self.0.get(&id)?;
+        let service = mesh.service(id);
+        let at = At {
+            mesh,
+            id,
+            service,
+            port,
+        };
+        let mut said: Vec<Said<'_>> = candidates.followed(at, led, follower);
+        let leads_on = |one: &Said<'_>| {
+            let mut targets = one.branches.iter().flat_map(|branch| &branch.targets);
+            targets.any(|target| *target != Target::Own)
+        };
+        if !said.iter().any(leads_on) {
+            return None;
+        }
+        if let [only] = said.as_mut_slice()
+            && only.is_certain
+        {
+            return Some(std::mem::take(&mut only.branches));
+        }
+        let targets = || {
+            let branches = said.iter().flat_map(|one| &one.branches);
+            branches.flat_map(|branch| &branch.targets)
+        };
+        let reasons: BTreeSet<&str> = targets()
+            .filter_map(|target| match target {
+                Target::Unclear { reason, .. } => Some(reason.as_str()),
+                _ => None,
+            })
+            .collect();
+        let names: Vec<&str> = said.iter().map(|one| one.object.as_str()).collect();
+        let what = match said.as_slice() {
+            [_] => "may not be seen by the caller's sidecar",
+            _ => "are for one host",
+        };
+        let reason = if reasons.is_empty() {
+            format!("{} {what}", names.join(" and "))
+        } else {
+            reasons.into_iter().collect::<Vec<_>>().join(" and ")
+        };
+        let contents: Vec<String> = said.iter().map(|one| one.raw.to_string()).collect();
+        let among = targets().flat_map(|target| match target {
+            Target::Service(id, port) => vec![(*id, *port)],
+            Target::Unclear { among, .. } => among.iter().copied().collect(),
+            Target::Own | Target::Nobody(_) => Vec::new(),
         });
+        let target = Target::Unclear {
+            reason,
+            content: contents.join("\n"),
+            among: among.collect(),
+        };
+        Some(vec![Branch {
+            object: names.join(" and "),
+            taken: Taken::default(),
+            targets: [target].into(),
+        }])
     }
-    let unclear = match objects {
-        _ if !destinations.iter().any(elsewhere) => return None,
-        [only] => {
-            if !destinations.iter().all(elsewhere) {
-                return None;
-            }
-            (!only.exported).then_some("is not exported to every namespace")
+
+    /// A point that lets through what a waypoint sends from a port of a Service to pods of another, where that is not
+    /// all that arrives.
+    pub(super) fn led_by_waypoint(
+        &self,
+        mesh: &'m Mesh,
+        (id, port): (ServiceId, usize),
+        waypoint: &str,
+        behind: ServiceId,
+        content: Content,
+    ) -> Option<Point> {
+        let candidates = self.0.get(&id)?;
+        let led = Led::of(mesh.service(id), port, content)?;
+        let branches = self.branches(mesh, (id, port), led, Follower::Waypoint(waypoint))?;
+        let mut targets = branches.iter().flat_map(|branch| &branch.targets);
+        let is_unclear = targets.any(|target| matches!(target, Target::Unclear { .. }));
+        // Copies are sent besides.
+        if is_unclear || candidates.sends_copies() {
+            return None;
         }
-        _ => Some("are for one host"),
-    };
-    let unclear = unclear.map(|what| {
-        let name = |one: &Object<'_>| format!("{} {}", one.kind.row().name, one.name);
-        let names: Vec<String> = objects.iter().map(name).collect();
-        let raws: Vec<String> = objects.iter().map(|one| one.raw.to_string()).collect();
-        (format!("{} {what}", names.join(" and ")), raws.join("\n"))
-    });
-    let namespaces = objects.iter().map(|one| one.name.namespace.to_string());
-    Some(Diversion {
-        destinations,
-        namespaces: namespaces.collect(),
-        unclear,
-    })
+        let is_behind = |target: &Target| matches!(target, Target::Service(id, _) if *id == behind);
+        let leads = |branch: &Branch| branch.targets.iter().any(is_behind);
+        let first = branches.iter().position(leads)?;
+        let last = branches.iter().rposition(leads)?;
+        let block = &branches[first..=last];
+        let object = &block[0].object;
+        let taken = if !block.iter().all(leads) {
+            let rules: Vec<_> = block
+                .iter()
+                .map(|one| (&one.taken.some, leads(one)))
+                .collect();
+            Taken {
+                some: vec![taken::not_known("routes", &format!("{rules:?}").into())],
+                none: Vec::new(),
+            }
+        } else if block.iter().any(|one| one.taken.some.is_empty()) {
+            Taken {
+                some: Vec::new(),
+                none: block[0].taken.none.clone(),
+            }
+        } else {
+            let some = block.iter().flat_map(|one| one.taken.some.iter().cloned());
+            Taken {
+                some: some.collect(),
+                none: block[0].taken.none.clone(),
+            }
+        };
+        taken.point(object, content)
+    }
 }
 
-/// The destinations of a VirtualService that leads all of this somewhere; `Some(None)` where they are not plain, and
-/// `None` where it says nothing of it, or where what it does not match goes on as without it.
-fn virtual_service(
-    mesh: &Mesh,
-    one: &VirtualService,
-    service: &Service,
-    led: Led,
-) -> Option<Option<BTreeSet<Destination>>> {
-    let spec = &one.merged["spec"];
-    let destinations = |rules: &[&Value]| -> Option<BTreeSet<Destination>> {
-        let mut destinations = BTreeSet::new();
-        for rule in rules {
-            for one_of in rule["route"].as_array()? {
-                // Nothing goes to a weight of nought, where others have one.
-                if one_of["weight"] == 0 && rule["route"].as_array()?.len() > 1 {
-                    continue;
-                }
-                let destination = &one_of["destination"];
-                let port = destination.pointer("/port/number");
-                let port = port.map(|port| port.as_u64()?.try_into().ok());
-                let host = full_host(destination["host"].as_str()?, &one.name.namespace);
-                destinations.insert((by_host(mesh, &host)?, port.flatten()));
-            }
-        }
-        (!destinations.is_empty()).then_some(destinations)
-    };
-    let rules = |field: &str| -> Option<Vec<&Value>> {
-        let rules: Vec<&Value> = spec[field].as_array()?.iter().collect();
-        (!rules.is_empty()).then_some(rules)
-    };
-    match led {
-        Led::Requests => Some(destinations(&rules("http")?)),
-        // A rule without match, or with one that asks for no more than the port, is the last
-        // (istio pilot/pkg/networking/core/tls.go `buildSidecarOutboundTCPFilterChainOpts`).
-        Led::Connections(port) => {
-            let number = service.ports[port].port;
-            let mut taken = Vec::new();
-            for rule in rules("tcp")? {
-                let Some(matches) = rule["match"].as_array().filter(|list| !list.is_empty()) else {
-                    taken.push(rule);
-                    return Some(destinations(&taken));
-                };
-                let here: Vec<&Value> = (matches.iter())
-                    .filter(|one| is_of_port(one, number))
-                    .collect();
-                taken.extend((!here.is_empty()).then_some(rule));
-                if here.iter().any(|one| asks_for_port_alone(one)) {
-                    return Some(destinations(&taken));
-                }
-            }
-            None
-        }
-        // What no rule matches is refused (`buildSidecarOutboundTLSFilterChainOpts`).
-        Led::Tls(port) => {
-            let number = service.ports[port].port;
-            let mut rules = rules("tls")?;
-            rules.retain(|rule| {
-                let mut matches = rule["match"].as_array().into_iter().flatten();
-                matches.any(|one| is_of_port(one, number))
+impl<'m> Candidates<'m> {
+    fn sends_copies(&self) -> bool {
+        let by_virtual_service = |one: &VirtualService| {
+            let mut rules = list(&one.merged["spec"]["http"]).iter();
+            rules.any(|rule| rule.get("mirror").is_some() || rule.get("mirrors").is_some())
+        };
+        let by_route = |route: &Route| {
+            let rules = list(&route.raw["spec"]["rules"]).iter();
+            let holders = rules.flat_map(|rule| list(&rule["backendRefs"]).iter().chain([rule]));
+            let mut filters = holders.flat_map(|holder| list(&holder["filters"]));
+            filters.any(|filter| filter["type"] == "RequestMirror")
+        };
+        let mut virtual_services = self.virtual_services.iter();
+        virtual_services.any(|(_, one)| by_virtual_service(one))
+            || self.routes.iter().any(|route| by_route(route))
+    }
+
+    /// Whether some request may be led elsewhere, whoever sends it.
+    fn may_divert(&self, mesh: &'m Mesh, id: ServiceId) -> bool {
+        let service = mesh.service(id);
+        let ports = 0..service.ports.len();
+        let mut at = ports.map(|port| At {
+            mesh,
+            id,
+            service,
+            port,
+        });
+        let is_own = |targets: &BTreeSet<Target>| targets.iter().all(|one| *one == Target::Own);
+        at.any(|at| {
+            let all = self.virtual_services.iter().map(|(_, one)| {
+                ["http", "tcp", "tls"].into_iter().all(|field| {
+                    let rules = list(&one.merged["spec"][field]);
+                    let own = rules.iter().all(|rule| is_own(&at.of_rule(one, rule)));
+                    let matches = || rules.iter().map(|rule| list(&rule["match"]));
+                    let asks = |one: &Value| taken::http(one).is_some();
+                    let takes_rest = matches().any(<[Value]>::is_empty)
+                        || matches().flatten().all(|one| !asks(one));
+                    own && (field != "http" || takes_rest)
+                })
             });
-            (!rules.is_empty()).then(|| destinations(&rules))
+            let mut routes = self.routes.iter().map(|route| {
+                let entries = at.of_route(route);
+                let asks = |(one, _): &(Option<Rule>, _)| one.is_some();
+                !entries.iter().all(asks) && entries.iter().all(|(_, targets)| is_own(targets))
+            });
+            let mut all = all;
+            !(all.all(|plain| plain) && routes.all(|plain| plain))
+        })
+    }
+
+    /// What the objects say that somebody follows.
+    fn followed(&self, at: At<'m>, led: Led, follower: Follower<'_>) -> Vec<Said<'m>> {
+        let by_waypoint = matches!(follower, Follower::Waypoint(_));
+        if led != Led::Requests && by_waypoint && !waypoints_lead_connections(at.mesh) {
+            return Vec::new();
         }
+        let own = &at.service.name.namespace;
+        let mut seen: Vec<(Option<usize>, Said<'m>)> = Vec::new();
+        for (tail, one) in &self.virtual_services {
+            let namespace = &one.name.namespace;
+            let visible = match follower {
+                Follower::Sidecar(pods, past) => {
+                    let own = pods.map(|(namespace, _)| namespace);
+                    let visible = visible(at.mesh, &one.raw, namespace, own);
+                    both(visible, past.reads(namespace, &one.full_hosts))
+                }
+                // Only those of its own or the Service's namespace count there
+                // (istio pilot/pkg/networking/core/listener_waypoint.go `getVirtualServiceForWaypoint`).
+                Follower::Waypoint(waypoint) if namespace == own || namespace == waypoint => {
+                    visible(at.mesh, &one.raw, namespace, Some(waypoint))
+                }
+                Follower::Waypoint(_) => Some(false),
+            };
+            let branches = at.of_virtual_service(one, led, follower);
+            if let (Some(branches), true) = (branches, visible != Some(false)) {
+                let said = Said {
+                    object: format!("VirtualService {}", one.name),
+                    raw: &one.merged,
+                    is_certain: visible.is_some(),
+                    branches,
+                };
+                seen.push((*tail, said));
+            }
+        }
+        // For requests sidecars follow the most specific host alone (istio pilot/pkg/model/sidecar.go
+        // `computeWildcardHostVirtualServiceIndex`).
+        if (led, matches!(follower, Follower::Sidecar(..))) == (Led::Requests, true) {
+            let specific = |tail: &Option<usize>| tail.unwrap_or(usize::MAX);
+            let longest = seen.iter().map(|(tail, _)| specific(tail)).max();
+            let surely = seen
+                .iter()
+                .any(|(tail, said)| said.is_certain && Some(specific(tail)) == longest);
+            seen.retain(|(tail, _)| !surely || Some(specific(tail)) == longest);
+        }
+        let mut said: Vec<Said<'m>> = seen.into_iter().map(|(_, said)| said).collect();
+        let wanted: &[Kind] = match led {
+            Led::Requests => &[Kind::HttpRoute, Kind::GrpcRoute],
+            Led::Connections => &[Kind::TcpRoute],
+            Led::Tls => &[Kind::TlsRoute],
+        };
+        for route in self
+            .routes
+            .iter()
+            .filter(|route| wanted.contains(&route.kind))
+        {
+            // One of another namespace is for callers there alone (Gateway API, "consumer" routes).
+            let namespace = &route.name.namespace;
+            let visible = match follower {
+                Follower::Sidecar(pods, past) => {
+                    let is_consumer = pods.is_some_and(|(one, _)| one == namespace);
+                    let host = SmolStr::from(at.service.host());
+                    let visible = Some(namespace == own || is_consumer);
+                    both(visible, past.reads(namespace, &[host]))
+                }
+                Follower::Waypoint(waypoint) => Some(namespace == own || waypoint == namespace),
+            };
+            let object = format!("{} {}", route.kind.row().name, route.name);
+            let entries = at.of_route(route).into_iter();
+            let entries = entries.map(|(one, targets)| (vec![one], targets));
+            let rest = Target::Nobody(format!("no rule of {object} takes it"));
+            if let (Some(branches), true) = (chain(&object, entries, &rest), visible != Some(false))
+            {
+                said.push(Said {
+                    object,
+                    raw: &route.raw,
+                    is_certain: visible.is_some(),
+                    branches,
+                });
+            }
+        }
+        said
     }
 }
 
-/// Whether a match of connections may be of this port, in the mesh.
-fn is_of_port(one: &Value, port: u16) -> bool {
-    let gateways = one["gateways"].as_array().filter(|list| !list.is_empty());
-    one["port"]
-        .as_u64()
-        .is_none_or(|wanted| wanted == 0 || wanted == u64::from(port))
-        && gateways.is_none_or(|list| list.iter().any(|gateway| gateway == "mesh"))
+/// Since Istio 1.26 (listener_waypoint.go `getWaypointTCPRoutes`).
+fn waypoints_lead_connections(mesh: &Mesh) -> bool {
+    let mut versions = mesh.control_planes.iter().map(|one| one.version.as_ref());
+    mesh.control_planes.is_empty()
+        || versions.any(|one| one.is_none_or(|version| version.at_least(1, 26)))
 }
 
-fn asks_for_port_alone(one: &Value) -> bool {
-    let mut fields = one.as_object().into_iter().flat_map(|fields| fields.keys());
-    fields.all(|field| field == "port" || field == "gateways")
-}
-
-fn rules(list: &Value) -> &[Value] {
-    list.as_array().map_or(&[], Vec::as_slice)
-}
-
-/// What one of the rules does instead of leading somewhere that is known.
-fn apart(rules: &[Value]) -> Option<&'static str> {
-    let answers = |rule: &Value| {
-        let mut filters = rule["filters"].as_array().into_iter().flatten();
-        let fields = ["directResponse", "redirect"];
-        fields.iter().any(|field| rule.get(field).is_some())
-            || rule.pointer("/fault/abort").is_some()
-            || filters.any(|filter| filter["type"] == "RequestRedirect")
-    };
-    if rules.iter().any(answers) {
-        return Some("answers requests itself");
+/// Whether both hold; `None`: not known.
+fn both(left: Option<bool>, right: Option<bool>) -> Option<bool> {
+    match (left, right) {
+        (Some(false), _) | (_, Some(false)) => Some(false),
+        (Some(true), Some(true)) => Some(true),
+        _ => None,
     }
-    let mut rules = rules.iter();
-    rules
-        .any(|rule| rule.get("delegate").is_some())
-        .then_some("names a delegate that is not among the input, or not exported to it")
 }
 
-/// The destinations of a route of the Gateway API, where it is for every port of a Service; `None` where it is not, or
-/// they are not plain.
-fn gateway_route(
-    mesh: &Mesh,
-    service: &Service,
-    namespace: &SmolStr,
-    raw: &Value,
-) -> Option<BTreeSet<Destination>> {
-    let spec = &raw["spec"];
-    let parents = spec["parentRefs"].as_array()?;
-    if parents.iter().any(|one| one.get("sectionName").is_some()) {
-        return None;
-    }
-    let of_service = || {
-        parents.iter().filter(|one| {
-            one["kind"] == "Service"
-                && one["name"] == service.name.name.as_str()
-                && one["namespace"].as_str().unwrap_or(namespace) == service.name.namespace
-        })
-    };
-    let whole = service.ports.iter().all(|port| {
-        of_service().any(|one| {
-            one["port"]
-                .as_u64()
-                .is_none_or(|own| own == u64::from(port.port))
-        })
+/// Whether some match asks who calls.
+fn asks_for_callers(spec: &Value) -> bool {
+    let rules = ["http", "tcp", "tls"].into_iter();
+    let mut matches = rules.flat_map(|field| {
+        let rules = list(&spec[field]).iter();
+        rules.flat_map(|rule| list(&rule["match"]))
     });
-    if !whole {
-        return None;
-    }
-    let mut destinations = BTreeSet::new();
-    for rule in spec["rules"].as_array()? {
-        for one in rule["backendRefs"].as_array()? {
-            let namespace = one["namespace"].as_str().unwrap_or(namespace);
-            let name = ObjectName::new(namespace, one["name"].as_str()?);
-            let port = one["port"].as_u64().and_then(|port| port.try_into().ok());
-            destinations.insert((mesh.service_named(&name)?.0, port));
-        }
-    }
-    (!destinations.is_empty()).then_some(destinations)
-}
-
-fn by_host(mesh: &Mesh, host: &str) -> Option<ServiceId> {
-    let mut labels = host.split('.');
-    let (name, namespace) = (labels.next()?, labels.next()?);
-    let (id, service) = mesh.service_named(&ObjectName::new(namespace, name))?;
-    (service.host() == host).then_some(id)
+    matches.any(|one| {
+        ["sourceLabels", "sourceNamespace"]
+            .iter()
+            .any(|it| one.get(it).is_some())
+    })
 }

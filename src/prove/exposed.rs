@@ -14,6 +14,7 @@ use castoff_authz::verdict::{self, Comparison, Finding};
 use super::network::{Party, Pods};
 use super::row::{PortAnswer, ServerRow};
 use super::rows::{Comparer, service_address};
+use super::side::Side;
 use super::undeclared::ports_of;
 use super::{Caller, CallerMode, Content, Dial, Server, gateways, hops, wire};
 use crate::mesh::ingress::Entrance;
@@ -23,10 +24,26 @@ use crate::snapshot::ObjectName;
 const THROUGH_A_GATEWAY: &str = "outsiders, through a gateway";
 const FROM_OUTSIDE: &str = "outsiders, from outside the cluster";
 
+/// Services that are, or were, reached from outside the cluster.
+pub(super) fn from_outside(sides: [&Side<'_>; 2]) -> BTreeSet<ObjectName> {
+    let of_side = |side: &Side<'_>| {
+        let services = side.mesh.services.iter().enumerate();
+        let found = services.filter(|(index, service)| {
+            service.exposed.is_some() || side.entrances.contains_key(&ServiceId(*index))
+        });
+        let names = found.map(|(_, service)| service.name.clone());
+        names.collect::<BTreeSet<ObjectName>>()
+    };
+    sides.into_iter().flat_map(of_side).collect()
+}
+
 impl Comparer<'_> {
     /// Adds to a row who can get to the server from outside the cluster and could not before.
     pub(super) fn exposed(&self, row: &mut ServerRow, id: WorkloadId) {
         for (service_id, service) in self.present.mesh.services_of(id) {
+            if !self.from_outside.contains(&service.name) {
+                continue;
+            }
             let before = self.baseline.mesh.service_named(&service.name);
             let was_exposed = before.and_then(|(_, service)| service.exposed.as_ref());
             let none = Default::default();

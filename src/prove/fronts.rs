@@ -9,13 +9,15 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde_json::Value;
 use smol_str::SmolStr;
 
 use super::addresses::DialledAddress;
+use super::routes::{list, visible};
 use super::rows::service_address;
 use super::{Caller, CallerMode, Dial, Server};
 use crate::mesh::ingress::Routed;
-use crate::mesh::routing::full_host;
+use crate::mesh::routing::{full_host, led_to};
 use crate::mesh::traffic::VirtualService;
 use crate::mesh::{Distribution, Mesh, Protocol, Service, ServiceId, WaypointId, WorkloadId};
 
@@ -50,18 +52,6 @@ impl Followed {
 }
 
 impl Front {
-    /// A port of a Service whose route sidecars follow elsewhere, and maybe its waypoint.
-    pub(super) fn new(service: ServiceId, port: usize, by_waypoint: bool) -> Self {
-        Self {
-            service,
-            port,
-            followed: Followed {
-                by_sidecar: true,
-                by_waypoint,
-            },
-        }
-    }
-
     /// What is dialled for a caller that arrives in this mode: the Service in front where its waypoint
     /// follows the route, the one behind where the caller's sidecar does; nothing where nobody does.
     pub(super) fn dial(self, mesh: &Mesh, caller: &Caller, behind: Dial) -> Option<Dial> {
@@ -108,6 +98,27 @@ pub fn elsewhere(mesh: &Mesh, service: &Service) -> BTreeSet<SmolStr> {
         .collect()
 }
 
+/// Whether a rule may take what somebody sends in the mesh, or through a waypoint in this namespace, which passes over
+/// what asks for labels (istio pilot/pkg/networking/core/listener_waypoint.go `waypointInboundRoute`,
+/// `getTCPRouteMatch`).
+fn may_take(field: &str, rule: &Value, waypoint: Option<&SmolStr>) -> bool {
+    let matches = list(&rule["match"]);
+    let takes = |one: &Value| {
+        let gateways = list(&one["gateways"]);
+        let on_mesh = gateways.is_empty() || gateways.iter().any(|one| one == "mesh");
+        let asks = |field: &str| one.get(field).is_some_and(|asked| *asked != "");
+        let of_waypoint = waypoint.is_none_or(|waypoint| {
+            let is_its = field == "http" && one["sourceNamespace"] == waypoint.as_str();
+            let in_namespace = !asks("sourceNamespace") || is_its;
+            // Of requests, gateways that are named stand before the namespace.
+            let named = field == "http" && !gateways.is_empty();
+            !asks("sourceLabels") && (in_namespace || named)
+        });
+        on_mesh && of_waypoint
+    };
+    matches.is_empty() || matches.iter().any(takes)
+}
+
 /// Services in front of others, by the Service behind; with who follows.
 #[derive(Debug, Default)]
 pub(super) struct Fronts(BTreeMap<ServiceId, BTreeMap<ServiceId, Followed>>);
@@ -138,13 +149,7 @@ impl Fronts {
         let mut exact: BTreeSet<ServiceId> = BTreeSet::new();
         for one in on_mesh() {
             let front = known(&one.full_hosts);
-            fronts.add(
-                mesh,
-                &one.name.namespace,
-                &front,
-                &known(&one.destinations),
-                true,
-            );
+            fronts.add_rules(mesh, one, &front, &by_host, true);
             exact.extend(front);
             let tails = one
                 .full_hosts
@@ -160,9 +165,8 @@ impl Fronts {
                 .filter(|_| !exact.contains(id));
             for (_, one) in matching() {
                 let is_chosen = chosen.is_some_and(|(_, chosen)| chosen.name == one.name);
-                let behind = known(&one.destinations);
                 let by_sidecar = is_chosen || one.routes_connections();
-                fronts.add(mesh, &one.name.namespace, &[*id], &behind, by_sidecar);
+                fronts.add_rules(mesh, one, &[*id], &by_host, by_sidecar);
             }
         }
         for route in &mesh.traffic.routes {
@@ -170,7 +174,11 @@ impl Fronts {
                 let ids = names.iter().filter_map(|name| mesh.service_named(name));
                 ids.map(|(id, _)| id).collect::<Vec<_>>()
             });
-            fronts.add(mesh, &route.name.namespace, &front, &behind, true);
+            let namespace = &route.name.namespace;
+            fronts.add(mesh, &front, &behind, |service, waypoint| Followed {
+                by_sidecar: true,
+                by_waypoint: service.name.namespace == *namespace || waypoint == Some(namespace),
+            });
         }
         fronts
     }
@@ -179,22 +187,51 @@ impl Fronts {
         self.0.is_empty()
     }
 
+    /// Adds what each rule of a VirtualService leads to.
+    fn add_rules(
+        &mut self,
+        mesh: &Mesh,
+        one: &VirtualService,
+        front: &[ServiceId],
+        by_host: &BTreeMap<String, ServiceId>,
+        by_sidecar: bool,
+    ) {
+        let own = &one.name.namespace;
+        for field in ["http", "tcp", "tls"] {
+            for rule in list(&one.merged["spec"][field]) {
+                let hosts = led_to(rule, own);
+                let behind: Vec<ServiceId> = hosts
+                    .filter_map(|host| by_host.get(host.as_str()).copied())
+                    .collect();
+                self.add(mesh, front, &behind, |service, waypoint| {
+                    let counts = |waypoint: &SmolStr| {
+                        (service.name.namespace == *own || waypoint == own)
+                            && visible(mesh, &one.raw, own, Some(waypoint)) != Some(false)
+                            && may_take(field, rule, Some(waypoint))
+                    };
+                    Followed {
+                        by_sidecar: by_sidecar && may_take(field, rule, None),
+                        by_waypoint: waypoint.is_some_and(counts),
+                    }
+                });
+            }
+        }
+    }
+
     fn add(
         &mut self,
         mesh: &Mesh,
-        namespace: &SmolStr,
         front: &[ServiceId],
         behind: &[ServiceId],
-        by_sidecar: bool,
+        followed: impl Fn(&Service, Option<&SmolStr>) -> Followed,
     ) {
         for id in front {
             let service = mesh.service(*id);
             let waypoint = service.binding.waypoint().map(|id| mesh.waypoint(id));
-            let followed = Followed {
-                by_sidecar,
-                by_waypoint: service.name.namespace == *namespace
-                    || waypoint.is_some_and(|waypoint| waypoint.name.namespace == *namespace),
-            };
+            let followed = followed(service, waypoint.map(|one| &one.name.namespace));
+            if followed == Followed::default() {
+                continue;
+            }
             // A version of the same pods (a canary's own Service) is reached by the front's address anyway.
             let own: BTreeSet<WorkloadId> =
                 service.backends.iter().map(|one| one.workload).collect();

@@ -1,8 +1,8 @@
 //! What was proved of earlier states and still holds: rows of servers, and which servers are the same
 //! for everybody who arrives in one way.
 //!
-//! In: the [`Standing`] of a server in each state, and who calls. Out: what was answered for an equal
-//! standing. Invariant: a row is given again only where its server's paths are made of the same parts and
+//! In: the [`Standing`] of a generation of a server in each state, and who calls. Out: what was answered for an
+//! equal standing. Invariant: a row is given again only where the paths to these pods are made of the same parts and
 //! the callers that its policies tell apart are the same.
 
 use std::collections::BTreeMap;
@@ -14,16 +14,17 @@ use super::CallerMode;
 use super::callers::{self, CallerClass, Member};
 use super::identities::Mentions;
 use super::past::Past;
+use super::question::Question;
 use super::row::ServerRow;
-use super::standing::{Numbers, Standing};
+use super::standing::{Numbered, Numbers, Standing};
 use crate::mesh::WorkloadId;
 use crate::snapshot::ObjectName;
 
 /// How callers arrived, how they arrive, and who they are, in words.
 pub(super) type Kind = (CallerMode, CallerMode, Past, Past, &'static str);
 
-/// Standings of one server that are kept; a plan leads each through few.
-const MOST_STANDINGS: usize = 8;
+/// Standings of one server, of all its generations, that are kept; a plan leads each through few.
+const MOST_STANDINGS: usize = 12;
 
 /// Rows of one standing that are kept.
 const MOST_ROWS: usize = 2;
@@ -35,22 +36,47 @@ pub(super) struct Memory {
     servers: FxHashMap<ObjectName, Vec<Known>>,
 }
 
-/// What is known of a server in one standing.
+/// What is known of a generation of a server in one standing.
 #[derive(Debug)]
 pub(super) struct Known {
     standing: Standing,
-    /// Whether nothing differs for anybody who arrives in one way.
-    pub(super) indifferent: BTreeMap<Kind, bool>,
+    indifferent: BTreeMap<Kind, Indifferent>,
     rows: Vec<Remembered>,
+    astray: Vec<Astray>,
 }
 
-/// A row, and the callers for whom it was asked.
+/// For each question the waypoints that were asked for because they do not lead there, and what was found.
+type Astray = (Vec<Vec<String>>, ServerRow);
+
+/// Whether nothing differs for anybody who arrives in one way, and of whom that was asked where he counts as
+/// any other (`Numbered::others`).
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Indifferent {
+    pub(super) is: bool,
+    pub(super) others: Option<u32>,
+}
+
+/// What pods beside those that a row is about decide of it: whether some caller is ambient, and whether these
+/// pods run beside others of the same server that run otherwise.
+pub(super) type Beside = (bool, bool);
+
+/// What is learnt while a row is made.
+#[derive(Debug, Default)]
+pub(super) struct Learning {
+    /// What the policies on the paths compared say of identities.
+    pub(super) mentions: Mentions,
+    /// Whether [`Beside`] was looked at.
+    pub(super) hangs_on_others: bool,
+}
+
+/// The row of a generation, and the callers for whom it was asked.
 #[derive(Debug)]
 pub(super) struct Remembered {
     classes: Vec<(Kind, Option<String>)>,
-    /// What the policies on the paths compared say of identities.
     mentions: Mentions,
     callers: Vec<u32>,
+    /// What it hangs on besides, if it does.
+    beside: Option<Beside>,
     row: ServerRow,
 }
 
@@ -73,15 +99,16 @@ impl Apart {
     }
 }
 
-/// What was learnt of a server while one state was proved.
+/// What was learnt of a generation of a server while one state was proved.
 pub(super) struct Learnt {
     pub(super) standing: Standing,
-    pub(super) indifferent: Vec<(Kind, bool)>,
+    pub(super) indifferent: Vec<(Kind, Indifferent)>,
     pub(super) row: Option<Remembered>,
+    pub(super) astray: Option<Astray>,
 }
 
 impl Memory {
-    /// What is known of a server in this standing.
+    /// What is known of a generation of a server in this standing.
     pub(super) fn of(&self, server: &ObjectName, standing: &Standing) -> Option<&Known> {
         let known = self.servers.get(server)?;
         known.iter().find(|known| known.standing == *standing)
@@ -89,7 +116,7 @@ impl Memory {
 
     /// Keeps what was learnt.
     pub(super) fn learn(&mut self, server: &ObjectName, learnt: Learnt) {
-        if learnt.indifferent.is_empty() && learnt.row.is_none() {
+        if learnt.indifferent.is_empty() && learnt.row.is_none() && learnt.astray.is_none() {
             return;
         }
         let all = self.servers.entry(server.clone()).or_default();
@@ -104,6 +131,7 @@ impl Memory {
                     standing: learnt.standing,
                     indifferent: BTreeMap::new(),
                     rows: Vec::new(),
+                    astray: Vec::new(),
                 });
                 all.len() - 1
             });
@@ -115,19 +143,50 @@ impl Memory {
             }
             known.rows.push(row);
         }
+        if let Some(astray) = learnt.astray {
+            if known.astray.len() == MOST_ROWS {
+                known.astray.remove(0);
+            }
+            known.astray.push(astray);
+        }
     }
 }
 
 impl Known {
+    /// Whether nothing differs for anybody of a class, if that is known. What holds for some identities holds
+    /// for a part of them.
+    pub(super) fn indifferent(&self, callers: &Callers<'_>, class: usize) -> Option<bool> {
+        let known = self.indifferent.get(&callers.kinds[class])?;
+        let holds = match (known.others, callers.numbers.others[class]) {
+            (Some(then), Some(now)) => {
+                then == now || (known.is && callers.numbers.is_part(now, then))
+            }
+            (then, now) => then == now,
+        };
+        holds.then_some(known.is)
+    }
+
+    /// What was found for the same waypoints, question by question.
+    pub(super) fn astray(&self, asked: &[(Question, Vec<String>)]) -> Option<&ServerRow> {
+        let asked = || asked.iter().map(|(_, identities)| identities);
+        let found = self
+            .astray
+            .iter()
+            .find(|(known, _)| known.iter().eq(asked()));
+        found.map(|(_, row)| row)
+    }
+
     /// The row that was found for the same callers.
     pub(super) fn row(&self, asked: &Asked<'_>) -> Option<&ServerRow> {
+        let callers = asked.callers;
         let found = self.rows.iter().find(|known| {
-            known.classes.len() == asked.callers.classes.len()
+            known.classes.len() == callers.classes.len()
+                && known.beside.is_none_or(|beside| beside == asked.beside)
                 && known
                     .classes
                     .iter()
-                    .zip(asked.callers.classes)
-                    .all(|((kind, was), class)| *kind == class.kind() && *was == class.was)
+                    .zip(callers.kinds.iter().zip(callers.classes))
+                    .all(|((kind, was), (now, class))| kind == now && *was == class.was)
                 && asked
                     .signature(&known.mentions, Apart::of(&known.row))
                     .as_ref()
@@ -140,6 +199,8 @@ impl Known {
 /// The classes of a state, with what is looked up for every server.
 pub(super) struct Callers<'c> {
     classes: &'c [CallerClass],
+    pub(super) kinds: Vec<Kind>,
+    pub(super) numbers: &'c Numbered<'c>,
     /// All identities of workloads, sorted.
     all: &'c [String],
     /// For each class its identities, by their place among all, and the workload where one alone has
@@ -148,7 +209,11 @@ pub(super) struct Callers<'c> {
 }
 
 impl<'c> Callers<'c> {
-    pub(super) fn of(classes: &'c [CallerClass], everybody: &'c Identities) -> Self {
+    pub(super) fn of(
+        classes: &'c [CallerClass],
+        everybody: &'c Identities,
+        numbers: &'c Numbered<'c>,
+    ) -> Self {
         let all: &[String] = match everybody {
             Identities::Only(all) => all,
             _ => &[],
@@ -175,19 +240,22 @@ impl<'c> Callers<'c> {
         });
         Self {
             classes,
+            kinds: classes.iter().map(CallerClass::kind).collect(),
+            numbers,
             all,
             places: places.collect(),
         }
     }
 }
 
-/// The callers that are asked for at one server.
+/// The callers that are asked for at one generation of a server.
 pub(super) struct Asked<'c> {
     pub(super) callers: &'c Callers<'c>,
     /// Indexes of the classes that are asked one by one.
     pub(super) classes: &'c [usize],
     /// The server and its own identity: what it does to itself is told apart.
     pub(super) server: (WorkloadId, &'c str),
+    pub(super) beside: Beside,
 }
 
 impl Asked<'_> {
@@ -216,6 +284,7 @@ impl Asked<'_> {
             signature.push(*index as u32);
             let class = &self.callers.classes[*index];
             let Identities::Only(all) = &class.identities else {
+                signature.extend(self.callers.numbers.others[*index]);
                 continue;
             };
             let places = &self.callers.places[*index];
@@ -246,13 +315,18 @@ impl Asked<'_> {
     }
 
     /// What to remember of a row.
-    pub(super) fn remembered(&self, mentions: Mentions, row: ServerRow) -> Option<Remembered> {
-        let classes = self.callers.classes.iter();
+    pub(super) fn remembered(&self, learning: Learning, row: ServerRow) -> Option<Remembered> {
+        let Learning {
+            mentions,
+            hangs_on_others,
+        } = learning;
+        let classes = self.callers.kinds.iter().zip(self.callers.classes);
         Some(Remembered {
             classes: classes
-                .map(|class| (class.kind(), class.was.clone()))
+                .map(|(kind, class)| (kind.clone(), class.was.clone()))
                 .collect(),
             callers: self.signature(&mentions, Apart::of(&row))?,
+            beside: hangs_on_others.then_some(self.beside),
             mentions,
             row,
         })
@@ -269,5 +343,62 @@ impl callers::CallerClass {
             self.is_past.clone(),
             self.words,
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test stops at what it did not expect")]
+
+    use castoff_authz::verdict::Limits;
+
+    use super::*;
+    use crate::mesh::{DataPlaneMode, Generation, Mesh, MeshOverrides};
+    use crate::prove::rows::Comparer;
+    use crate::prove::side::Side;
+    use crate::source::{Place, read_text};
+
+    const WEB: &str = "---\napiVersion: v1\nkind: Namespace\nmetadata: {name: shop, labels: {istio-injection: enabled}}\n\
+                       ---\napiVersion: v1\nkind: Service\nmetadata: {name: web, namespace: shop}\n\
+                       spec: {clusterIP: 10.0.0.1, selector: {app: web}, ports: [{name: http, port: 80, targetPort: 8080}]}\n\
+                       ---\napiVersion: apps/v1\nkind: Deployment\nmetadata: {name: web, namespace: shop}\n\
+                       spec:\n  selector: {matchLabels: {app: web}}\n  template:\n    metadata: {labels: {app: web}}\n\
+                       \x20   spec: {containers: [{name: app, image: web, ports: [{containerPort: 8080}]}]}\n";
+
+    #[test]
+    fn new_pods_are_not_asked_again_when_the_old_ones_are_gone() {
+        let snapshot = read_text(&Place::Simulated, WEB).unwrap();
+        let before = Mesh::build(&snapshot, &MeshOverrides::default());
+        assert!(before.workloads[0].has_mode(DataPlaneMode::Sidecar));
+        let ambient = Generation {
+            mode: DataPlaneMode::Ambient,
+            accepts_hbone: true,
+            ..before.workloads[0].generations[0].clone()
+        };
+        let mut mixed = before.clone();
+        mixed.workloads[0].generations.push(ambient.clone());
+        let mut beside = mixed.services[0].backends[0].clone();
+        beside.generation = 1;
+        mixed.services[0].backends.push(beside);
+        let mut moved = before.clone();
+        moved.workloads[0].generations = vec![ambient];
+        let mut labelled = before.clone();
+        labelled.workloads[0].next_mode = DataPlaneMode::Ambient;
+        let mut without = before.clone();
+        without.services[0].ports[0].port = 81;
+
+        let baseline = Side::of(&before);
+        let mut memory = Memory::default();
+        let mut known = |present: &Mesh| -> usize {
+            let comparer = Comparer::new(&baseline, present, Limits::default());
+            let rows = comparer.rows(Some(&mut memory));
+            assert_eq!(rows, comparer.rows(None));
+            memory.servers.values().map(Vec::len).sum()
+        };
+        assert_eq!(known(&before), 1);
+        assert_eq!(known(&mixed), 2);
+        assert_eq!(known(&moved), 2);
+        assert_eq!(known(&labelled), 2);
+        assert_eq!(known(&without), 3);
     }
 }

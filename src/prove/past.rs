@@ -11,6 +11,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use castoff_authz::ip::IpBlock;
+use smol_str::SmolStr;
 
 use super::addresses::DialledAddress;
 use super::side::Side;
@@ -210,6 +211,16 @@ impl Past {
     pub(super) fn may_block(&self) -> bool {
         let sight = self.0.as_ref().and_then(|rules| rules.sight.as_ref());
         sight.is_some_and(|sight| sight.blocks)
+    }
+
+    /// Whether the sidecar reads routes of a namespace for these hosts; `None`: not known.
+    pub(super) fn reads(&self, namespace: &str, hosts: &[SmolStr]) -> Option<bool> {
+        let sight = self.0.as_ref().and_then(|rules| rules.sight.as_ref());
+        match sight.map_or(Knows::Yes, |sight| sight.of_routes(namespace, hosts)) {
+            Knows::Yes => Some(true),
+            Knows::No => Some(false),
+            Knows::Unclear => None,
+        }
     }
 
     /// What becomes of a call that is redirected to the sidecar.

@@ -319,7 +319,7 @@ fn subset(route: &Value, service: &Service) -> Option<Option<String>> {
 }
 
 /// Whether pods are of a subset. Those that are predicted from a template get the injector's label.
-fn selects(wanted: &Labels, generation: &Generation) -> bool {
+pub(super) fn selects(wanted: &Labels, generation: &Generation) -> bool {
     wanted.iter().all(|(key, value)| {
         if (key, value) == SIDECAR_LABEL {
             return generation.mode == DataPlaneMode::Sidecar;

@@ -39,11 +39,15 @@ pub(super) enum When {
 /// Who stands for all of a class at points with the same policies: for a class and whether everybody is
 /// asked for in its place, the policies, and the identities found.
 ///
-/// A class is known by its place in memory: what is found here is good while the classes asked for live.
+/// A class and a policy are known by their places in memory: what is found here is good while the classes asked for
+/// live, and the policies live as long as it does (some are made for one point alone).
 #[derive(Default)]
 pub(super) struct Represented(Vec<(RepresentedKey, verdict::Identities)>);
 
-type RepresentedKey = (*const CallerClass, bool, Vec<*const Policy>);
+type RepresentedKey = (*const CallerClass, bool, Vec<Arc<Policy>>);
+
+/// The paths of a comparison, before and now; none where nothing is to be compared.
+type Compared = Option<[Vec<EnforcementPath>; 2]>;
 
 /// When callers of a mode arrive, and by which way they leave to each address, where it is not as the mode says.
 type Arrival = (When, CallerMode, Vec<Leaves>, Option<Past>);
@@ -56,8 +60,24 @@ pub(super) struct Ways {
     pub(super) question: Question,
     addresses: [Vec<DialledAddress>; 2],
     points: Vec<Points>,
+    /// Paths that were built for a class already, by its place in memory, each to be taken once.
+    built: Vec<(*const CallerClass, Compared)>,
     /// What is known from questions before this one.
     pub(super) represented: Represented,
+}
+
+impl Ways {
+    /// Keeps the paths of a class for the next time that it is asked for.
+    pub(super) fn keep(&mut self, class: &CallerClass, built: Compared) {
+        self.built.push((std::ptr::from_ref(class), built));
+    }
+
+    /// Those that were kept.
+    pub(super) fn take(&mut self, class: &CallerClass) -> Option<Compared> {
+        let mut kept = self.built.iter();
+        let at = kept.position(|(of, _)| std::ptr::eq(*of, class))?;
+        Some(self.built.swap_remove(at).1)
+    }
 }
 
 impl Comparer<'_> {
@@ -83,7 +103,11 @@ impl Comparer<'_> {
         self.questions_at(ids, generation, ports)
     }
 
-    fn ports(&self, (baseline_id, present_id): (WorkloadId, WorkloadId)) -> Vec<(u16, PortKnown)> {
+    /// The ports at which a server is asked for.
+    pub(super) fn ports(
+        &self,
+        (baseline_id, present_id): (WorkloadId, WorkloadId),
+    ) -> Vec<(u16, PortKnown)> {
         let mut declared = addresses::ports(self.present.mesh, present_id);
         declared.extend(addresses::ports(self.baseline.mesh, baseline_id));
         let mut named = self.present.named_ports(present_id);
@@ -93,7 +117,8 @@ impl Comparer<'_> {
         ports.chain(beyond).collect()
     }
 
-    fn questions_at(
+    /// What is compared of one generation of a server at these ports.
+    pub(super) fn questions_at(
         &self,
         (baseline_id, present_id): (WorkloadId, WorkloadId),
         generation: usize,
@@ -124,17 +149,13 @@ impl Comparer<'_> {
 
     /// The ways that a question is about.
     pub(super) fn ways(&self, question: Question) -> Ways {
-        self.ways_with(question, Represented::default())
-    }
-
-    /// The same, with what was found for the same classes in other questions.
-    pub(super) fn ways_with(&self, question: Question, represented: Represented) -> Ways {
         let Question { before, now, .. } = question;
         Ways {
             question,
             addresses: [self.baseline.addresses(before), self.present.addresses(now)],
             points: Vec::new(),
-            represented,
+            built: Vec::new(),
+            represented: Represented::default(),
         }
     }
 
@@ -151,16 +172,22 @@ impl Comparer<'_> {
             return representatives(identities, baseline, present);
         }
         let points = baseline.iter().chain(present).flat_map(|path| &path.points);
-        let policies = points.flat_map(|point| &point.policies).map(Arc::as_ptr);
-        let mut policies: Vec<*const Policy> = policies.collect();
-        policies.sort_unstable();
-        policies.dedup();
-        let key = (std::ptr::from_ref(class), is_everybody, policies);
+        let mut policies: Vec<&Arc<Policy>> = points.flat_map(|point| &point.policies).collect();
+        policies.sort_unstable_by_key(|policy| Arc::as_ptr(policy));
+        policies.dedup_by(|one, other| Arc::ptr_eq(one, other));
         let mut known = represented.0.iter();
-        if let Some((_, identities)) = known.find(|(known, _)| *known == key) {
+        let known = known.find(|((of, everybody, of_policies), _)| {
+            std::ptr::eq(*of, class)
+                && *everybody == is_everybody
+                && of_policies.len() == policies.len()
+                && (of_policies.iter().zip(&policies)).all(|(one, other)| Arc::ptr_eq(one, other))
+        });
+        if let Some((_, identities)) = known {
             return identities.clone();
         }
         let found = representatives(identities, baseline, present);
+        let policies = policies.into_iter().cloned().collect();
+        let key = (std::ptr::from_ref(class), is_everybody, policies);
         represented.0.push((key, found.clone()));
         found
     }
@@ -180,16 +207,40 @@ impl Comparer<'_> {
         })
     }
 
-    /// The paths of one member of a class to these addresses of the question, before or now. Their points do
-    /// not hang on who of a mode calls but for NetworkPolicies.
-    pub(super) fn paths(
+    /// Whether the paths of a class are the same before and now, point by point, without building them; where they
+    /// are not, or may not be, they are compared themselves.
+    pub(super) fn are_plainly_equal(
+        &self,
+        class: &CallerClass,
+        member: &Member,
+        [before, now]: [&[DialledAddress]; 2],
+        ways: &mut Ways,
+    ) -> bool {
+        let alike = |one: &DialledAddress, other: &DialledAddress| {
+            one.in_use == other.in_use && one.address == other.address
+        };
+        if self.has_network_policies()
+            || class.was.is_some()
+            || !self.settings_are_equal
+            || before.len() != now.len()
+            || !before.iter().zip(now).all(|(one, other)| alike(one, other))
+        {
+            return false;
+        }
+        let was = self.points_found(When::Before, class, member, before, ways);
+        let is = self.points_found(When::Now, class, member, now, ways);
+        ways.points[was].1 == ways.points[is].1
+    }
+
+    /// Where the points of a class are among those found, without NetworkPolicies.
+    fn points_found(
         &self,
         when: When,
         class: &CallerClass,
         member: &Member,
         addresses: &[DialledAddress],
         ways: &mut Ways,
-    ) -> Vec<EnforcementPath> {
+    ) -> usize {
         let question = ways.question;
         let (then, since) = member.places();
         let (side, mode, past, place, server) = match when {
@@ -208,22 +259,45 @@ impl Comparer<'_> {
                 question.now,
             ),
         };
-        let sender = side.party(member, place);
-        let content = question.content;
+        let leaves = side.all_leave(past, addresses, server);
+        let is_certain = |one: &Leaves| matches!(one, Leaves::AsMode | Leaves::Past);
+        let who = (!leaves.iter().all(is_certain)).then(|| past.clone());
+        let key = (when, mode, leaves, who);
+        let known = ways.points.iter().position(|(known, _)| *known == key);
+        known.unwrap_or_else(|| {
+            let sender = side.party(member, place);
+            let points = side.points((mode, past), sender, server, addresses, question.content);
+            ways.points.push((key, points));
+            ways.points.len() - 1
+        })
+    }
+
+    /// The paths of one member of a class to these addresses of the question, before or now. Their points do
+    /// not hang on who of a mode calls but for NetworkPolicies.
+    pub(super) fn paths(
+        &self,
+        when: When,
+        class: &CallerClass,
+        member: &Member,
+        addresses: &[DialledAddress],
+        ways: &mut Ways,
+    ) -> Vec<EnforcementPath> {
+        let side = match when {
+            When::Before => self.baseline,
+            When::Now => &self.present,
+        };
         let mut paths = if side.network.is_empty() {
-            let leaves = side.all_leave(past, addresses, server);
-            let is_certain = |one: &Leaves| matches!(one, Leaves::AsMode | Leaves::Past);
-            let who = (!leaves.iter().all(is_certain)).then(|| past.clone());
-            let key = (when, mode, leaves, who);
-            let known = ways.points.iter().position(|(known, _)| *known == key);
-            let at = known.unwrap_or_else(|| {
-                let points = side.points((mode, past), sender, server, addresses, content);
-                ways.points.push((key, points));
-                ways.points.len() - 1
-            });
+            let at = self.points_found(when, class, member, addresses, ways);
             side.along(addresses, ways.points[at].1.iter().cloned())
         } else {
-            side.paths((mode, past), sender, server, addresses, content)
+            let question = ways.question;
+            let (then, since) = member.places();
+            let (arrival, place, server) = match when {
+                When::Before => ((class.before, &class.was_past), then, question.before),
+                When::Now => ((class.now, &class.is_past), since, question.now),
+            };
+            let sender = side.party(member, place);
+            side.paths(arrival, sender, server, addresses, question.content)
         };
         match when {
             When::Before => self.as_before(class, &mut paths),
@@ -233,7 +307,7 @@ impl Comparer<'_> {
     }
 
     /// Shows on paths of the baseline who a class was then.
-    fn as_before(&self, class: &CallerClass, paths: &mut [EnforcementPath]) {
+    pub(super) fn as_before(&self, class: &CallerClass, paths: &mut [EnforcementPath]) {
         if let Some(was) = &class.was {
             for point in paths.iter_mut().flat_map(|path| &mut path.points) {
                 if point.seen.principal == PrincipalSeen::Callers {

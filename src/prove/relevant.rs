@@ -65,7 +65,7 @@ fn of_server(comparer: &Comparer<'_>, id: WorkloadId, together: &[ByPrincipal]) 
         let ask = |classes: &mut dyn Iterator<Item = &CallerClass>| {
             let classes: Vec<&CallerClass> = classes.collect();
             let mut row = ServerRow::of(&present.name);
-            comparer.compare_generation(&mut row, None, ids, generation, classes.into_iter());
+            comparer.compare_generation(&mut row, ids, generation, classes.into_iter());
             row.differences
         };
         if ask(&mut together.iter().map(|one| one.class)).is_empty() {

@@ -18,10 +18,11 @@ use super::addresses::{self, DialledAddress};
 use super::answered::Answered;
 use super::callers::{self, CallerClass, Member};
 use super::certificates;
+use super::exposed;
 use super::gateways;
 use super::identities::Mentions;
 use super::known::{KnownCallers, arrival};
-use super::memory::Memory;
+use super::memory::{Learning, Memory};
 use super::network::Party;
 use super::others::told_by_others;
 use super::past::Past;
@@ -30,6 +31,7 @@ use super::question::{
 };
 pub use super::row::{self, PortAnswer, RowVerdict, ServerRow};
 use super::side::{Admitted, Side};
+use super::tell::is_route;
 use super::undeclared::PortKnown;
 use super::waypoints::NamedWaypoints;
 use super::{CallerMode, Content, Server};
@@ -81,6 +83,8 @@ pub(super) struct Comparer<'a> {
     /// Whether some caller is ambient now. An identity that no workload has is then taken to arrive
     /// as they do, as far as losing goes: nobody is there to lose by another way.
     pub(super) some_are_ambient: bool,
+    /// Whether both states have the same settings, those that change paths of requests included.
+    pub(super) settings_are_equal: bool,
     pub(super) counted: Counted,
     /// What was asked before.
     pub(super) answered: Arc<Answered>,
@@ -91,6 +95,8 @@ pub(super) struct Comparer<'a> {
     pub(super) seen: Option<Seen<'a>>,
     /// Waypoints that policies name one by one.
     pub(super) named: NamedWaypoints<'a>,
+    /// Services that are, or were, reached from outside the cluster.
+    pub(super) from_outside: BTreeSet<ObjectName>,
     /// Who is known to call in ways of his own, once somebody asked.
     pub(super) known: OnceLock<KnownCallers>,
 }
@@ -101,13 +107,24 @@ impl<'a> Comparer<'a> {
             baseline: baseline.mesh,
             present,
         };
-        let classes = callers::classes(&states);
+        let (classes, (present_side, named)) = rayon::join(
+            || callers::classes(&states),
+            || {
+                rayon::join(
+                    || Side::of(present),
+                    || NamedWaypoints::of(baseline.mesh, present),
+                )
+            },
+        );
         Self {
+            from_outside: exposed::from_outside([baseline, &present_side]),
             baseline,
-            present: Side::of(present),
+            settings_are_equal: baseline.settings == present_side.settings
+                && baseline.mesh.settings.path_normalization == present.settings.path_normalization,
+            present: present_side,
             everybody: verdict::Identities::Only(callers::identities(present)),
             some_are_ambient: classes.iter().any(|class| class.now == CallerMode::Ambient),
-            named: NamedWaypoints::of(baseline.mesh, present),
+            named,
             classes,
             counted: Counted::default(),
             answered: Arc::default(),
@@ -170,13 +187,14 @@ impl<'a> Comparer<'a> {
         let mut row = ServerRow::of(name);
         self.exposed(&mut row, present_id);
         let ids = (baseline_id, present_id);
-        self.trust(&mut row, ids);
+        let named = self.named_waypoints(ids);
+        self.trust(&mut row, ids, &named);
         self.note_aliases(&mut row, ids);
         for generation in 0..present.generations.len() {
-            self.compare_generation(&mut row, None, ids, generation, self.classes.iter());
+            self.compare_generation(&mut row, ids, generation, self.classes.iter());
         }
         self.explain_losses(&mut row, ids);
-        self.compare_waypoints(&mut row, ids);
+        self.compare_waypoints(&mut row, ids, &named);
         Some(row)
     }
 
@@ -184,16 +202,28 @@ impl<'a> Comparer<'a> {
     pub(super) fn compare_generation<'c>(
         &self,
         row: &mut ServerRow,
-        mut mentions: Option<&mut Mentions>,
         ids: (WorkloadId, WorkloadId),
         generation: usize,
         classes: impl Iterator<Item = &'c CallerClass> + Clone,
     ) {
+        let questions = self.questions(ids, generation);
+        let ways = questions.map(|question| self.ways(question));
+        self.compare_ways(row, None, ways, classes);
+    }
+
+    /// The same by ways to it, of which some may be known.
+    pub(super) fn compare_ways<'c>(
+        &self,
+        row: &mut ServerRow,
+        mut learning: Option<&mut Learning>,
+        ways: impl IntoIterator<Item = Ways>,
+        classes: impl Iterator<Item = &'c CallerClass> + Clone,
+    ) {
         let mut represented = Represented::default();
-        for question in self.questions(ids, generation) {
-            let mut ways = self.ways_with(question, represented);
+        for mut ways in ways {
+            ways.represented = represented;
             for class in classes.clone() {
-                self.compare(row, mentions.as_deref_mut(), &mut ways, class);
+                self.compare(row, learning.as_deref_mut(), &mut ways, class);
             }
             represented = ways.represented;
         }
@@ -239,8 +269,40 @@ impl<'a> Comparer<'a> {
         ways: &mut Ways,
         [before_addresses, now_addresses]: &[Vec<DialledAddress>; 2],
     ) -> Option<Comparison> {
+        let [baseline, present] = match ways.take(class) {
+            Some(built) => built?,
+            None => self.compared_paths(class, member, ways, [before_addresses, now_addresses])?,
+        };
+        Some(Comparison {
+            caller: verdict::Caller {
+                identity: self.representatives(
+                    class,
+                    identities,
+                    [&baseline, &present],
+                    &mut ways.represented,
+                ),
+                addresses: Vec::new(),
+            },
+            http: ways.question.content == Content::Http,
+            baseline,
+            present,
+        })
+    }
+
+    /// The paths of a comparison, before and now.
+    fn compared_paths(
+        &self,
+        class: &CallerClass,
+        member: &Member,
+        ways: &mut Ways,
+        [before_addresses, now_addresses]: [&[DialledAddress]; 2],
+    ) -> Option<[Vec<EnforcementPath>; 2]> {
+        let addresses = [before_addresses, now_addresses];
+        if self.are_plainly_equal(class, member, addresses, ways) {
+            return None;
+        }
         let Question { now, content, .. } = ways.question;
-        let baseline = self.paths(When::Before, class, member, before_addresses, ways);
+        let mut baseline = self.paths(When::Before, class, member, before_addresses, ways);
         if content == Content::Bytes && never_took_bytes(&baseline) {
             return None;
         }
@@ -258,26 +320,14 @@ impl<'a> Comparer<'a> {
         };
         let gone: Vec<EnforcementPath> = baseline.iter().filter(is_gone).cloned().collect();
         present.extend(gone);
-        (baseline != present).then(|| Comparison {
-            caller: verdict::Caller {
-                identity: self.representatives(
-                    class,
-                    identities,
-                    [&baseline, &present],
-                    &mut ways.represented,
-                ),
-                addresses: Vec::new(),
-            },
-            http: content == Content::Http,
-            baseline,
-            present,
-        })
+        as_led_now(&mut baseline, &present);
+        (baseline != present).then_some([baseline, present])
     }
 
     fn compare(
         &self,
         row: &mut ServerRow,
-        mut mentions: Option<&mut Mentions>,
+        mut learning: Option<&mut Learning>,
         ways: &mut Ways,
         class: &CallerClass,
     ) {
@@ -301,12 +351,12 @@ impl<'a> Comparer<'a> {
             else {
                 continue;
             };
-            if let Some(mentions) = &mut mentions {
-                mentions.extend(Mentions::of(
-                    comparison.baseline.iter().chain(&comparison.present),
-                ));
+            let (verdict, hangs_on_others) = self.ask(&comparison, class, member, question, row);
+            if let Some(learning) = &mut learning {
+                let paths = comparison.baseline.iter().chain(&comparison.present);
+                learning.mentions.extend(Mentions::of(paths));
+                learning.hangs_on_others |= hangs_on_others;
             }
-            let verdict = self.ask(&comparison, class, member, question, row);
             let verdict = self.lost_by_seen(verdict, &comparison, (class, &identities), now, row);
             let verdict = told_by_others(
                 verdict,
@@ -375,7 +425,8 @@ impl<'a> Comparer<'a> {
         })
     }
 
-    /// The prover's answer, narrowed to losses that somebody can have and gains that are new.
+    /// The prover's answer, narrowed to losses that somebody can have and gains that are new; and whether it hangs
+    /// on how callers and other pods of the server run.
     fn ask(
         &self,
         comparison: &Comparison,
@@ -383,7 +434,7 @@ impl<'a> Comparer<'a> {
         member: &Member,
         question: Question,
         row: &mut ServerRow,
-    ) -> Verdict {
+    ) -> (Verdict, bool) {
         let server = question.now;
         let mut verdict = self.answered.compare(comparison, self.limits);
         let undeclared = question.known != PortKnown::Declared;
@@ -407,7 +458,7 @@ impl<'a> Comparer<'a> {
             }
         }
         if verdict.breaks == Finding::Never || class.now == CallerMode::Ambient {
-            return verdict;
+            return (verdict, false);
         }
         let workload = self.present.mesh.workload(server.workload);
         let mixed =
@@ -430,7 +481,7 @@ impl<'a> Comparer<'a> {
                 verdict.breaks = breaks;
             }
         }
-        verdict
+        (verdict, true)
     }
 
     /// Members of a class that NetworkPolicies treat alike on the way to this server, each group
@@ -479,6 +530,18 @@ impl<'a> Comparer<'a> {
                 (member, identities)
             })
             .collect()
+    }
+}
+
+/// What a waypoint does not lead to these pods any more goes to others: it is no loss here.
+fn as_led_now(baseline: &mut [EnforcementPath], present: &[EnforcementPath]) {
+    let led = |path: &EnforcementPath| path.points.first().filter(|point| is_route(point)).cloned();
+    for path in baseline {
+        let mut now = present.iter().filter(|one| one.address == path.address);
+        let point = now.next().and_then(led);
+        if point.is_some() && point != led(path) {
+            path.points.splice(0..0, point);
+        }
     }
 }
 

@@ -33,7 +33,7 @@ pub(super) struct Side<'a> {
     pub(super) network: NetworkPolicies<'a>,
     pub(super) routed: Routed,
     pub(super) fronts: Fronts,
-    pub(super) diverted: Diverted,
+    pub(super) diverted: Diverted<'a>,
     pub(super) entrances: Entrances,
     pub(super) settings: Arc<Settings>,
     port_names: PortNames<'a>,
@@ -243,7 +243,26 @@ impl<'a> Side<'a> {
                 }
             }
         }
-        Some(wire::points(self.mesh, &self.network, sender, hops, server))
+        let mut points = wire::points(self.mesh, &self.network, sender, hops, server);
+        points.splice(0..0, self.led_by_waypoint(dialled, dial, content));
+        Some(points)
+    }
+
+    /// What a waypoint leads from the Service dialled to one behind, where that is a part of it.
+    fn led_by_waypoint(
+        &self,
+        dialled: &DialledAddress,
+        dial: Dial,
+        content: Content,
+    ) -> Option<Point> {
+        let front = dialled.front.filter(|_| dial != dialled.dial)?;
+        let Dial::Service { service, .. } = dialled.dial else {
+            return None;
+        };
+        let id = self.mesh.service(front.service).binding.waypoint()?;
+        let waypoint = &self.mesh.waypoint(id).name.namespace;
+        let at = (front.service, front.port);
+        (self.diverted).led_by_waypoint(self.mesh, at, waypoint, service, content)
     }
 
     /// Whether who dials this address is sent to other pods than these.

@@ -214,6 +214,34 @@ impl Sight {
         )
     }
 
+    /// Whether it reads the routes of an object in a namespace, for these hosts (istio
+    /// pilot/pkg/model/virtualservice.go `SelectVirtualServices`).
+    pub(super) fn of_routes(&self, namespace: &str, hosts: &[SmolStr]) -> Knows {
+        let Some(scope) = &self.scope else {
+            return Knows::Yes;
+        };
+        let tail = |text: &str| text.strip_prefix('*').map(str::to_owned);
+        let matches = |pattern: &str, host: &str| match (tail(pattern), tail(host)) {
+            (None, None) => pattern == host,
+            (Some(tail), None) => host.ends_with(&tail),
+            (None, Some(tail)) => pattern.ends_with(&tail),
+            (Some(left), Some(right)) => left.ends_with(&right) || right.ends_with(&left),
+        };
+        let mut unclear = false;
+        for one in &scope.hosts {
+            unclear |=
+                one.namespace.starts_with('~') && (&*one.namespace, &*one.name) != ("~", "*");
+            let is_meant = (one.namespace == "*" || one.namespace == namespace)
+                && hosts.iter().any(|host| matches(&one.name, host));
+            let is_everywhere = one.port.is_none() && !one.elsewhere;
+            if is_meant && is_everywhere && !unclear {
+                return Knows::Yes;
+            }
+            unclear |= is_meant;
+        }
+        if unclear { Knows::Unclear } else { Knows::No }
+    }
+
     /// The same of a ServiceEntry.
     pub(super) fn of_entry(&self, mesh: &Mesh, entry: &ServiceEntry, port: u16) -> Knows {
         let hosts = entry.hosts.iter();

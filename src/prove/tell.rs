@@ -71,6 +71,9 @@ pub fn decision(decision: &Decision, path: &EnforcementPath) -> String {
         .into_iter()
         .filter_map(|one| {
             let point = path.points.get(one.point)?;
+            if is_route(point) && one.outcome == Outcome::Deny {
+                return Some(format!("at {}: they do not lead it here", place(point)));
+            }
             Some(format!("at {}{}", place(point), because(&one.because)))
         })
         .collect();
@@ -91,10 +94,13 @@ fn telling<'a>(decision: &'a Decision, path: &EnforcementPath) -> Vec<&'a PointD
             points.find(|one| matches!(one.outcome, Outcome::Depends(_)))
         }
     };
-    let by_rule = |one: &PointDecision| matches!(one.because, Because::AllowedBy(_));
+    let is_route = |one: &PointDecision| (path.points.get(one.point)).is_some_and(is_route);
+    let by_rule =
+        |one: &PointDecision| matches!(one.because, Because::AllowedBy(_)) && !is_route(one);
     let last = decision.points.iter().rposition(by_rule);
     let (None, Some(last)) = (first, last) else {
-        return first.or(decision.deciding()).into_iter().collect();
+        let other = decision.deciding().filter(|one| !is_route(one));
+        return first.or(other).into_iter().collect();
     };
     let is_waypoint = |one: &PointDecision| {
         path.points
@@ -105,6 +111,17 @@ fn telling<'a>(decision: &'a Decision, path: &EnforcementPath) -> Vec<&'a PointD
     points
         .filter(|one| by_rule(one) || is_waypoint(one))
         .collect()
+}
+
+/// A route takes a request or leaves it to others: it lets in nobody.
+pub(super) fn is_route(point: &Point) -> bool {
+    matches!(
+        point.kind,
+        PointKind::Envoy {
+            proxy: Proxy::Route,
+            ..
+        }
+    )
 }
 
 fn is_waypoint(kind: &PointKind) -> bool {
@@ -131,6 +148,10 @@ fn place(point: &Point) -> String {
             proxy: Proxy::Gateway,
             ..
         } => format!("the gateway {}", point.name),
+        PointKind::Envoy {
+            proxy: Proxy::Route,
+            ..
+        } => format!("the routes of {}", point.name),
         PointKind::Ztunnel => format!("the ztunnel of {}", point.name),
         PointKind::NetworkPolicy { .. } => format!("the NetworkPolicies of {}", point.name),
         PointKind::Stop { reason } => format!("{} ({reason})", point.name),

@@ -158,7 +158,12 @@ impl<'a> NamedWaypoints<'a> {
 impl Comparer<'_> {
     /// Names the waypoints that stand before the server now, or are let in to do so, and did not in the
     /// baseline.
-    pub(super) fn trust(&self, row: &mut ServerRow, (baseline, present): (WorkloadId, WorkloadId)) {
+    pub(super) fn trust(
+        &self,
+        row: &mut ServerRow,
+        (baseline, present): (WorkloadId, WorkloadId),
+        named: &BTreeSet<WaypointId>,
+    ) {
         let bound = |side: &Side<'_>, id: WorkloadId| -> BTreeSet<ObjectName> {
             let services = side
                 .mesh
@@ -171,8 +176,8 @@ impl Comparer<'_> {
         let mesh = self.present.mesh;
         let before = bound(self.baseline, baseline);
         let mut now = bound(&self.present, present);
-        for id in self.named.before(self.sides((baseline, present))) {
-            let waypoint = mesh.waypoint(id);
+        for id in named {
+            let waypoint = mesh.waypoint(*id);
             let mut services = mesh.services_of(present);
             if services.any(|(_, service)| self.named.is_prepared(service, waypoint)) {
                 now.insert(waypoint.name.clone());
@@ -192,78 +197,121 @@ impl Comparer<'_> {
         }
     }
 
-    fn sides(&self, (baseline, present): (WorkloadId, WorkloadId)) -> [(&Mesh, WorkloadId); 2] {
-        [(self.baseline.mesh, baseline), (self.present.mesh, present)]
+    /// Waypoints that policies which may stand before a server name, in either state.
+    pub(super) fn named_waypoints(
+        &self,
+        (baseline, present): (WorkloadId, WorkloadId),
+    ) -> BTreeSet<WaypointId> {
+        self.named
+            .before([(self.baseline.mesh, baseline), (self.present.mesh, present)])
     }
 
-    /// Asks what waypoints gain at a server's ports to which they do not lead. A waypoint sends as
-    /// ztunnel does. That one loses what it is not meant to have is no loss.
-    pub(super) fn compare_waypoints(&self, row: &mut ServerRow, ids: (WorkloadId, WorkloadId)) {
-        let named = self.named.before(self.sides(ids));
+    /// Asks what waypoints that policies name gain at a server's ports to which they do not lead.
+    pub(super) fn compare_waypoints(
+        &self,
+        row: &mut ServerRow,
+        ids: (WorkloadId, WorkloadId),
+        named: &BTreeSet<WaypointId>,
+    ) {
+        for generation in 0..self.present.mesh.workload(ids.1).generations.len() {
+            for (question, identities) in self.astray(ids, generation, named) {
+                self.compare_astray(row, ids.0, question, identities);
+            }
+        }
+    }
+
+    /// What is asked of one generation, each with the identities of the waypoints that do not lead there; nothing
+    /// where all do.
+    pub(super) fn astray(
+        &self,
+        ids: (WorkloadId, WorkloadId),
+        generation: usize,
+        named: &BTreeSet<WaypointId>,
+    ) -> Vec<(Question, Vec<String>)> {
         if named.is_empty() {
-            return;
+            return Vec::new();
         }
         let mesh = self.present.mesh;
-        for generation in 0..mesh.workload(ids.1).generations.len() {
-            for question in self.questions_of_waypoints(ids, generation) {
-                let Question { now, content, .. } = question;
+        let mut asked: Vec<(Question, Vec<String>)> = Vec::new();
+        for question in self.questions_of_waypoints(ids, generation) {
+            let known = asked.last().filter(|(last, _)| last.now == question.now);
+            let identities = known.map(|(_, identities)| identities.clone());
+            let identities = identities.unwrap_or_else(|| {
                 let (led, astray): (Vec<WaypointId>, Vec<WaypointId>) =
-                    named.iter().partition(|id| self.leads(**id, now));
+                    named.iter().partition(|id| self.leads(**id, question.now));
                 let principals = |list: Vec<WaypointId>| -> BTreeSet<String> {
                     let list = list.into_iter().map(|id| mesh.waypoint(id));
                     list.map(|one| one.principal(&mesh.settings.trust_domain))
                         .collect()
                 };
                 let (led, astray) = (principals(led), principals(astray));
-                let identities: Vec<String> = astray.difference(&led).cloned().collect();
-                if identities.is_empty() {
-                    continue;
-                }
-                let class = CallerClass {
-                    before: CallerMode::Ambient,
-                    now: CallerMode::Ambient,
-                    was_past: Past::default(),
-                    is_past: Past::default(),
-                    was: None,
-                    identities: Identities::Only(identities),
-                    members: vec![Member::OtherIdentities],
-                    words: ASTRAY,
-                };
-                row.compared += 1;
-                let mut ways = self.ways(question);
-                let addresses = self.addresses(&class, &ways);
-                let member = (&class.members[0], &class.identities);
-                let asked = self.comparison(&class, member, &mut ways, &addresses);
-                let Some(mut comparison) = asked else {
-                    continue;
-                };
-                let undeclared = question.known != PortKnown::Declared;
-                if undeclared {
-                    // As for other callers: what the baseline's policies say of it where its identity is seen.
-                    let shown = CallerClass {
-                        before: CallerMode::Sidecar,
-                        ..class.clone()
-                    };
-                    comparison = every_address_in_use(&comparison);
-                    let by_identity = self.by_identity(&shown, &class.members[0], question);
-                    comparison.baseline.extend(by_identity);
-                }
-                let verdict = Verdict {
-                    breaks: Finding::Never,
-                    ..self.answered.compare(&comparison, self.limits)
-                };
-                let is_meant = || self.baseline.named_ports(ids.0).is_meant(now.port);
-                if undeclared && !is_meant() && !matches!(verdict.opens, Finding::Bug(_)) {
-                    row.notes
-                        .extend(self.let_in_beyond(&class, &comparison, &verdict.opens));
-                } else if !verdict.is_same() {
-                    let mode = mesh.workload(now.workload).generations[now.generation].mode;
-                    let paths = [comparison.baseline, comparison.present];
-                    let pods = (now.port, mode);
-                    let answer = PortAnswer::new(pods, content, ASTRAY, paths, verdict);
-                    row.differences.push(answer);
-                }
-            }
+                astray.difference(&led).cloned().collect()
+            });
+            asked.push((question, identities));
+        }
+        if asked.iter().all(|(_, identities)| identities.is_empty()) {
+            asked.clear();
+        }
+        asked
+    }
+
+    /// Asks what waypoints of these identities gain. A waypoint sends as ztunnel does. That one loses what it is not
+    /// meant to have is no loss.
+    pub(super) fn compare_astray(
+        &self,
+        row: &mut ServerRow,
+        baseline_id: WorkloadId,
+        question: Question,
+        identities: Vec<String>,
+    ) {
+        if identities.is_empty() {
+            return;
+        }
+        let mesh = self.present.mesh;
+        let Question { now, content, .. } = question;
+        let class = CallerClass {
+            before: CallerMode::Ambient,
+            now: CallerMode::Ambient,
+            was_past: Past::default(),
+            is_past: Past::default(),
+            was: None,
+            identities: Identities::Only(identities),
+            members: vec![Member::OtherIdentities],
+            words: ASTRAY,
+        };
+        row.compared += 1;
+        let mut ways = self.ways(question);
+        let addresses = self.addresses(&class, &ways);
+        let member = (&class.members[0], &class.identities);
+        let asked = self.comparison(&class, member, &mut ways, &addresses);
+        let Some(mut comparison) = asked else {
+            return;
+        };
+        let undeclared = question.known != PortKnown::Declared;
+        if undeclared {
+            // As for other callers: what the baseline's policies say of it where its identity is seen.
+            let shown = CallerClass {
+                before: CallerMode::Sidecar,
+                ..class.clone()
+            };
+            comparison = every_address_in_use(&comparison);
+            let by_identity = self.by_identity(&shown, &class.members[0], question);
+            comparison.baseline.extend(by_identity);
+        }
+        let verdict = Verdict {
+            breaks: Finding::Never,
+            ..self.answered.compare(&comparison, self.limits)
+        };
+        let is_meant = || self.baseline.named_ports(baseline_id).is_meant(now.port);
+        if undeclared && !is_meant() && !matches!(verdict.opens, Finding::Bug(_)) {
+            row.notes
+                .extend(self.let_in_beyond(&class, &comparison, &verdict.opens));
+        } else if !verdict.is_same() {
+            let mode = mesh.workload(now.workload).generations[now.generation].mode;
+            let paths = [comparison.baseline, comparison.present];
+            let pods = (now.port, mode);
+            let answer = PortAnswer::new(pods, content, ASTRAY, paths, verdict);
+            row.differences.push(answer);
         }
     }
 

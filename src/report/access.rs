@@ -28,6 +28,9 @@ pub struct AccessReport {
     /// Namespaces whose servers are reported; empty for all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub namespaces: Vec<String>,
+    /// Whether only gains were asked for: who loses is left out, and `same` says that nobody gains.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub only_new_access: bool,
     /// One entry a server.
     pub servers: Vec<ServerAccess>,
     /// What could not be compared, in words: servers that only the first state has, what was not read.
@@ -136,6 +139,7 @@ impl AccessReport {
             before,
             after,
             namespaces: Vec::new(),
+            only_new_access,
             servers,
             only_in_one,
             gone,
@@ -184,7 +188,7 @@ impl AccessReport {
                 "{} {} {}",
                 symbol(server.verdict, ascii),
                 server.server,
-                words(server.verdict)
+                self.words(server.verdict)
             ));
             for note in &server.notes {
                 out.push_str(if ascii { "; " } else { " · " });
@@ -264,7 +268,7 @@ impl AccessReport {
                 "| `{}` | {} {} | {} |\n",
                 server.server,
                 symbol(server.verdict, false),
-                words(server.verdict),
+                self.words(server.verdict),
                 witness.join("<br>").replace('|', "\\|")
             ));
         }
@@ -287,16 +291,28 @@ impl AccessReport {
         out
     }
 
-    /// Whose servers are reported, where not all are.
+    /// Whose servers are reported, where not all are, and what of them, where not everything is.
     fn scope(&self) -> String {
-        match self.namespaces.as_slice() {
+        let mut scope = match self.namespaces.as_slice() {
             [] => String::new(),
             some => format!(", servers of {} only", some.join(", ")),
+        };
+        if self.only_new_access {
+            scope.push_str(", new access only: who loses is left out");
+        }
+        scope
+    }
+
+    fn words(&self, verdict: Verdict) -> &'static str {
+        match verdict {
+            Verdict::Same if self.only_new_access => "no new access",
+            other => words(other),
         }
     }
 
     fn summary(&self) -> String {
-        let mut parts = vec![format!("{} same", self.count(Verdict::Same))];
+        let same = self.words(Verdict::Same);
+        let mut parts = vec![format!("{} {same}", self.count(Verdict::Same))];
         for (verdict, word) in [
             (Verdict::Intended, "different as intended"),
             (Verdict::Opens, "opened"),

@@ -4,7 +4,12 @@
 //! In: a seed. Out: objects as JSON, one text. Invariant: the same seed gives the same mesh, and the
 //! values of requests (below) are those that policies name, so that the two meet.
 
+#[path = "generated_routes.rs"]
+mod generated_routes;
+
 use serde_json::{Value, json};
+
+use generated_routes::{branches, routes};
 
 use crate::generator::Random;
 use crate::past_sidecars;
@@ -139,6 +144,7 @@ pub(crate) fn mesh(seed: u64) -> String {
     if random.below(4) == 0 {
         objects.extend(circle(random, &workloads));
     }
+    objects.extend(branches(random, &objects));
     past_sidecars::draw(random, &INJECTED, &mut objects);
     let texts: Vec<String> = objects.iter().map(Value::to_string).collect();
     texts.join("\n---\n")
@@ -206,63 +212,22 @@ fn twist(random: &mut Random, workloads: &[Drawn], objects: &mut Vec<Value>) {
     }
 }
 
-/// Now and then a route that leads from one Service to pods of another, by exact or wildcard host.
-fn routes(random: &mut Random, objects: &[Value]) -> Vec<Value> {
-    let services: Vec<(&str, &str)> = objects
-        .iter()
-        .filter(|one| one["kind"] == "Service")
-        .filter_map(|one| {
-            let metadata = &one["metadata"];
-            Some((metadata["namespace"].as_str()?, metadata["name"].as_str()?))
-        })
-        .collect();
-    if services.len() < 2 || random.below(4) > 0 {
-        return Vec::new();
-    }
-    let host = |(namespace, name): (&str, &str)| format!("{name}.{namespace}.svc.cluster.local");
-    let (front, behind) = (*random.choose(&services), *random.choose(&services));
-    let namespace = match random.below(4) {
-        0 => *random.choose(&INJECTED),
-        _ => front.0,
+/// The mesh of a seed without its routes, and one with other routes in their place.
+pub(crate) fn rerouted(seed: u64) -> [String; 2] {
+    let mesh = mesh(seed);
+    let objects = mesh.split("\n---\n").map(serde_json::from_str);
+    let mut objects: Vec<Value> = objects.map(Result::unwrap).collect();
+    objects.retain(|one| one["kind"] != "VirtualService" && one["kind"] != "HTTPRoute");
+    let text = |objects: &[Value]| -> String {
+        let texts: Vec<String> = objects.iter().map(Value::to_string).collect();
+        texts.join("\n---\n")
     };
-    if random.below(3) == 0 {
-        return vec![object(
-            "gateway.networking.k8s.io/v1",
-            "HTTPRoute",
-            front.0,
-            "leads-on",
-            json!({
-                "parentRefs": [{"group": "", "kind": "Service", "name": front.1, "port": 80}],
-                "rules": [{"backendRefs": [{"name": behind.1, "namespace": behind.0, "port": 80}]}],
-            }),
-        )];
-    }
-    let to_behind = json!([{"route": [{"destination": {"host": host(behind)}}]}]);
-    let protocol = *random.choose(&["http", "http", "http", "tcp"]);
-    let mut spec = json!({"hosts": [host(front)]});
-    spec[protocol] = to_behind;
-    let mut made = Vec::new();
-    if random.below(3) == 0 {
-        spec["hosts"] = json!([format!("*.{}.svc.cluster.local", front.0)]);
-        if random.below(2) == 0 {
-            let all = json!({"hosts": ["*"], "http": [{"route": [{"destination": {"host": host(front)}}]}]});
-            made.push(object(
-                "networking.istio.io/v1",
-                "VirtualService",
-                front.0,
-                "leads-all-on",
-                all,
-            ));
-        }
-    }
-    made.push(object(
-        "networking.istio.io/v1",
-        "VirtualService",
-        namespace,
-        "leads-on",
-        spec,
-    ));
-    made
+    let without = text(&objects);
+    let random = &mut Random::new(seed ^ 0x2077);
+    let drawn = (0..20).map(|_| branches(random, &objects));
+    let found = drawn.flatten().next();
+    objects.extend(found);
+    [without, text(&objects)]
 }
 
 /// Now and then a ServiceEntry that selects pods, and monitors by which Prometheus scrapes them.

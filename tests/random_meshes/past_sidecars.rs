@@ -6,7 +6,6 @@
 
 use castoff::mesh::policy::Attachment;
 use castoff::mesh::{DataPlaneMode, Mesh, Workload};
-use castoff::snapshot::Kind;
 use castoff_authz::path::{Address, AddressKind};
 use serde_json::{Value, json};
 
@@ -16,38 +15,20 @@ use crate::generator::Random;
 pub(crate) const UNDECLARED: u16 = 7070;
 
 const EXCLUDED: &str = "traffic.sidecar.istio.io/excludeOutboundPorts";
-const EXPORT_TO: &str = "networking.istio.io/exportTo";
 
-/// Adds to a mesh, each now and then: ports that a workload's calls to go past its sidecar, a namespace whose
-/// sidecars know its own Services alone, a Service that is not exported, a policy for a port of no Service.
+/// Adds to a mesh, each now and then: ports to which a workload's calls go past its sidecar, and a policy for a port of
+/// no Service.
 pub(crate) fn draw(random: &mut Random, namespaces: &[&str], objects: &mut Vec<Value>) {
-    let of_kinds = |objects: &[Value], kinds: &[&str]| -> Vec<usize> {
-        let is_one = |one: &Value| {
-            kinds.iter().any(|kind| one["kind"] == *kind)
-                && (namespaces.iter()).any(|name| one["metadata"]["namespace"] == *name)
-        };
-        let indices = 0..objects.len();
-        indices.filter(|index| is_one(&objects[*index])).collect()
+    let is_owner = |one: &Value| {
+        (one["kind"] == "Deployment" || one["kind"] == "StatefulSet")
+            && (namespaces.iter()).any(|name| one["metadata"]["namespace"] == *name)
     };
-    let owners = of_kinds(objects, &["Deployment", "StatefulSet"]);
-    let services = of_kinds(objects, &["Service"]);
+    let indices = 0..objects.len();
+    let owners: Vec<usize> = indices.filter(|index| is_owner(&objects[*index])).collect();
     if random.below(4) == 0 && !owners.is_empty() {
         let ports = *random.choose(&["80", "8080", "80,9090", "7070"]);
         let owner = &mut objects[*random.choose(&owners)];
         owner["spec"]["template"]["metadata"]["annotations"] = json!({EXCLUDED: ports});
-    }
-    if random.below(6) == 0 {
-        let namespace = *random.choose(namespaces);
-        objects.push(json!({
-            "apiVersion": "networking.istio.io/v1",
-            "kind": "Sidecar",
-            "metadata": {"name": "own", "namespace": namespace},
-            "spec": {"egress": [{"hosts": ["./*", "istio-system/*"]}]},
-        }));
-    }
-    if random.below(6) == 0 && !services.is_empty() {
-        let service = &mut objects[*random.choose(&services)];
-        service["metadata"]["annotations"] = json!({EXPORT_TO: "."});
     }
     if random.below(6) == 0 && owners.len() > 1 {
         let (server, caller) = (*random.choose(&owners), *random.choose(&owners));
@@ -91,7 +72,7 @@ pub(crate) enum Leaves {
 }
 
 /// By which way a call of a workload's pods to an address leaves.
-pub(crate) fn leaves(mesh: &Mesh, caller: &Workload, generation: usize, to: &Address) -> Leaves {
+pub(crate) fn leaves(caller: &Workload, generation: usize, to: &Address) -> Leaves {
     if caller.generations[generation].mode != DataPlaneMode::Sidecar {
         return Leaves::AsMode;
     }
@@ -100,40 +81,11 @@ pub(crate) fn leaves(mesh: &Mesh, caller: &Workload, generation: usize, to: &Add
         .get(EXCLUDED)
         .unwrap_or_default();
     let goes_past = excluded.split(',').any(|port| port.parse() == Ok(to.port));
-    let own = &caller.name.namespace;
-    let foreign = |namespace: &str| namespace != own.as_str();
-    let knows_own_alone = mesh
-        .traffic
-        .others
-        .iter()
-        .any(|one| one.kind == Kind::Sidecar && !foreign(&one.name.namespace));
     match to.kind {
-        AddressKind::ServiceEntry if goes_past => Leaves::Unclear,
-        _ if goes_past => Leaves::Past,
-        AddressKind::Pod | AddressKind::Gateway => Leaves::AsMode,
-        AddressKind::ServiceEntry => {
-            let mut entries = mesh.traffic.service_entries.iter();
-            let entry = entries.find(|one| one.name.to_string() == to.name).unwrap();
-            let is_hidden = knows_own_alone && foreign(&entry.name.namespace);
-            if is_hidden {
-                Leaves::Past
-            } else {
-                Leaves::AsMode
-            }
-        }
-        AddressKind::Service => {
-            let mut services = mesh.services.iter();
-            let service = services
-                .find(|one| one.name.to_string() == to.name)
-                .unwrap();
-            let is_kept = service.annotations.has(EXPORT_TO, ".");
-            let is_hidden = (knows_own_alone || is_kept) && foreign(&service.name.namespace);
-            if is_hidden {
-                Leaves::Past
-            } else {
-                Leaves::AsMode
-            }
-        }
+        _ if !goes_past => Leaves::AsMode,
+        // Where its host leads without a sidecar, only its own name server knows.
+        AddressKind::ServiceEntry => Leaves::Unclear,
+        _ => Leaves::Past,
     }
 }
 

@@ -4,18 +4,25 @@
 //! the proof how a path is found ([`hops`]) and how one request is decided ([`evaluate`]), and nothing
 //! else: no prover, no classes of callers, no classes of strings.
 
+#[path = "lost.rs"]
+mod lost;
+#[path = "told.rs"]
+mod told;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use castoff::mesh::ingress::{self, Routed};
-use castoff::mesh::{DataPlaneMode, Mesh, OwnerKind, Role, WaypointId, Workload, WorkloadId};
+use castoff::mesh::{
+    DataPlaneMode, Mesh, OwnerKind, Role, ServiceId, WaypointId, Workload, WorkloadId,
+};
 use castoff::prove::addresses::{self, DialledAddress};
 use castoff::prove::network::{NetworkPolicies, Party, Pods};
 use castoff::prove::pins::Leads;
 use castoff::prove::reading::authorization_settings;
 use castoff::prove::{Attachments, Caller, CallerMode, Content, Dial, Server, hops, wire};
 use castoff::snapshot::ObjectName;
-use castoff_authz::decision::{Decision, Outcome};
+use castoff_authz::decision::Outcome;
 use castoff_authz::eval::evaluate;
 use castoff_authz::path::{Address, EnforcementPath, PointKind, Protocol, Proxy};
 use castoff_authz::request::Request;
@@ -24,7 +31,7 @@ use castoff_authz::settings::Settings;
 use crate::generator::Random;
 use crate::past_sidecars::{Leaves, UNDECLARED, is_meant, leaves};
 use crate::requests::request;
-use crate::routed::{may_lead, routed_ways};
+use crate::routed::{ByWaypoint, may_lead, routed_ways};
 
 /// Somebody gains or loses: server, its port, and the direction as a verdict names it.
 pub(crate) type Key = (ObjectName, u16, &'static str);
@@ -82,9 +89,7 @@ impl<'a> Side<'a> {
 
     fn leaves(&self, sender: &Sender, to: &Address) -> Leaves {
         match sender {
-            Sender::Workload(id, generation) => {
-                leaves(self.mesh, self.mesh.workload(*id), *generation, to)
-            }
+            Sender::Workload(id, generation) => leaves(self.mesh.workload(*id), *generation, to),
             Sender::Nowhere | Sender::Outside => Leaves::AsMode,
         }
     }
@@ -92,14 +97,14 @@ impl<'a> Side<'a> {
     fn path(
         &self,
         (caller, sender): (&Caller, &Sender),
-        (address, dial): (&Address, Dial),
+        (address, in_use, dial): (&Address, bool, Dial),
         server: Server,
         content: Content,
     ) -> EnforcementPath {
         let hops = hops(self.mesh, &self.attachments, caller, dial, server, content);
         EnforcementPath {
             address: address.clone(),
-            in_use: true,
+            in_use,
             settings: Arc::clone(&self.settings),
             points: wire::points(self.mesh, &self.network, self.party(sender), hops, server),
         }
@@ -107,94 +112,72 @@ impl<'a> Side<'a> {
 
     fn paths(&self, call: &Call, sender: &Sender, server: Server, content: Content) -> Ways {
         let mut ways = Ways::default();
+        let (caller, mode) = (&call.caller, call.caller.mode);
+        // Past a sidecar nothing shows who calls.
         let plain = Caller {
             mode: CallerMode::Plain,
             principal: None,
-            ..call.caller.clone()
-        };
-        let is_declared = server.port != UNDECLARED;
-        let add = |ways: &mut Ways, in_use: bool, to: (&Address, Dial), by: Leaves| {
-            let caller = match by {
-                Leaves::AsMode => &call.caller,
-                Leaves::Past => &plain,
-                Leaves::Unclear => return,
-            };
-            let path = EnforcementPath {
-                in_use,
-                ..self.path((caller, sender), to, server, content)
-            };
-            ways.paths.push(Way { path, by });
+            ..caller.clone()
         };
         let dialled = addresses::of(self.mesh, &self.routed, server);
         for one in &dialled {
-            let by = self.leaves(sender, &one.address);
-            let mode = match by {
-                Leaves::Past => CallerMode::Plain,
-                _ => call.caller.mode,
+            let address = &one.address;
+            let arrives = match self.leaves(sender, address) {
+                Leaves::AsMode => caller,
+                Leaves::Past => &plain,
+                Leaves::Unclear => continue,
             };
-            if self.attachments.leads(mode, one.dial, server, content) == Leads::Elsewhere {
-                ways.elsewhere.insert(one.address.clone());
+            let leads = self
+                .attachments
+                .leads(arrives.mode, one.dial, server, content);
+            if leads == Leads::Elsewhere {
+                ways.elsewhere.insert(address.clone());
                 continue;
             }
-            let to = (&one.address, one.dial);
-            add(&mut ways, call.uses(one), to, by);
-            // What keeps a Service from a sidecar's sight is no rule about access, and so is that a sidecar shows
-            // no identity at a port that nothing leads to.
-            let seen = match one.dial {
-                Dial::Pod if !is_declared => Dial::PodByIdentity,
-                Dial::Pod => continue,
-                other => other,
-            };
-            if call.caller.mode == CallerMode::Sidecar && call.uses(one) {
-                let address = Address {
-                    port: 0,
-                    ..one.address.clone()
-                };
-                let is_hidden = self.leaves(sender, &address) == Leaves::Past;
-                let by_redirection = by != Leaves::AsMode && !is_hidden;
-                if !by_redirection || seen == Dial::PodByIdentity {
-                    let by = Leaves::AsMode;
-                    let to = (&one.address, seen);
-                    let path = self.path((&call.caller, sender), to, server, content);
-                    ways.meant.push(Way { path, by });
-                }
+            let to = (address, call.uses(one), one.dial);
+            ways.paths
+                .push(self.path((arrives, sender), to, server, content));
+            ways.led.push(None);
+            // That a sidecar shows no identity at a port to which nothing leads is no rule about access.
+            if server.port == UNDECLARED && mode == CallerMode::Sidecar {
+                let to = (address, true, Dial::PodByIdentity);
+                ways.meant
+                    .push(self.path((caller, sender), to, server, content));
             }
         }
-        for (address, dial) in routed_ways(self.mesh, call.caller.mode, server, &dialled) {
+        for (address, dial, by_waypoint) in routed_ways(self.mesh, mode, server, &dialled) {
             // Who goes past his sidecar follows none of its routes.
-            let by = self.leaves(sender, &address);
-            if by == Leaves::AsMode {
-                add(&mut ways, !call.outsider, (&address, dial), by);
+            if self.leaves(sender, &address) == Leaves::AsMode {
+                let to = (&address, !call.outsider, dial);
+                ways.paths
+                    .push(self.path((caller, sender), to, server, content));
+                ways.led.push(by_waypoint);
             }
             ways.routed.insert(address);
         }
+        let services = dialled.iter().filter_map(|one| match one.dial {
+            Dial::Service { service, port } => {
+                let at = (service, port);
+                Some((one.address.clone(), call.uses(one), at))
+            }
+            _ => None,
+        });
+        let services = services.filter(|(to, ..)| self.leaves(sender, to) == Leaves::AsMode);
+        ways.services = services.collect();
         ways
-    }
-}
-
-/// One way to a server.
-#[derive(Clone, PartialEq)]
-struct Way {
-    path: EnforcementPath,
-    by: Leaves,
-}
-
-impl Way {
-    fn decision(&self, call: &Call, request: &Request) -> Decision {
-        let mut request = call.sends(request);
-        if self.by == Leaves::Past {
-            request.principal = None;
-        }
-        evaluate(&request, &self.path)
     }
 }
 
 /// Every way to a server, which addresses are those of Services in front, and which lead to other pods.
 #[derive(Default)]
 struct Ways {
-    paths: Vec<Way>,
-    /// Ways that would be there, had the caller's sidecar known where it sends.
-    meant: Vec<Way>,
+    paths: Vec<EnforcementPath>,
+    /// Ways that would be there, had the caller's sidecar shown who calls.
+    meant: Vec<EnforcementPath>,
+    /// For each path the port of a Service whose waypoint leads on, where one does, and to which Service.
+    led: Vec<Option<ByWaypoint>>,
+    /// The Services' own addresses, whether they are in use, and what they are.
+    services: Vec<(Address, bool, (ServiceId, usize))>,
     routed: BTreeSet<Address>,
     elsewhere: BTreeSet<Address>,
 }
@@ -202,14 +185,14 @@ struct Ways {
 impl Ways {
     /// The paths now, with those of before that lead elsewhere by now: nothing is refused there, and
     /// nothing is new.
-    fn since(self, before: &Ways) -> Vec<Way> {
-        let mut paths = self.paths;
-        let gone = before.paths.iter().filter(|way| {
-            let address = &way.path.address;
+    fn since(&self, before: &Ways) -> Vec<EnforcementPath> {
+        let mut paths = self.paths.clone();
+        let gone = before.paths.iter().filter(|path| {
+            let address = &path.address;
             (before.routed.contains(address) || self.elsewhere.contains(address))
-                && paths.iter().all(|other| other.path.address != *address)
+                && paths.iter().all(|other| other.address != *address)
         });
-        let gone: Vec<Way> = gone.cloned().collect();
+        let gone: Vec<EnforcementPath> = gone.cloned().collect();
         paths.extend(gone);
         paths
     }
@@ -395,8 +378,11 @@ pub(crate) fn replay(
                                 port,
                                 content,
                                 some_are_ambient: ambient,
+                                sides: [before, now],
                                 own: present.paths.len(),
                                 now: present.since(&ways),
+                                led: [ways.led, present.led],
+                                services: [ways.services, present.services],
                                 before: ways.paths,
                                 meant: ways.meant,
                             };
@@ -413,13 +399,16 @@ pub(crate) fn replay(
 /// One caller, one server, one port, one kind of content.
 struct Asked<'a> {
     pair: &'a Pair,
+    sides: [&'a Side<'a>; 2],
+    led: [Vec<Option<ByWaypoint>>; 2],
+    services: [Vec<(Address, bool, (ServiceId, usize))>; 2],
     server: &'a Workload,
     port: u16,
     content: Content,
     some_are_ambient: bool,
-    before: Vec<Way>,
-    meant: Vec<Way>,
-    now: Vec<Way>,
+    before: Vec<EnforcementPath>,
+    meant: Vec<EnforcementPath>,
+    now: Vec<EnforcementPath>,
     /// How many of them are of now; those behind are followed no more, and stay as they were.
     own: usize,
 }
@@ -431,15 +420,16 @@ impl Asked<'_> {
             proxy: Proxy::Sidecar,
             protocol: Protocol::Http,
         };
-        let parsed = |way: &Way| way.path.points.iter().any(|point| point.kind == http);
+        let parsed = |path: &EnforcementPath| path.points.iter().any(|point| point.kind == http);
         if self.content == Content::Bytes && self.before.iter().all(parsed) {
             return;
         }
-        if self.before == self.now || self.is_unnamed_waypoint() {
+        let is_led = self.services.iter().flatten().next().is_some() && self.has_routes();
+        if (self.before == self.now && !is_led) || self.is_unnamed_waypoint() {
             return;
         }
         for _ in 0..each {
-            let points = (self.before.iter().chain(&self.now)).flat_map(|way| &way.path.points);
+            let points = (self.before.iter().chain(&self.now)).flat_map(|path| &path.points);
             let is_http = self.content == Content::Http;
             let request = request((self.server, self.port), is_http, points, random);
             replayed.requests += 1;
@@ -454,48 +444,66 @@ impl Asked<'_> {
     }
 
     fn differs(&self, request: &Request) -> Vec<&'static str> {
-        let outcomes = |ways: &[Way], call: &Call| -> Vec<Outcome> {
-            let decide = |way: &Way| way.decision(call, request).outcome;
-            ways.iter().map(decide).collect()
+        let outcomes = |paths: &[EnforcementPath], call: &Call| -> Vec<Outcome> {
+            let request = call.sends(request);
+            let decide = |path| evaluate(&request, path).outcome;
+            paths.iter().map(decide).collect()
         };
         let before = outcomes(&self.before, &self.pair.before.0);
         let (own, gone) = self.now.split_at(self.own);
         let mut now = outcomes(own, &self.pair.now.0);
         now.extend(outcomes(gone, &self.pair.before.0));
+        // What a waypoint does not lead on arrives nowhere here.
+        let led = |when: usize| -> Vec<bool> {
+            let all = self.led[when].iter();
+            all.map(|led| self.is_led(when, *led, request)).collect()
+        };
+        let (led_before, mut led_now) = (led(0), led(1));
+        led_now.resize(self.now.len(), true);
         // Whoever has no identity is seen alike wherever it dials.
         let plain = self.pair.before.0.caller.mode == CallerMode::Plain;
         let all_count = plain || self.port == UNDECLARED;
+        let was_meant = outcomes(&self.meant, &self.pair.before.0).contains(&Outcome::Allow);
         let refused = |address: &Address| {
-            self.before.iter().zip(&before).all(|(way, outcome)| {
-                let counts = way.path.in_use || all_count || way.path.address == *address;
+            let paths = self.before.iter().zip(&before).zip(&led_before);
+            paths.filter(|(_, led)| **led).all(|((path, outcome), _)| {
+                let counts = path.in_use || all_count || path.address == *address;
                 !counts || *outcome == Outcome::Deny
             })
         };
-        let meant = outcomes(&self.meant, &self.pair.before.0);
-        let was_meant = meant.contains(&Outcome::Allow);
-        let opens = self.now.iter().zip(&now).any(|(way, outcome)| {
-            *outcome == Outcome::Allow
-                && refused(&way.path.address)
-                && !was_meant
-                && !self.is_detour(&way.path)
-        });
-        let breaks = self.before.iter().zip(&before).any(|(way, outcome)| {
-            let mut here = self
-                .now
-                .iter()
-                .zip(&now)
-                .filter(|(other, _)| other.path.address == way.path.address)
-                .peekable();
-            let gone = here.peek().is_none();
-            way.path.in_use
-                && *outcome == Outcome::Allow
-                && (gone || here.any(|(_, outcome)| *outcome == Outcome::Deny))
-        });
+        let paths_now = self.now.iter().zip(&now).zip(&led_now);
+        let opens = paths_now
+            .filter(|(_, led)| **led)
+            .any(|((path, outcome), _)| {
+                *outcome == Outcome::Allow
+                    && refused(&path.address)
+                    && !was_meant
+                    && !self.is_detour(path)
+            });
+        let paths_before = self.before.iter().zip(&before).zip(&led_before);
+        let breaks = paths_before
+            .filter(|(_, led)| **led)
+            .any(|((path, outcome), _)| {
+                let mut elsewhere = self.now.iter().zip(&led_now);
+                if elsewhere.any(|(other, led)| other.address == path.address && !led) {
+                    return false;
+                }
+                let mut here = self
+                    .now
+                    .iter()
+                    .zip(&now)
+                    .filter(|(other, _)| other.address == path.address)
+                    .peekable();
+                let gone = here.peek().is_none();
+                path.in_use
+                    && *outcome == Outcome::Allow
+                    && (gone || here.any(|(_, outcome)| *outcome == Outcome::Deny))
+            });
         let mut found = Vec::new();
         if opens {
             found.push("opens");
         }
-        if breaks && !self.nobody_loses() {
+        if (breaks || self.is_lost_elsewhere(request)) && !self.nobody_loses() {
             found.push("breaks");
         }
         found
@@ -518,7 +526,7 @@ impl Asked<'_> {
             .before
             .iter()
             .chain(&self.now)
-            .flat_map(|way| &way.path.points);
+            .flat_map(|path| &path.points);
         !points.any(|point| format!("{:?}", point.policies).contains(tail))
     }
 
@@ -552,32 +560,5 @@ impl Asked<'_> {
             }
             Sender::Outside => false,
         }
-    }
-
-    fn told(&self, request: &Request) -> String {
-        let lines = |ways: &[Way], call: &Call| -> Vec<String> {
-            let line = |way: &Way| {
-                let decision = way.decision(call, request);
-                let used = if way.path.in_use { "" } else { " (not in use)" };
-                format!(
-                    "  {}{used}, {:?}: {}",
-                    way.path.address,
-                    way.by,
-                    castoff::prove::tell::decision(&decision, &way.path)
-                )
-            };
-            ways.iter().map(line).collect()
-        };
-        format!(
-            "{} ({:?}, was {:?}) to {}:{} {:?}\n before:\n{}\n now:\n{}\n {request:?}",
-            self.pair.name,
-            self.pair.now.0.caller.mode,
-            self.pair.before.0.caller.mode,
-            self.server.name,
-            self.port,
-            self.content,
-            lines(&self.before, &self.pair.before.0).join("\n"),
-            lines(&self.now, &self.pair.now.0).join("\n"),
-        )
     }
 }

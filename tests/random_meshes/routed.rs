@@ -11,6 +11,9 @@ use castoff::prove::addresses::DialledAddress;
 use castoff::prove::{CallerMode, Dial, Server};
 use castoff_authz::path::{Address, AddressKind};
 
+/// A port of a Service whose waypoint follows a route, and the Service behind.
+pub(crate) type ByWaypoint = ((ServiceId, usize), ServiceId);
+
 /// Addresses of Services that do not lead to a server and from which a route does, and what is dialled
 /// there: the Service itself where its waypoint follows the route, else the one behind.
 pub(crate) fn routed_ways(
@@ -18,8 +21,8 @@ pub(crate) fn routed_ways(
     mode: CallerMode,
     server: Server,
     dialled: &[DialledAddress],
-) -> Vec<(Address, Dial)> {
-    let mut found: BTreeMap<(String, u16), (Address, Dial)> = BTreeMap::new();
+) -> Vec<(Address, Dial, Option<ByWaypoint>)> {
+    let mut found: BTreeMap<(String, u16), (Address, Dial, Option<ByWaypoint>)> = BTreeMap::new();
     for way in dialled {
         let Dial::Service {
             service: behind, ..
@@ -41,12 +44,14 @@ pub(crate) fn routed_ways(
                 || mode == CallerMode::Sidecar && mesh.distribution == Distribution::Solo
                 || mode == CallerMode::Gateway && front.ingress_uses_waypoint;
             for (port, one) in front.ports.iter().enumerate() {
-                let dial = match (past_sidecar && front.binding.waypoint().is_some(), mode) {
-                    (true, _) if leads.by_waypoint => Dial::Service {
-                        service: front_id,
-                        port,
-                    },
-                    (false, CallerMode::Sidecar) if leads.by_sidecar => way.dial,
+                let by_waypoint = past_sidecar && front.binding.waypoint().is_some();
+                let (dial, led) = match (by_waypoint, mode) {
+                    (true, _) if leads.by_waypoint => {
+                        let service = front_id;
+                        let led = ((front_id, port), behind);
+                        (Dial::Service { service, port }, Some(led))
+                    }
+                    (false, CallerMode::Sidecar) if leads.by_sidecar => (way.dial, None),
                     _ => continue,
                 };
                 let address = Address {
@@ -55,7 +60,7 @@ pub(crate) fn routed_ways(
                     port: one.port,
                 };
                 let key = (address.name.clone(), address.port);
-                found.entry(key).or_insert((address, dial));
+                found.entry(key).or_insert((address, dial, led));
             }
         }
     }

@@ -143,6 +143,8 @@ pub enum Proxy {
     Waypoint,
     /// An ingress gateway.
     Gateway,
+    /// No proxy but a route of one: what its policies refuse is sent elsewhere.
+    Route,
 }
 
 impl std::fmt::Display for Proxy {
@@ -151,6 +153,7 @@ impl std::fmt::Display for Proxy {
             Self::Sidecar => "sidecar",
             Self::Waypoint => "waypoint",
             Self::Gateway => "gateway",
+            Self::Route => "route",
         })
     }
 }
