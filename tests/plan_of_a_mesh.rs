@@ -305,6 +305,13 @@ fn the_end_says_what_was_not_planned_and_what_is_no_part_of_the_mesh() {
     let said = "At the end every workload that was to leave its sidecar is in ambient mode; only namespace edge was planned, and \
                 1 workload of others with sidecars was not (back/api).\n";
     assert!(text(&plan).ends_with(said), "{}", text(&plan));
+    let mut none = options.clone();
+    none.migrate.namespaces = ["plain".to_owned()].into();
+    let said = "Nothing to do: no workload of what was to be planned has a sidecar; only namespace plain was planned, and 2 \
+                workloads of others with sidecars were not (back/api, edge/web); 1 workload stays outside the mesh: \
+                plain/tool.\n";
+    let nothing = planned(&snapshot, &snapshot, &none);
+    assert!(text(&nothing).ends_with(said), "{}", text(&nothing));
     let plan = planned_at_once(&snapshot);
     let said = "is in ambient mode; 1 workload stays outside the mesh: plain/tool.\n";
     assert!(text(&plan).ends_with(said), "{}", text(&plan));

@@ -260,7 +260,7 @@ spec:
     let (exit, said) = castoff(state.path(), &["plan", "--from-files", "."]);
     let all_read = (
         exit,
-        said.contains("Nothing to do: no workload has a sidecar."),
+        said.contains("Nothing to do: no workload has a sidecar; 1 workload stays outside the mesh: shop/orders."),
     );
     assert_eq!(all_read, (Some(0), true), "{said}");
     std::fs::write(state.path().join("rest.yaml"), "kind: [Deployment\n").unwrap();

@@ -161,6 +161,7 @@ impl<'a> Player<'a> {
                 gaps: Vec::new(),
                 endings: Vec::new(),
                 assumptions: Vec::new(),
+                namespaces: options.migrate.namespaces.clone(),
                 remains: Vec::new(),
                 servers: prover
                     .baseline()

@@ -93,7 +93,7 @@ pub(super) fn sentences(mesh: &Mesh, chosen: &BTreeSet<String>, waves: &[Wave]) 
     let unused = unused_waypoints(mesh, waves);
     if !unused.is_empty() {
         found.push(format!(
-            "nothing uses what is deployed as {} {}, since what was to use it is held or left out",
+            "nothing uses {} {} then: delete the Gateway, or label what is to use it",
             if unused.len() == 1 {
                 "waypoint"
             } else {

@@ -28,6 +28,8 @@ pub struct Plan {
     pub assumptions: Vec<String>,
     /// Servers of the mesh.
     pub servers: usize,
+    /// Namespaces that were to be planned; empty: all.
+    pub namespaces: BTreeSet<String>,
     /// What has no sidecar to leave, or was not to be planned, and how that stays; in words.
     pub remains: Vec<String>,
 }

@@ -56,8 +56,8 @@ pub(super) fn add_telemetry(held: &mut [Held]) {
         .filter(|one| one.direction == Some("breaks"))
     {
         one.ways_out.push(
-            "if those callers never call so, say who calls whom (`--traffic`, `--prometheus`): a caller that was not seen \
-             need not move before a server that it would only lose"
+            "if those callers never call so, say who calls whom (`--traffic`, `--prometheus`): what a caller loses that was \
+             not seen does not count"
                 .to_owned(),
         );
     }

@@ -6,6 +6,7 @@
 pub mod document;
 pub mod endings;
 pub mod folder;
+pub mod gap;
 pub mod kustomize;
 mod look;
 mod outcome;
@@ -17,13 +18,14 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use endings::EndingReport;
+use gap::{GapReport, differs_already};
 
 use super::access::Verdict;
 use super::proof::{StateReport, state, worst};
 use super::text::Style;
 use crate::exit::Exit;
 use crate::finding::PhaseOutcome;
-use crate::plan::wave::{Gap, WayBack};
+use crate::plan::wave::WayBack;
 use crate::plan::{Plan, PlanEnding, Wave};
 
 /// A plan, complete.
@@ -47,6 +49,8 @@ pub struct PlanReport {
     pub reasons: Vec<String>,
     /// Servers that were proved in every state.
     pub servers: usize,
+    /// Namespaces that were to be planned; empty: all.
+    pub namespaces: Vec<String>,
     /// Waves in order.
     pub waves: Vec<WaveReport>,
     /// Workloads that keep their sidecars.
@@ -142,51 +146,6 @@ pub struct LeftOutReport {
     pub witness: Vec<String>,
 }
 
-/// Access gained or lost between two moments.
-#[derive(Debug, Clone, Serialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct GapReport {
-    /// Whose.
-    pub server: String,
-    /// `opens` or `breaks`.
-    pub direction: &'static str,
-    /// The request, and where it was decided before and then.
-    pub witness: Vec<String>,
-    /// From when.
-    pub from: String,
-    /// Until when; `null` when it lasts to the end of the plan.
-    pub until: Option<String>,
-    /// The command after which it begins.
-    pub begins_after: Option<String>,
-    /// The command after which it is over; `null` when it lasts to the end of the plan.
-    pub ends_after: Option<String>,
-    /// Whether it is there before the first wave: the state read differs from the baseline by itself.
-    pub is_before_the_plan: bool,
-}
-
-impl GapReport {
-    /// `after this command (wave, state) until that command (wave, state)`; commands between ticks.
-    fn span(&self) -> String {
-        let moment = |command: &Option<String>, place: &str| match command {
-            Some(command) => format!("`{command}` ({place})"),
-            None => place.to_owned(),
-        };
-        let already = if self.is_before_the_plan {
-            ", by no doing of the plan: the state read differs from the baseline already,"
-        } else {
-            ""
-        };
-        let until = match &self.until {
-            Some(until) => moment(&self.ends_after, until),
-            None => "the end of the plan".to_owned(),
-        };
-        format!(
-            "from {}{already} until {until}",
-            moment(&self.begins_after, &self.from)
-        )
-    }
-}
-
 /// Workloads that keep their sidecars for one reason.
 struct HeldTogether<'r> {
     workloads: Vec<&'r str>,
@@ -219,6 +178,7 @@ impl PlanReport {
             ending,
             reasons,
             servers: plan.servers,
+            namespaces: plan.namespaces.iter().cloned().collect(),
             waves: plan
                 .waves
                 .iter()
@@ -248,16 +208,7 @@ impl PlanReport {
             gaps: plan
                 .gaps
                 .iter()
-                .map(|gap| GapReport {
-                    server: gap.server.to_string(),
-                    direction: gap.direction,
-                    witness: gap.lines.clone(),
-                    from: moment(&gap.from),
-                    until: gap.until.as_ref().map(moment),
-                    begins_after: gap.begins_after.clone(),
-                    ends_after: gap.ends_after.clone(),
-                    is_before_the_plan: gap.from.0 == 0,
-                })
+                .map(|gap| GapReport::new(gap, moment))
                 .collect(),
             ends_with_sidecars: plan.endings.iter().map(EndingReport::from).collect(),
             assumptions: plan.assumptions.clone(),
@@ -482,16 +433,6 @@ pub fn exit(plan: &Plan, unread: &[String]) -> Exit {
         _ if plan.waves.is_empty() && plan.held.is_empty() => Exit::Nothing,
         _ => Exit::Recommendations,
     }
-}
-
-/// Whether every gap that lasts in a wave is there before the first one.
-fn differs_already(plan: &Plan, index: usize) -> bool {
-    let wave = index + 1;
-    let lasts = |gap: &&Gap| {
-        gap.from.0 <= wave && gap.until.as_ref().is_none_or(|(until, _)| *until >= wave)
-    };
-    let mut gaps = plan.gaps.iter().filter(lasts).peekable();
-    gaps.peek().is_some() && gaps.all(|gap| gap.from.0 == 0)
 }
 
 fn wave(wave: &Wave, folder: &str, differs_already: bool) -> WaveReport {

@@ -57,10 +57,12 @@ pub(super) fn ending(report: &PlanReport) -> String {
         "done" if report.waves.is_empty() && !is_read => {
             "Nothing was planned: no workload that was read has a sidecar, but not everything was read, as said above"
         }
-        "done" if report.waves.is_empty() && all_remains => {
+        "done" if report.waves.is_empty() && report.namespaces.is_empty() => {
             "Nothing to do: no workload has a sidecar"
         }
-        "done" if report.waves.is_empty() => "Nothing to do",
+        "done" if report.waves.is_empty() => {
+            "Nothing to do: no workload of what was to be planned has a sidecar"
+        }
         "done" if !is_read => {
             "At the end every workload that was read is in ambient mode; of what was not read nothing is proved"
         }
