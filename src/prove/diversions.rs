@@ -86,6 +86,11 @@ impl<'m> Diverted<'m> {
         self.0.is_empty()
     }
 
+    /// The Services whose addresses may lead elsewhere.
+    pub(super) fn services(&self) -> impl Iterator<Item = ServiceId> {
+        self.0.keys().copied()
+    }
+
     /// Whether it hangs on the caller's pods where a Service's address leads.
     pub(super) fn tells_callers_apart(&self, mesh: &Mesh, service: ServiceId) -> bool {
         let Some(candidates) = self.0.get(&service) else {

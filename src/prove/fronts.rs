@@ -246,6 +246,11 @@ impl Fronts {
         }
     }
 
+    /// Services to whose pods routes of others lead.
+    pub(super) fn led_to(&self) -> impl Iterator<Item = ServiceId> {
+        self.0.keys().copied()
+    }
+
     /// Services to whose pods routes of one lead.
     pub(super) fn behind(&self, front: ServiceId) -> impl Iterator<Item = ServiceId> {
         let all = self.0.iter();

@@ -37,10 +37,14 @@ impl Comparer<'_> {
             .of(&self.present, &self.everybody, &self.classes);
         let callers = Callers::of(&self.classes, &self.everybody, &numbers);
         let known = &*memory;
+        let routed = self.routed();
         // Servers are independent of one another; the order of the names stays.
         let answers: Vec<(ServerRow, Vec<Learnt>)> = names
             .into_par_iter()
-            .filter_map(|name| self.remembered_row(name, known, &callers))
+            .filter_map(|name| match routed.contains(name) {
+                true => Some((self.row(name)?, Vec::new())),
+                false => self.remembered_row(name, known, &callers),
+            })
             .collect();
         answers
             .into_iter()
@@ -51,6 +55,18 @@ impl Comparer<'_> {
                 row
             })
             .collect()
+    }
+
+    /// Servers that hang on more than their own Services, since a route leads from one of these, or to one: what is
+    /// remembered does not look at that.
+    fn routed(&self) -> BTreeSet<&ObjectName> {
+        let mut routed = BTreeSet::new();
+        for side in [self.baseline, &self.present] {
+            let services = side.fronts.led_to().chain(side.diverted.services());
+            let backends = services.flat_map(|id| &side.mesh.service(id).backends);
+            routed.extend(backends.map(|backend| &side.mesh.workload(backend.workload).name));
+        }
+        routed
     }
 
     /// The same, sooner where an earlier state answered already, and what was learnt.

@@ -163,11 +163,7 @@ impl<'a> Comparer<'a> {
             .map(|workload| &workload.name)
             .collect();
         // NetworkPolicies tell callers of one kind apart, so that nothing holds for the whole kind.
-        // A route makes a server hang on more than its own Services, which the memory does not look at.
-        let sides = [self.baseline, &self.present];
-        let routed = |side: &Side<'_>| !(side.fronts.is_empty() && side.diverted.is_empty());
-        let has_routes = sides.into_iter().any(routed);
-        let by_kind = !self.has_network_policies() && !has_routes && !self.aliases_differ();
+        let by_kind = !self.has_network_policies() && !self.aliases_differ();
         let memory = memory.filter(|_| by_kind);
         match memory {
             Some(memory) => self.remembered(names, memory),
@@ -179,7 +175,7 @@ impl<'a> Comparer<'a> {
     }
 
     /// A server's row.
-    fn row(&self, name: &ObjectName) -> Option<ServerRow> {
+    pub(super) fn row(&self, name: &ObjectName) -> Option<ServerRow> {
         let (present_id, present) = self.present.workload(name)?;
         let Some((baseline_id, _)) = self.baseline.workload(name) else {
             return Some(ServerRow::unmatched(name));
