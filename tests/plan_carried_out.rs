@@ -294,3 +294,31 @@ fn what_was_not_read_for_a_check_is_named() {
         "{text}"
     );
 }
+
+#[test]
+fn a_waypoint_that_stands_in_the_way_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let waypoint = r"---
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: wp, namespace: shop, labels: {istio.io/waypoint-for: workload}}
+spec:
+  gatewayClassName: istio-waypoint
+  listeners: [{name: mesh, port: 15008, protocol: HBONE}]
+";
+    let labelled = guarded("cart").replace(
+        "metadata: {name: cart, namespace: shop}\nspec: {clusterIP",
+        "metadata: {name: cart, namespace: shop, labels: {istio.io/use-waypoint: wp}}\nspec: {clusterIP",
+    );
+    let mesh = [
+        deployment("web"),
+        deployment("cart"),
+        labelled,
+        waypoint.to_owned(),
+    ];
+    let (_, text) = plan(folder.path(), &mesh.concat());
+    assert!(
+        text.contains("Service \"shop/cart\" needs a waypoint and names shop/wp, but "),
+        "{text}"
+    );
+}

@@ -160,6 +160,7 @@ impl<'a> Player<'a> {
                 left_out: Vec::new(),
                 gaps: Vec::new(),
                 endings: Vec::new(),
+                unsettled: Vec::new(),
                 assumptions: Vec::new(),
                 namespaces: options.migrate.namespaces.clone(),
                 remains: Vec::new(),
@@ -189,6 +190,7 @@ impl<'a> Player<'a> {
         self.start = Some(self.field.at_rest("before the first wave"));
         self.prepare()?;
         self.plan.endings = prepare::endings(&self.field);
+        self.plan.unsettled = prepare::unsettled(&self.field);
         let solo = mesh.distribution == Distribution::Solo;
         if solo {
             self.clean_up()?;

@@ -69,8 +69,26 @@ pub(super) fn next(field: &Field<'_>, left_out: &BTreeSet<Part>) -> Option<Phase
         .find(|result| parts(result).iter().any(|part| !left_out.contains(part)))
 }
 
-/// Policies that are not carried over exactly: what they do the proofs tell.
-const OF_PROOFS: Code = Code("CAST0402");
+/// Policies that are not copied, or not exactly: what they do the proofs tell.
+const OF_PROOFS: [Code; 2] = [Code("CAST0401"), Code("CAST0402")];
+
+/// What stands in the way of waypoints and only people can change, a sentence each.
+pub(super) fn unsettled(field: &Field<'_>) -> Vec<String> {
+    let mesh = field.mesh();
+    let context = Context::new(&mesh, field.snapshot(), field.options);
+    let result = phases::run_phase(Phase::DeployWaypoints, &context);
+    let findings = result.checks.iter().flat_map(|check| &check.findings);
+    findings
+        .filter(|finding| finding.level == Level::Recommendation)
+        .filter_map(|finding| match finding.remedies.as_slice() {
+            [Remedy::Advice(advice)] => Some(format!(
+                "{}: {advice} ({})",
+                finding.message, finding.code.0
+            )),
+            _ => None,
+        })
+        .collect()
+}
 
 /// What ends with the sidecars besides decisions about access, as far as no wave provides for it.
 pub(super) fn endings(field: &Field<'_>) -> Vec<EndsWithSidecars> {
@@ -83,7 +101,7 @@ pub(super) fn endings(field: &Field<'_>) -> Vec<EndsWithSidecars> {
         .checks
         .iter()
         .flat_map(|check| &check.findings)
-        .filter(|finding| told(finding.level) && finding.code != OF_PROOFS)
+        .filter(|finding| told(finding.level) && !OF_PROOFS.contains(&finding.code))
         .filter(|finding| !finding.remedies.iter().any(is_applied))
         .map(|finding| EndsWithSidecars {
             code: finding.code.0,

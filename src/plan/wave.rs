@@ -22,6 +22,8 @@ pub struct Plan {
     pub left_out: Vec<LeftOut>,
     /// Access that somebody gains or loses on the way, in the order of appearance.
     pub gaps: Vec<Gap>,
+    /// What stands in the way of waypoints and only people can change.
+    pub unsettled: Vec<String>,
     /// What sidecars do besides deciding about access, which ends with them.
     pub endings: Vec<EndsWithSidecars>,
     /// What the plan rests on and cannot show.

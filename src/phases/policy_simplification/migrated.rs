@@ -75,8 +75,8 @@ fn find(context: &Context<'_>) -> Vec<Finding> {
             Level::Note,
             format!(
                 "{} migrated and will be deletable when no workload has a sidecar: upstream sidecars never use a \
-                 waypoint, so these policies are all that checks their requests. `castoff verify` shows what would \
-                 open",
+                 waypoint, so these policies are all that checks their requests. `castoff plan` deletes sooner what it proves \
+                 that nobody needs, `castoff verify` shows what would open",
                 wording::count(deletable.len(), "original policy").replace("policys", "policies")
             ),
         );

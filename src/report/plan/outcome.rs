@@ -11,7 +11,7 @@ pub(super) fn ending(plan: &Plan) -> (&'static str, Vec<String>) {
     match &plan.ending {
         PlanEnding::Done if plan.undecided() > 0 => ("undecided", Vec::new()),
         PlanEnding::Done => ("done", Vec::new()),
-        PlanEnding::Partial => ("partial", Vec::new()),
+        PlanEnding::Partial => ("partial", plan.unsettled.clone()),
         PlanEnding::Failed(reason) => (
             "failed",
             vec![format!("a command cannot be carried out: {reason}")],
@@ -48,11 +48,19 @@ fn reasons(check: &CheckResult) -> Vec<String> {
     };
     match &check.outcome {
         CheckOutcome::CouldNotCheck(why) => why.iter().map(|why| named(why)).collect(),
-        CheckOutcome::Failed => (check.findings.iter())
-            .filter(|finding| finding.level == Level::Error)
-            .filter_map(|finding| finding.message.lines().next())
-            .map(named)
-            .collect(),
+        CheckOutcome::Failed => {
+            let errors = check.findings.iter();
+            let mut errors = errors.filter(|finding| finding.level == Level::Error);
+            let first = errors.next().and_then(|one| one.message.lines().next());
+            let more = match errors.count() {
+                0 => String::new(),
+                more => format!(" (and {more} more: `castoff migrate` names all)"),
+            };
+            first
+                .map(|first| named(first) + &more)
+                .into_iter()
+                .collect()
+        }
         CheckOutcome::Passed | CheckOutcome::Warned => Vec::new(),
     }
 }
