@@ -139,10 +139,12 @@ fn condition(kind: &str, object: &Value) -> Value {
     })
 }
 
+/// Whether it has one that speaks of the object as it is now: `kubectl wait` looks at that, too.
 fn has_condition(object: &Value, kind: &str) -> bool {
-    object["status"]["conditions"]
-        .as_array()
-        .is_some_and(|conditions| conditions.iter().any(|one| one["type"] == kind))
+    let conditions = object["status"]["conditions"].as_array();
+    let generation = &object["metadata"]["generation"];
+    let mut conditions = conditions.into_iter().flatten();
+    conditions.any(|one| one["type"] == kind && one["observedGeneration"] == *generation)
 }
 
 /// Sets the status; that the object is gone by now is nobody's mistake.
