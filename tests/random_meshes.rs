@@ -52,7 +52,7 @@ const REQUESTS: usize = 6;
 fn meshes() -> u64 {
     std::env::var("CASTOFF_RANDOM_MESHES")
         .ok()
-        .map_or(8, |text| text.parse().unwrap())
+        .map_or(6, |text| text.parse().unwrap())
 }
 
 fn first_seed() -> u64 {
