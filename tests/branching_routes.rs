@@ -2,6 +2,10 @@
 //! be.
 #![allow(missing_docs, clippy::unwrap_used)]
 
+#[path = "support/small_mesh.rs"]
+#[allow(dead_code)]
+mod small_mesh;
+
 use assert_cmd::Command;
 
 /// Orders may be read by web alone.
@@ -44,24 +48,7 @@ spec: {{parentRefs: [{{group: '', kind: Service, name: stock}}], rules: [{rules}
 
 /// The exit code of `verify`, and what it prints.
 fn verified(before: &str, after: &str) -> (Option<i32>, String) {
-    let folder = tempfile::tempdir().unwrap();
-    let mesh = std::fs::read_to_string("tests/fixtures/traps/mesh.yaml").unwrap();
-    for (state, more) in [("before", before), ("after", after)] {
-        let state = folder.path().join(state);
-        std::fs::create_dir_all(&state).unwrap();
-        for (name, text) in &castoff::demo::FILES[..2] {
-            std::fs::write(state.join(name.replace('/', "-")), text).unwrap();
-        }
-        std::fs::write(state.join("mesh.yaml"), &mesh).unwrap();
-        std::fs::write(state.join("more.yaml"), format!("{READERS}{more}")).unwrap();
-    }
-    let output = Command::new(env!("CARGO_BIN_EXE_castoff"))
-        .args(["verify", "before", "after", "--ascii"])
-        .current_dir(folder.path())
-        .output()
-        .unwrap();
-    let text = String::from_utf8(output.stdout).unwrap();
-    (output.status.code(), text)
+    small_mesh::verified(&[READERS, before], &[READERS, after])
 }
 
 /// What is lost where these routes are new; that nothing is where they stay.

@@ -1,7 +1,9 @@
 //! A route that leads a whole host to pods of another Service: what those refuse is lost for who dials the host.
 #![allow(missing_docs, clippy::unwrap_used)]
 
-use assert_cmd::Command;
+#[path = "support/small_mesh.rs"]
+#[allow(dead_code)]
+mod small_mesh;
 
 const READERS: &str = "---
 apiVersion: security.istio.io/v1
@@ -28,24 +30,7 @@ const TO_ORDERS: &str = "{route: [{destination: {host: orders}}]}";
 
 /// The exit code of `verify`, and what it prints.
 fn verified(before: &str, after: &str) -> (Option<i32>, String) {
-    let folder = tempfile::tempdir().unwrap();
-    let mesh = std::fs::read_to_string("tests/fixtures/traps/mesh.yaml").unwrap();
-    for (state, more) in [("before", before), ("after", after)] {
-        let state = folder.path().join(state);
-        std::fs::create_dir_all(&state).unwrap();
-        for (name, text) in &castoff::demo::FILES[..2] {
-            std::fs::write(state.join(name.replace('/', "-")), text).unwrap();
-        }
-        std::fs::write(state.join("mesh.yaml"), &mesh).unwrap();
-        std::fs::write(state.join("more.yaml"), format!("{READERS}{more}")).unwrap();
-    }
-    let output = Command::new(env!("CARGO_BIN_EXE_castoff"))
-        .args(["verify", "before", "after", "--ascii"])
-        .current_dir(folder.path())
-        .output()
-        .unwrap();
-    let text = String::from_utf8(output.stdout).unwrap();
-    (output.status.code(), text)
+    small_mesh::verified(&[READERS, before], &[READERS, after])
 }
 
 #[test]

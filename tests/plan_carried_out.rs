@@ -267,7 +267,17 @@ fn earlier_plans_are_kept_as_long_as_they_say_something_else() {
     ] {
         plan(folder.path(), mesh);
         assert_eq!(kept(), expected);
+        // What people put beside it is not lost, whatever is planned next.
+        fs::write(folder.path().join("out/notes.txt"), "seen by ada").unwrap();
     }
+    for kept in ["out.old", "out.old-2"] {
+        assert!(
+            folder.path().join(kept).join("notes.txt").is_file(),
+            "{kept}"
+        );
+    }
+    plan(folder.path(), &three);
+    assert!(folder.path().join("out/notes.txt").is_file());
     let first = fs::read_to_string(folder.path().join("out.old/plan.md")).unwrap();
     assert!(first.contains("Move 1 workload"), "{first}");
 }

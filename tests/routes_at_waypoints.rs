@@ -5,17 +5,9 @@
 #[allow(dead_code)]
 mod small_mesh;
 
-use small_mesh::{server, verify};
+use small_mesh::{WAYPOINT, server, verify};
 
-const WAYPOINT: &str = "---
-apiVersion: gateway.networking.k8s.io/v1
-kind: Gateway
-metadata: {name: waypoint, namespace: shop, labels: {istio.io/waypoint-for: service}}
-spec: {gatewayClassName: istio-waypoint, listeners: [{name: mesh, port: 15008, protocol: HBONE}]}
-status:
-  addresses: [{type: Hostname, value: waypoint.shop.svc.cluster.local}]
-  conditions: [{type: Programmed, status: 'True'}]
----
+const AMBIENT: &str = "---
 apiVersion: v1
 kind: Namespace
 metadata: {name: shop, labels: {istio.io/dataplane-mode: ambient, istio.io/use-waypoint: waypoint}}
@@ -53,7 +45,10 @@ spec: {{hosts: [stock], {spec}http: [{{{condition}route: [{{destination: {{host:
 }
 
 fn verdict(route: &str) -> String {
-    let report = verify(&[WAYPOINT, READERS], &[WAYPOINT, READERS, route]);
+    let report = verify(
+        &[WAYPOINT, AMBIENT, READERS],
+        &[WAYPOINT, AMBIENT, READERS, route],
+    );
     let orders = server(&report, "shop/orders");
     orders["verdict"].as_str().unwrap().to_owned()
 }
@@ -95,10 +90,16 @@ fn a_route_that_a_waypoint_passes_over_opens_nothing() {
 fn what_a_route_led_to_pods_before_is_what_it_took() {
     let route = to_orders("", "match: [{uri: {prefix: /v2}}], ");
     let open = READERS.replace("cluster.local/ns/desk/sa/web", "'*'");
-    let report = verify(&[WAYPOINT, READERS, &route], &[WAYPOINT, &open, &route]);
+    let report = verify(
+        &[WAYPOINT, AMBIENT, READERS, &route],
+        &[WAYPOINT, AMBIENT, &open, &route],
+    );
     let orders = server(&report, "shop/orders");
     assert_eq!(orders["verdict"], "opens", "{report:#}");
-    let report = verify(&[WAYPOINT, READERS, &route], &[WAYPOINT, READERS, &route]);
+    let report = verify(
+        &[WAYPOINT, AMBIENT, READERS, &route],
+        &[WAYPOINT, AMBIENT, READERS, &route],
+    );
     assert_eq!(server(&report, "shop/orders")["verdict"], "same");
 }
 
@@ -106,7 +107,7 @@ fn what_a_route_led_to_pods_before_is_what_it_took() {
 fn who_can_says_of_the_pods_behind_which_requests_are_led_there() {
     let folder = tempfile::tempdir().unwrap();
     let route = to_orders("", "match: [{uri: {prefix: /v2}}], ");
-    small_mesh::write(folder.path(), "mesh", &[WAYPOINT, READERS, &route]);
+    small_mesh::write(folder.path(), "mesh", &[WAYPOINT, AMBIENT, READERS, &route]);
     let asked = |request: &str| {
         let arguments = ["who-can", request, "shop/stock", "--from-files", "mesh"];
         let output = assert_cmd::Command::new(env!("CARGO_BIN_EXE_castoff"))
@@ -140,8 +141,8 @@ metadata: {name: stock-tcp, namespace: shop}
 spec: {hosts: [stock-tcp], tcp: [{route: [{destination: {host: nobody}}]}]}
 ";
     let folder = tempfile::tempdir().unwrap();
-    small_mesh::write(folder.path(), "before", &[WAYPOINT, service]);
-    small_mesh::write(folder.path(), "after", &[WAYPOINT, service, route]);
+    small_mesh::write(folder.path(), "before", &[WAYPOINT, AMBIENT, service]);
+    small_mesh::write(folder.path(), "after", &[WAYPOINT, AMBIENT, service, route]);
     for (version, expected) in [("1.25.4", "same"), ("1.26.0", "breaks")] {
         let flags = ["-o", "json", "--istio-version", version];
         let arguments = [&["verify", "before", "after"][..], &flags].concat();

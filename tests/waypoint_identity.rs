@@ -6,17 +6,7 @@
 #[allow(dead_code)]
 mod small_mesh;
 
-use small_mesh::{server, verify};
-
-const WAYPOINT: &str = "---
-apiVersion: gateway.networking.k8s.io/v1
-kind: Gateway
-metadata: {name: waypoint, namespace: shop, labels: {istio.io/waypoint-for: service}}
-spec: {gatewayClassName: istio-waypoint, listeners: [{name: mesh, port: 15008, protocol: HBONE}]}
-status:
-  addresses: [{type: Hostname, value: waypoint.shop.svc.cluster.local}]
-  conditions: [{type: Programmed, status: 'True'}]
-";
+use small_mesh::{WAYPOINT, server, verify};
 
 const READERS: &str = "---
 apiVersion: security.istio.io/v1

@@ -245,4 +245,8 @@ fn policies_at_a_gateway_decide_what_it_lets_in() {
     assert!(!refused.contains("✅"), "{refused}");
     let allowed = ask("GET /", &[GATEWAY]);
     assert!(!allowed.contains("may not"), "{allowed}");
+    assert!(
+        allowed.contains("nothing refuses it; where it leads on from there is not asked"),
+        "{allowed}"
+    );
 }

@@ -5,8 +5,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::mesh::Mesh;
 use crate::mesh::policy::{Attachment, selects_at_sidecar};
-use crate::mesh::{Mesh, Role};
 use crate::phases::wording;
 use crate::snapshot::{Kind, ObjectName};
 
@@ -91,7 +91,7 @@ fn applies(mesh: &Mesh, attachment: &Attachment, namespace: &str) -> bool {
         });
     }
     mesh.workloads.iter().any(|workload| {
-        let is_gateway = matches!(workload.role, Role::Gateway | Role::KubernetesGateway(_));
+        let is_gateway = workload.role.is_gateway();
         (workload.is_mesh_application() || is_gateway)
             && workload.generations.iter().any(|generation| {
                 selects_at_sidecar(

@@ -61,7 +61,7 @@ pub fn routed(mesh: &Mesh) -> Routed {
     let has_gateways = mesh
         .workloads
         .iter()
-        .any(|workload| matches!(workload.role, Role::Gateway | Role::KubernetesGateway(_)));
+        .any(|workload| workload.role.is_gateway());
     if services.is_empty() && has_gateways {
         Routed::Any
     } else {

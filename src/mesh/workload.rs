@@ -67,6 +67,13 @@ pub enum Role {
     CniAgent,
 }
 
+impl Role {
+    /// Whether it is a gateway, of whatever API.
+    pub fn is_gateway(&self) -> bool {
+        matches!(self, Self::Gateway | Self::KubernetesGateway(_))
+    }
+}
+
 /// How pods take part in the mesh.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum DataPlaneMode {

@@ -159,7 +159,7 @@ impl<'a> Player<'a> {
                 held: Vec::new(),
                 left_out: Vec::new(),
                 gaps: Vec::new(),
-                endings: Vec::new(),
+                ends_with_sidecars: Vec::new(),
                 unsettled: Vec::new(),
                 assumptions: Vec::new(),
                 namespaces: options.migrate.namespaces.clone(),
@@ -189,7 +189,7 @@ impl<'a> Player<'a> {
         }
         self.start = Some(self.field.at_rest("before the first wave"));
         self.prepare()?;
-        self.plan.endings = prepare::endings(&self.field);
+        self.plan.ends_with_sidecars = prepare::ends_with_sidecars(&self.field);
         self.plan.unsettled = prepare::unsettled(&self.field);
         let solo = mesh.distribution == Distribution::Solo;
         if solo {

@@ -15,13 +15,11 @@ use crate::finding::Remedy;
 use crate::mesh::{DataPlaneMode, Injection, Mesh, OwnerKind, Replacement, Role, Workload};
 use crate::phases::commands::{LabelChange, delete_pods, label, patch_template_labels, restart};
 use crate::phases::remove_sidecars::switch::{
-    namespace_changes, template_changes, template_label_changes, wording_of_gateways,
+    DATAPLANE_MODE, INJECT, namespace_changes, template_changes, template_label_changes,
+    wording_of_gateways,
 };
 use crate::phases::wording;
 use crate::snapshot::ObjectName;
-
-const INJECT: &str = "sidecar.istio.io/inject";
-const DATAPLANE_MODE: &str = "istio.io/dataplane-mode";
 
 /// Why a workload cannot be moved by a command, if so.
 pub(super) fn obstacle(workload: &Workload) -> Option<String> {

@@ -91,7 +91,7 @@ pub(super) fn unsettled(field: &Field<'_>) -> Vec<String> {
 }
 
 /// What ends with the sidecars besides decisions about access, as far as no wave provides for it.
-pub(super) fn endings(field: &Field<'_>) -> Vec<EndsWithSidecars> {
+pub(super) fn ends_with_sidecars(field: &Field<'_>) -> Vec<EndsWithSidecars> {
     let mesh = field.mesh();
     let context = Context::new(&mesh, field.snapshot(), field.options);
     let result = phases::run_phase(Phase::MigratePolicies, &context);

@@ -25,7 +25,7 @@ pub struct Plan {
     /// What stands in the way of waypoints and only people can change.
     pub unsettled: Vec<String>,
     /// What sidecars do besides deciding about access, which ends with them.
-    pub endings: Vec<EndsWithSidecars>,
+    pub ends_with_sidecars: Vec<EndsWithSidecars>,
     /// What the plan rests on and cannot show.
     pub assumptions: Vec<String>,
     /// Servers of the mesh.

@@ -177,6 +177,11 @@ pub fn who_can(
                     }
                     Settled::Hangs(how) => (May::Undecided, how),
                 };
+                let onwards = if may != May::No && pods.role.is_gateway() {
+                    "; where it leads on from there is not asked"
+                } else {
+                    ""
+                };
                 let answer = Answer {
                     caller: name.clone(),
                     port: port.port,
@@ -184,7 +189,7 @@ pub fn who_can(
                     pods: pods.generations[server.generation].mode,
                     routed,
                     may,
-                    how: how + &past,
+                    how: how + &past + onwards,
                     may_with: None,
                 };
                 asked.push(Asked {
@@ -320,9 +325,7 @@ impl Asker<'_> {
             .map(|place| self.pasts.past(place))
             .unwrap_or_default();
         let mut path = (self.side).path((caller, &past), sender, server, dialled, content)?;
-        let pods = mesh.workload(server.workload);
-        if matches!(pods.role, Role::Gateway | Role::KubernetesGateway(_)) {
-            // What it lets in; where it leads on to is not asked.
+        if mesh.workload(server.workload).role.is_gateway() {
             let mut at_gateway = gateways::path(&self.side, server, content).points;
             if !self.knows_identities {
                 for point in &mut at_gateway {

@@ -18,7 +18,7 @@ use crate::mesh::{Role, WorkloadId};
 pub(super) fn rows(baseline: &Side<'_>, present: &Side<'_>, limits: Limits) -> Vec<ServerRow> {
     let mut rows = Vec::new();
     for (index, workload) in present.mesh.workloads.iter().enumerate() {
-        let is_gateway = matches!(workload.role, Role::Gateway | Role::KubernetesGateway(_));
+        let is_gateway = workload.role.is_gateway();
         let Some((was, _)) = baseline.workload(&workload.name).filter(|_| is_gateway) else {
             continue;
         };

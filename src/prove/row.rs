@@ -102,6 +102,9 @@ impl PortAnswer {
         let Finding::Undecided(undecided) = finding else {
             return lines;
         };
+        if *finding != self.verdict.opens {
+            return lines;
+        }
         let UndecidedReason::Unknown { questions, .. } = &undecided.reason else {
             return lines;
         };
@@ -122,7 +125,7 @@ impl PortAnswer {
             .filter(|provider| !asked.contains(provider))
             .collect();
         lines.extend(gone.into_iter().map(|provider| {
-            format!("external authorizer `{provider}` is asked no more on the way: whoever it refused gets in")
+            format!("external authorizer `{provider}` is asked no more on the way: whomever it refused may get in")
         }));
         lines
     }

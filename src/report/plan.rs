@@ -4,7 +4,7 @@
 //! generated from these types. Invariant: a wave is never shown better than the worst of its states.
 
 pub mod document;
-pub mod endings;
+pub mod ends_with_sidecars;
 pub mod folder;
 pub mod gap;
 pub mod kustomize;
@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use endings::EndingReport;
+use ends_with_sidecars::EndsWithSidecarsReport;
 use gap::{GapReport, differs_already};
 
 use super::access::Verdict;
@@ -60,7 +60,7 @@ pub struct PlanReport {
     /// Access gained or lost on the way.
     pub gaps: Vec<GapReport>,
     /// What ends with the sidecars besides decisions about access.
-    pub ends_with_sidecars: Vec<EndingReport>,
+    pub ends_with_sidecars: Vec<EndsWithSidecarsReport>,
     /// What the plan rests on and cannot show.
     pub assumptions: Vec<String>,
     /// What has no sidecar to leave, or was not to be planned, and how that stays.
@@ -210,7 +210,11 @@ impl PlanReport {
                 .iter()
                 .map(|gap| GapReport::new(gap, moment))
                 .collect(),
-            ends_with_sidecars: plan.endings.iter().map(EndingReport::from).collect(),
+            ends_with_sidecars: plan
+                .ends_with_sidecars
+                .iter()
+                .map(EndsWithSidecarsReport::from)
+                .collect(),
             assumptions: plan.assumptions.clone(),
             remains: plan.remains.clone(),
             unread,
@@ -231,7 +235,7 @@ impl PlanReport {
             look::push_wave(&mut out, wave, style);
         }
         self.push_problems(&mut out, ascii);
-        endings::push(&mut out, &self.ends_with_sidecars, ascii);
+        ends_with_sidecars::push(&mut out, &self.ends_with_sidecars, ascii);
         for assumption in &self.assumptions {
             out.push_str(&format!("Note: {assumption}\n"));
         }

@@ -5,6 +5,17 @@ use std::path::Path;
 use assert_cmd::Command;
 use serde_json::Value;
 
+/// A waypoint of namespace shop, ready.
+pub(crate) const WAYPOINT: &str = "---
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: waypoint, namespace: shop, labels: {istio.io/waypoint-for: service}}
+spec: {gatewayClassName: istio-waypoint, listeners: [{name: mesh, port: 15008, protocol: HBONE}]}
+status:
+  addresses: [{type: Hostname, value: waypoint.shop.svc.cluster.local}]
+  conditions: [{type: Programmed, status: 'True'}]
+";
+
 /// Writes a state: the control plane of the demo, the mesh of the traps, and more. A Service that `more`
 /// has takes the place of that of the mesh.
 pub(crate) fn write(folder: &Path, state: &str, more: &[&str]) {
@@ -46,6 +57,20 @@ pub(crate) fn verify(before: &[&str], after: &[&str]) -> Value {
     write(folder.path(), "before", before);
     write(folder.path(), "after", after);
     json(folder.path(), &["verify", "before", "after", "-o", "json"])
+}
+
+/// The exit code of `castoff verify` on two states, and what it prints.
+pub(crate) fn verified(before: &[&str], after: &[&str]) -> (Option<i32>, String) {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), "before", before);
+    write(folder.path(), "after", after);
+    let output = Command::new(env!("CARGO_BIN_EXE_castoff"))
+        .args(["verify", "before", "after", "--ascii"])
+        .current_dir(folder.path())
+        .output()
+        .unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    (output.status.code(), text)
 }
 
 /// What a report says of a server.

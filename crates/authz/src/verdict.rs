@@ -261,7 +261,8 @@ pub enum Proved {
         /// The addresses that the region touches, sorted.
         addresses: Vec<Address>,
         /// Attribute in words, and examples of the values it takes inside the region, for each
-        /// attribute that the region restricts.
+        /// attribute that the region restricts: one for all values that are treated alike, and
+        /// `3 more` at the end where not all fit.
         attributes: Vec<(String, Vec<String>)>,
     },
 }

@@ -57,6 +57,23 @@ fn an_equal_authorizer_is_the_same_and_a_different_one_undecided() {
             ("path".to_owned(), vec!["/admin".to_owned()])
         );
     }
+    // Of many values a few are shown, and it is said how many are not.
+    let pages: Vec<Rule> = (0..11)
+        .map(|page| to(&[("paths", &format!("/page-{page}"))]))
+        .collect();
+    let verdict = ask(
+        with(http(), Some("gate"), pages),
+        with(http(), None, vec![]),
+    );
+    let Finding::Undecided(undecided) = &verdict.opens else {
+        panic!("{verdict:?}");
+    };
+    let Proved::Outside { attributes, .. } = &undecided.proved else {
+        panic!("{undecided:?}");
+    };
+    let (name, shown) = &attributes[0];
+    assert_eq!((name.as_str(), shown.len()), ("path", 9));
+    assert_eq!(shown[8], "3 more");
     // A difference beside the authorizer is certain, and says on whom it rests.
     let wider = ask(with(http(), Some("gate"), vec![Rule::default()]), {
         let mut path = with(http(), Some("gate"), vec![Rule::default()]);

@@ -50,8 +50,8 @@ pub const CHECK: Check = Check {
 };
 
 const CODE: Code = Code("CAST0702");
-const INJECT: &str = "sidecar.istio.io/inject";
-const DATAPLANE_MODE: &str = "istio.io/dataplane-mode";
+pub(crate) const INJECT: &str = "sidecar.istio.io/inject";
+pub(crate) const DATAPLANE_MODE: &str = "istio.io/dataplane-mode";
 
 /// Labels that a pod template gets where it says for itself how its pods run.
 pub(crate) const TEMPLATE_LABELS: [(&str, &str); 2] =

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use super::kustomize::not_in_git;
-use super::{ON_GAP, PlanReport, StateReport, WaveReport, endings};
+use super::{ON_GAP, PlanReport, StateReport, WaveReport, ends_with_sidecars};
 use crate::plan::wave::EditChange;
 use crate::plan::{Plan, Wave};
 use crate::report::access::{self, ServerAccess};
@@ -75,7 +75,11 @@ fn overview(page: &mut String, report: &PlanReport) {
 
 fn problems(page: &mut String, report: &PlanReport) {
     if !report.reasons.is_empty() {
-        let _ = writeln!(page, "## Why nothing more is planned\n");
+        let heading = match report.ending {
+            "partial" => "What people must change first",
+            _ => "Why nothing more is planned",
+        };
+        let _ = writeln!(page, "## {heading}\n");
         for reason in &report.reasons {
             let _ = writeln!(page, "- {reason}");
         }
@@ -148,7 +152,7 @@ fn problems(page: &mut String, report: &PlanReport) {
         }
         page.push('\n');
     }
-    endings::section(page, &report.ends_with_sidecars);
+    ends_with_sidecars::section(page, &report.ends_with_sidecars);
     if !report.assumptions.is_empty() {
         let _ = writeln!(page, "## What this rests on\n");
         for assumption in &report.assumptions {

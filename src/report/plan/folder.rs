@@ -55,8 +55,8 @@ pub fn files(plan: &Plan, report: &PlanReport) -> BTreeMap<String, String> {
     files
 }
 
-/// Writes the files, and the bundle of the baseline, in place of an earlier plan, which is kept beside it unless it
-/// says the same.
+/// Writes the files, and the bundle of the baseline, in place of an earlier plan, which is kept beside it; where all of
+/// them are there already, nothing.
 ///
 /// # Errors
 /// [`PlanFolderError`]; nothing has changed then, unless the very renaming failed.
@@ -72,6 +72,10 @@ pub fn write(
     let there = folder.exists();
     if there && !is_replaceable(folder) {
         return Err(PlanFolderError::NotOurs(folder.display().to_string()));
+    }
+    // What people put beside it stays where it is.
+    if there && holds_all(folder, files, baseline) {
+        return Ok(());
     }
     let parent = match folder.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
@@ -95,21 +99,23 @@ pub fn write(
         std::fs::write(&path, baseline).map_err(failed(&folder.join(BASELINE)))?;
     }
     permit(unfinished.path(), true).map_err(failed(folder))?;
-    if there && says(folder, files) {
-        std::fs::remove_dir_all(folder).map_err(failed(folder))?;
-    } else if there {
+    if there && own::is_plan(folder) {
         std::fs::rename(folder, old(folder)).map_err(failed(folder))?;
+    } else if there {
+        std::fs::remove_dir(folder).map_err(failed(folder))?;
     }
     let finished = unfinished.keep();
     std::fs::rename(&finished, folder).map_err(failed(folder))
 }
 
-/// Whether an earlier plan says what the new one does, or nothing.
-fn says(folder: &Path, files: &BTreeMap<String, String>) -> bool {
-    let same = |(name, content): (&String, &String)| {
-        std::fs::read_to_string(folder.join(name)).is_ok_and(|there| there == *content)
+/// Whether everything that would be written is there.
+fn holds_all(folder: &Path, files: &BTreeMap<String, String>, baseline: Option<&[u8]>) -> bool {
+    let holds = |name: &str, content: &[u8]| {
+        std::fs::read(folder.join(name)).is_ok_and(|there| there == content)
     };
-    !own::is_plan(folder) || files.iter().all(same)
+    let mut files = files.iter();
+    files.all(|(name, content)| holds(name, content.as_bytes()))
+        && baseline.is_none_or(|content| holds(BASELINE, content))
 }
 
 /// Where an earlier plan is kept: the first place that is free.

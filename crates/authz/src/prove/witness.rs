@@ -16,6 +16,9 @@ use crate::request::{Http, Request, Token};
 use crate::unknown::Unknown;
 use crate::verdict::{Comparison, Disagreement, Finding, Proved, Witness};
 
+/// Examples of an attribute that are written out.
+const MOST_EXAMPLES: usize = 8;
+
 /// Which direction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Side {
@@ -308,11 +311,14 @@ pub(crate) fn region(
             }
         }
         if inside.len() < possible {
-            let examples = inside
-                .iter()
-                .take(8)
-                .map(|&class| examples[class as usize].clone());
-            attributes.push((name, examples.collect()));
+            let shown = inside.iter().take(MOST_EXAMPLES);
+            let mut told: Vec<String> = shown
+                .map(|&class| examples[class as usize].clone())
+                .collect();
+            if inside.len() > MOST_EXAMPLES {
+                told.push(format!("{} more", inside.len() - MOST_EXAMPLES));
+            }
+            attributes.push((name, told));
         }
     }
     Ok(Proved::Outside {

@@ -13,7 +13,7 @@ use crate::plan::wave::EndsWithSidecars;
 /// Something that sidecars honour and ambient mode does not, or otherwise.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct EndingReport {
+pub struct EndsWithSidecarsReport {
     /// Code of the check that found it; `castoff explain CODE` says more.
     pub code: &'static str,
     /// What, in one sentence.
@@ -24,7 +24,7 @@ pub struct EndingReport {
     pub advice: Vec<String>,
 }
 
-impl From<&EndsWithSidecars> for EndingReport {
+impl From<&EndsWithSidecars> for EndsWithSidecarsReport {
     fn from(one: &EndsWithSidecars) -> Self {
         Self {
             code: one.code,
@@ -36,9 +36,9 @@ impl From<&EndsWithSidecars> for EndingReport {
 }
 
 /// For the terminal: a line each, reasons and advice beneath.
-pub(super) fn push(out: &mut String, endings: &[EndingReport], ascii: bool) {
+pub(super) fn push(out: &mut String, list: &[EndsWithSidecarsReport], ascii: bool) {
     let symbol = if ascii { "[warn]" } else { "⚠️" };
-    for one in endings {
+    for one in list {
         out.push_str(&format!(
             "{symbol} ends with the sidecars ({}): {}\n",
             one.code, one.what
@@ -53,8 +53,8 @@ pub(super) fn push(out: &mut String, endings: &[EndingReport], ascii: bool) {
 }
 
 /// For `plan.md`.
-pub(super) fn section(page: &mut String, endings: &[EndingReport]) {
-    if endings.is_empty() {
+pub(super) fn section(page: &mut String, list: &[EndsWithSidecarsReport]) {
+    if list.is_empty() {
         return;
     }
     let _ = writeln!(
@@ -62,7 +62,7 @@ pub(super) fn section(page: &mut String, endings: &[EndingReport]) {
         "## What ends with the sidecars\n\nThis is no question of who may call whom, so that no proof below speaks of it: \
          sidecars honour it, and ambient mode does not, or otherwise. What to do is to be done before they go.\n"
     );
-    for one in endings {
+    for one in list {
         let _ = writeln!(page, "- {} (`castoff explain {}`)", one.what, one.code);
         for detail in &one.details {
             let _ = writeln!(page, "  - {detail}");
